@@ -1,0 +1,1 @@
+"""PostHog data warehouse tables as Dagster assets: synced, scheduled and watched."""

@@ -1,0 +1,1 @@
+"""The PostHog external data API as Python."""

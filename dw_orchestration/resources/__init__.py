@@ -1,0 +1,1 @@
+"""What assets, sensors and schedules are given to reach the warehouse."""

@@ -1,0 +1,1 @@
+"""The warehouse's own cadences as Dagster schedules."""

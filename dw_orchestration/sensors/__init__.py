@@ -1,0 +1,1 @@
+"""What the warehouse did by itself, as Dagster events."""

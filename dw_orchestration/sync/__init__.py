@@ -1,0 +1,1 @@
+"""Trigger, adopt, follow and cancel the syncs of many tables."""
