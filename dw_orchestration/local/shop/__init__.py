@@ -1,0 +1,71 @@
+"""The Night Ferry: a small shop in a real database that keeps selling, to have something to sync."""
+
+from __future__ import annotations
+
+import random
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from dw_orchestration.local.shop.postgres import Connection, EmbeddedPostgres
+from dw_orchestration.local.shop.programs import PostgresError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ["Connection", "EmbeddedPostgres", "PostgresError", "Shop"]
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Shop:
+    """A shop with its customers, in a PostgreSQL of its own under ``folder``.
+
+    Args:
+        folder: Where everything is kept; deleting it while the shop is closed begins a new shop.
+        seed: The same seed gives the same history.
+        now: When the history ends; asked once, as the shop is first opened.
+
+    Example:
+        >>> shop = Shop(Path("shop"))
+        >>> connection = shop.start()
+        >>> shop.stop()
+    """
+
+    def __init__(self, folder: Path, *, seed: int = 7, now: Callable[[], datetime] = _utc_now) -> None:
+        self._postgres = EmbeddedPostgres(folder)
+        self._seed = seed
+        self._now = now
+        self._open: ExitStack | None = None
+
+    def start(self) -> Connection:
+        """Open the shop, the first time with ninety days of history, and let the customers in.
+
+        Raises:
+            PostgresError: The shop is open already, or its PostgreSQL cannot be started.
+        """
+        from dw_orchestration.local.shop import schema
+        from dw_orchestration.local.shop.traffic import Traffic
+
+        with ExitStack() as undo:
+            server = self._postgres.start()
+            undo.callback(self._postgres.stop)
+            connection = replace(server, database=schema.DATABASE)
+            rng = random.Random(self._seed)  # noqa: S311 - invented orders, not secrets
+            schema.create_database(server)
+            schema.fill(connection, now=self._now, rng=rng)
+            traffic = Traffic(connection, rng=rng)
+            traffic.start()
+            undo.callback(traffic.stop)
+            self._open = undo.pop_all()
+        return connection
+
+    def stop(self) -> None:
+        """Send the customers home and shut the database down. Twice does no harm."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None

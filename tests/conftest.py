@@ -1,0 +1,82 @@
+"""What all tests share: a real PostgreSQL with a fresh database for each test, and a way to wait."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import uuid
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import psycopg
+import pytest
+from hypothesis import settings
+
+from dw_orchestration.local.shop.postgres import Connection, EmbeddedPostgres
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+Answer = TypeVar("Answer")
+
+# A shared machine makes any single example slow now and then: no deadline.
+settings.register_profile("default", deadline=None, max_examples=100)
+settings.register_profile("thorough", deadline=None, max_examples=2000)
+settings.load_profile("default")
+
+
+class WaitUntil(Protocol):
+    """The type of the fixture ``wait_until``."""
+
+    def __call__(self, predicate: Callable[[], Answer], timeout_s: float = 20.0) -> Answer:
+        """Ask until the answer is true, and return it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Database(Connection):
+    """A database of the test's own."""
+
+    def execute(
+        self, sql: str, params: Sequence[Any] | Mapping[str, Any] | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Run one statement (or several without ``params``), commit, and return the rows it gives."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            cursor = connection.execute(sql.encode(), params)
+            return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+    """A PostgreSQL for this test process, reached as its superuser."""
+    folder = tmp_path_factory.mktemp("postgres")
+    server = EmbeddedPostgres(folder)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def postgres_database(postgres_server: Connection) -> Iterator[Database]:
+    """An empty database, dropped after the test with whatever is still connected to it."""
+    server = Database(**asdict(postgres_server))
+    name = f"test_{uuid.uuid4().hex}"
+    server.execute(f"create database {name}")
+    yield replace(server, database=name)
+    server.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> WaitUntil:
+    """``wait_until(predicate, timeout_s)``: asks until the answer is true, and fails after the time."""
+
+    def ask(predicate: Callable[[], Answer], timeout_s: float = 20.0) -> Answer:
+        deadline = time.monotonic() + timeout_s
+        while not (answer := predicate()):
+            if time.monotonic() > deadline:
+                pytest.fail(f"Still not so after {timeout_s} s.")
+            time.sleep(0.02)
+        return answer
+
+    return ask
