@@ -1,0 +1,158 @@
+"""From an HTTP answer to a value or an error."""
+
+import email.utils
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from dw_orchestration.posthog import errors
+
+T = TypeVar("T")
+
+DETAIL_LIMIT = 300
+# Names the fields at fault without their values: the answer to a source may hold connection details.
+FAULTS_SHOWN = 3
+
+# Told apart by what PostHog says in the detail or the code, in lower case.
+BY_TEXT: Sequence[tuple[int, str, type[errors.ApiError]]] = (
+    (400, "monthly sync limit reached", errors.BillingLimitError),
+    (403, "missing required scope", errors.MissingScopeError),
+    (404, "project not found", errors.ProjectNotFoundError),
+    (503, "bulk_schema_save_failed", errors.PartialUpdateError),
+)
+BY_STATUS: Mapping[int, type[errors.ApiError]] = {
+    400: errors.BadRequestError,
+    401: errors.AuthenticationError,
+    403: errors.PermissionDeniedError,
+    404: errors.NotFoundError,
+    429: errors.RateLimitedError,
+}
+BY_HUNDREDS: Mapping[int, type[errors.ApiError]] = {3: errors.RedirectRefusedError, 5: errors.ServerError}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """An answer of the server, free of anything secret in the request."""
+
+    status: int
+    method: str
+    path: str
+    host: str
+    text: str
+    server_time: datetime | None = None
+    retry_after_s: float | None = None
+
+    def parse(self, adapter: TypeAdapter[T]) -> T:
+        """The body as a typed value.
+
+        Raises:
+            UnexpectedAnswerError: The body is not JSON, or not of this shape.
+        """
+        try:
+            return adapter.validate_json(self.text)
+        except ValidationError as exc:
+            faults = exc.errors(include_url=False, include_input=False, include_context=False)
+        # Raised outside the handler: pydantic's error quotes the body, and would hang on as the context.
+        raise errors.UnexpectedAnswerError(self._problem(_in_words(faults, self.text)))
+
+    def expect_no_page(self) -> None:
+        """Accept an empty body or any JSON.
+
+        Raises:
+            UnexpectedAnswerError: The body is something else, so that a login page is not taken for success.
+        """
+        if self.text.strip() and _as_json(self.text) is None:
+            raise errors.UnexpectedAnswerError(self._problem(_cut(self.text)))
+
+    def said(self) -> str | None:
+        """The text of a `detail` or `message`; None if the answer has neither."""
+        body = self._fields()
+        said = body.get("detail") or body.get("message")
+        return said if isinstance(said, str) or said is None else json.dumps(said)
+
+    def error(self) -> errors.ApiError:
+        """The error that this answer means, chosen by its status."""
+        problem = self._problem(_cut(self.said() or self.text))
+        return _error_class(problem)(problem)
+
+    def _problem(self, detail: str) -> errors.Problem:
+        fields = self._fields()
+        return errors.Problem(
+            status=self.status,
+            method=self.method,
+            path=self.path,
+            host=self.host,
+            detail=detail,
+            code=_text_or_none(fields.get("code")),
+            attr=_text_or_none(fields.get("attr")),
+            retry_after_s=self.retry_after_s if self.retry_after_s is not None else _wait_in(detail),
+        )
+
+    def _fields(self) -> Mapping[str, object]:
+        body = _as_json(self.text)
+        return body if isinstance(body, dict) else {}
+
+
+def http_date(header: str | None) -> datetime | None:
+    """An HTTP date in UTC; None if there is none or it can't be read."""
+    try:
+        parsed = email.utils.parsedate_to_datetime(header or "")
+    except ValueError:
+        return None
+    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+
+
+def retry_after_s(header: str | None, *, now: datetime) -> float | None:
+    """Seconds or an HTTP date, as a wait of at least 0 s; None if there is none or it can't be read."""
+    if header is None:
+        return None
+    if header.strip().isdecimal():
+        return float(header)
+    date = http_date(header)
+    return None if date is None else max(0.0, (date - now).total_seconds())
+
+
+def _error_class(problem: errors.Problem) -> type[errors.ApiError]:
+    said = f"{problem.detail} {problem.code}".lower()
+    for status, text, error_class in BY_TEXT:
+        if problem.status == status and text in said:
+            return error_class
+    return BY_STATUS.get(problem.status) or BY_HUNDREDS.get(problem.status // 100, errors.ApiError)
+
+
+def _in_words(faults: Sequence[ErrorDetails], text: str) -> str:
+    """Where the shape differs; for a body that is no JSON, how it begins."""
+    if any(fault["type"] == "json_invalid" for fault in faults):
+        return f"no JSON: {_cut(text)}"
+    named = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:FAULTS_SHOWN])
+    return _cut("; ".join(named))
+
+
+def _wait_in(detail: str) -> float | None:
+    """The wait that a throttled answer names in its text, for proxies that drop `Retry-After`."""
+    named = re.search(r"available in (\d+) second", detail)
+    return float(named.group(1)) if named else None
+
+
+def _as_json(text: str) -> object:
+    """The value, or None if the text is no JSON."""
+    try:
+        value: object = json.loads(text)
+    except ValueError:
+        return None
+    return value
+
+
+def _text_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _cut(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= DETAIL_LIMIT else f"{flat[: DETAIL_LIMIT - 3]}..."

@@ -1,0 +1,265 @@
+"""What the API sends, typed: frozen, lenient to unknown fields, with aware UTC times."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, time
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from dw_orchestration.posthog.enums import (
+    AccessMethod,
+    CdcTableMode,
+    IncrementalFieldType,
+    JobStatus,
+    SyncFrequency,
+    SyncStatus,
+    SyncType,
+)
+
+
+def _in_utc(value: datetime) -> datetime:
+    """PostHog's times are UTC; a time without an offset is taken as such."""
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# Older servers store these only when `sync_type` is in the same body.
+NEEDS_SYNC_TYPE = frozenset({"incremental_field", "incremental_field_type", "primary_key_columns"})
+
+UtcDatetime = Annotated[datetime, AfterValidator(_in_utc)]
+
+
+class ApiModel(BaseModel):
+    """Base of everything that the API returns."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Column(ApiModel):
+    """One column of a synced table."""
+
+    name: str
+    type: str = "unknown"
+    key: str | None = None
+
+
+class WarehouseTable(ApiModel):
+    """The table that a schema has become; there is none before its first successful sync.
+
+    `name` is the one that a query uses: show it, do not parse it.
+    """
+
+    id: str
+    name: str
+    row_count: int | None = None
+    columns: tuple[Column, ...] = ()
+
+
+class SourceReference(ApiModel):
+    """The source of a schema, as newer servers add it to a single schema."""
+
+    id: str
+    source_type: str | None = None
+    access_method: AccessMethod | None = None
+
+
+class Schema(ApiModel):
+    """An external data schema: one table that PostHog syncs.
+
+    `last_synced_at` is the *start* of the last good sync: the data is complete as of then. In a list of
+    sources, newer servers leave out everything but the fields up to `table`.
+    """
+
+    id: str
+    name: str
+    label: str | None = None
+    should_sync: bool = False
+    status: SyncStatus | None = None
+    sync_type: SyncType | None = None
+    last_synced_at: UtcDatetime | None = None
+    latest_error: str | None = None
+    table: WarehouseTable | None = None
+    incremental: bool = False
+    incremental_field: str | None = None
+    incremental_field_type: IncrementalFieldType | None = None
+    incremental_field_lookback_seconds: int | None = None
+    sync_frequency: SyncFrequency | None = None
+    sync_time_of_day: time | None = None
+    description: str | None = None
+    primary_key_columns: tuple[str, ...] | None = None
+    cdc_table_mode: CdcTableMode | None = None
+    enabled_columns: tuple[str, ...] | None = None
+    source: SourceReference | None = None
+
+
+class Source(ApiModel):
+    """An external data source with its schemas.
+
+    Do not decide by `status`: it is computed, and a source with no enabled schema shows Running for ever.
+    """
+
+    id: str
+    source_type: str
+    created_at: UtcDatetime | None = None
+    created_by: str | None = None
+    status: SyncStatus | None = None
+    latest_error: str | None = None
+    prefix: str | None = None
+    description: str | None = None
+    access_method: AccessMethod = AccessMethod.WAREHOUSE
+    engine: str | None = None
+    last_run_at: UtcDatetime | None = None
+    schemas: tuple[Schema, ...] = ()
+    job_inputs: Mapping[str, object] | None = Field(default=None, repr=False)
+    supports_webhooks: bool | None = None
+    created_via: str | None = None
+
+
+class JobSchema(ApiModel):
+    """The schema of a job, as it stands *now*, not as it was when the job ran."""
+
+    id: str
+    name: str
+    label: str | None = None
+    should_sync: bool = False
+    sync_type: SyncType | None = None
+    last_synced_at: UtcDatetime | None = None
+
+
+class Job(ApiModel):
+    """One sync of one schema. `rows_synced` counts the rows of this sync, not of the table."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    id: str
+    created_at: UtcDatetime
+    status: JobStatus
+    table: JobSchema = Field(alias="schema")
+    finished_at: UtcDatetime | None = None
+    rows_synced: int | None = None
+    latest_error: str | None = None
+    workflow_run_id: str | None = None
+    cdc_write_mode: str | None = None
+    billable: bool | None = None
+
+    @property
+    def schema_id(self) -> str:
+        """The id of the schema that this job syncs."""
+        return self.table.id
+
+
+class IncrementalField(ApiModel):
+    """A column that an incremental sync could follow."""
+
+    field: str
+    field_type: IncrementalFieldType
+    label: str | None = None
+    type: str | None = None
+    nullable: bool | None = None
+    is_indexed: bool | None = None
+
+
+class AvailableColumn(ApiModel):
+    """A column as the source has it."""
+
+    field: str
+    type: str | None = None
+    label: str | None = None
+    nullable: bool | None = None
+
+
+class IncrementalFields(ApiModel):
+    """How a schema can be synced, as its source answers at this moment."""
+
+    incremental_fields: tuple[IncrementalField, ...] = ()
+    incremental_available: bool = False
+    append_available: bool = False
+    full_refresh_available: bool = True
+    cdc_available: bool | None = None
+    supports_webhooks: bool | None = None
+    available_columns: tuple[AvailableColumn, ...] = ()
+    detected_primary_keys: tuple[str, ...] | None = None
+
+
+class RefreshedSchemas(ApiModel):
+    """What a discovery changed, in numbers of tables."""
+
+    added: int = 0
+    deleted: int = 0
+    total_tables_seen: int | None = None
+    auto_enabled: int | None = None
+
+
+class WebhookCreated(ApiModel):
+    """The answer to `create_webhook`. A provider's refusal is `success=False` with the reason in `error`."""
+
+    success: bool
+    webhook_url: str | None = None
+    error: str | None = None
+    pending_inputs: tuple[str, ...] = ()
+
+
+class WebhookDeleted(ApiModel):
+    """The answer to `delete_webhook`."""
+
+    success: bool
+    external_deleted: bool | None = None
+    error: str | None = None
+
+
+class WebhookInfo(ApiModel):
+    """Whether a source's webhook exists. Ask before `create_webhook`, which may register a second one."""
+
+    exists: bool = False
+    webhook_url: str | None = None
+    error: str | None = None
+
+
+class SchemaUpdate(BaseModel):
+    """A change of a schema's settings; only the fields that are set are sent.
+
+    `sync_time_of_day=None`, said explicitly, clears the time. Switching a table off is `should_sync=False`;
+    there is no frequency for it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    should_sync: bool | None = None
+    sync_type: SyncType | None = None
+    incremental_field: str | None = None
+    incremental_field_type: IncrementalFieldType | None = None
+    incremental_field_lookback_seconds: int | None = Field(default=None, ge=0, le=5_184_000)
+    sync_frequency: SyncFrequency | None = None
+    sync_time_of_day: time | None = None
+    primary_key_columns: tuple[str, ...] | None = None
+    cdc_table_mode: CdcTableMode | None = None
+    enabled_columns: tuple[str, ...] | None = None
+
+    def body(self) -> dict[str, object]:
+        """The JSON body of the change.
+
+        Raises:
+            ValueError: PostHog would take the change and lose it, or break the schema; says what to send.
+        """
+        self._refuse_what_posthog_loses()
+        body: dict[str, object] = self.model_dump(mode="json", exclude_unset=True)
+        if self.sync_time_of_day is not None:
+            # PostHog takes exactly HH:MM:SS: no fraction, no offset.
+            body["sync_time_of_day"] = self.sync_time_of_day.strftime("%H:%M:%S")
+        return body
+
+    def _refuse_what_posthog_loses(self) -> None:
+        sent = self.model_fields_set
+        if not sent:
+            raise ValueError("The update is empty: set at least one field.")
+        if "sync_frequency" in sent and self.sync_frequency in (None, SyncFrequency.NEVER):
+            raise ValueError(
+                f"PostHog has no sync_frequency {self.sync_frequency!s}: "
+                "switch the table off with should_sync=False, or choose the longest, 30day."
+            )
+        if self.sync_type is None and (orphans := sorted(sent & NEEDS_SYNC_TYPE)):
+            raise ValueError(
+                f"{', '.join(orphans)} without sync_type: PostHog answers 200 and stores nothing. "
+                "Send the table's sync_type with it."
+            )
+        if self.sync_time_of_day is not None and self.sync_time_of_day.utcoffset():
+            raise ValueError(f"sync_time_of_day {self.sync_time_of_day} is not in UTC: PostHog knows only UTC.")
