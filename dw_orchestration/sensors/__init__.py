@@ -1,1 +1,5 @@
 """What the warehouse did by itself, as Dagster events."""
+
+from dw_orchestration.sensors.job_status import build_job_status_sensor
+
+__all__ = ["build_job_status_sensor"]

@@ -1,0 +1,83 @@
+"""What Dagster's event log knows of jobs: which were adopted by a run, and which have been reported."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import dagster as dg
+
+from dw_orchestration.assets.checks import sync_succeeded_key
+from dw_orchestration.assets.metadata import JOB_ID, TRIGGERED_BY
+
+# a table's newest events: no more syncs of one table end between two looks
+_EVENTS_LOOKED_AT = 20
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """A run took a job as the one it waits for, and wrote that down before it waited."""
+
+    job_id: str
+    run_id: str
+    started: bool
+    """Whether the run had started the job, rather than found it."""
+
+
+class EventLog:
+    """The events of tables, read by the job that they speak of."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._instance = instance
+
+    def has_report_of(self, job_id: str, key: dg.AssetKey) -> bool:
+        """Whether the end of the job has been reported, by a run or by the sensor."""
+        if self.has_materialization_of(job_id, key):
+            return True
+        return any(_job_id(evaluation.metadata) == job_id for evaluation in self._evaluations(key))
+
+    def has_materialization_of(self, job_id: str, key: dg.AssetKey) -> bool:
+        """Whether the job has been reported as completed."""
+        records = self._instance.fetch_materializations(key, limit=_EVENTS_LOOKED_AT).records
+        return any(_job_id(_metadata_of(record.asset_materialization)) == job_id for record in records)
+
+    def adoption_of(self, job_id: str, key: dg.AssetKey) -> Adoption | None:
+        """The last run that adopted the job."""
+        return next((adoption for adoption in self._adoptions(key) if adoption.job_id == job_id), None)
+
+    def last_adoption_by(self, run_ids: Collection[str], key: dg.AssetKey) -> Adoption | None:
+        """The last job that one of the runs adopted for the table."""
+        return next((adoption for adoption in self._adoptions(key) if adoption.run_id in run_ids), None)
+
+    def is_over(self, run_id: str) -> bool:
+        """Whether the run has ended, or is not known any more."""
+        run = self._instance.get_run_by_id(run_id)
+        return run is None or run.is_finished
+
+    def last_check_failed(self, key: dg.AssetKey) -> bool:
+        """Whether the last thing that was said of the table's syncs is that one failed."""
+        evaluation = next(self._evaluations(key), None)
+        return evaluation is not None and not evaluation.passed
+
+    def _adoptions(self, key: dg.AssetKey) -> Iterator[Adoption]:
+        for record in self._instance.fetch_observations(key, limit=_EVENTS_LOOKED_AT).records:
+            metadata = _metadata_of(record.asset_observation)
+            if (job_id := _job_id(metadata)) is not None:
+                started = metadata[TRIGGERED_BY].value == "dagster"
+                yield Adoption(job_id=job_id, run_id=record.run_id, started=started)
+
+    def _evaluations(self, key: dg.AssetKey) -> Iterator[dg.AssetCheckEvaluation]:
+        history = self._instance.event_log_storage.get_asset_check_execution_history(
+            sync_succeeded_key(key), limit=_EVENTS_LOOKED_AT
+        )
+        for record in history:
+            event = record.event and record.event.dagster_event
+            if event and event.event_type_value == "ASSET_CHECK_EVALUATION":
+                yield event.asset_check_evaluation_data
+
+
+def _metadata_of(event: dg.AssetMaterialization | dg.AssetObservation | None) -> Mapping[str, dg.MetadataValue]:
+    return event.metadata if event is not None else {}
+
+
+def _job_id(metadata: Mapping[str, dg.MetadataValue]) -> str | None:
+    value = metadata.get(JOB_ID)
+    return str(value.value) if value is not None else None

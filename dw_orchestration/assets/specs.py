@@ -1,0 +1,106 @@
+"""What the Dagster UI knows of a table before it has ever been synced by a run."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from dw_orchestration.assets.keys import colliding, identifier, snake, source_slug, upstream_key
+from dw_orchestration.assets.tables import Table, tables_of
+from dw_orchestration.errors import SetupError
+from dw_orchestration.resources.snapshot import WarehouseSnapshot
+from dw_orchestration.sync.classify import SchemaClass
+
+CLASS_TAG = "posthog/class"
+
+
+SpecOf = Callable[[Table], dg.AssetSpec]
+
+
+@dataclass(frozen=True)
+class TableAsset:
+    """A table and the spec that it has in Dagster."""
+
+    table: Table
+    spec: dg.AssetSpec
+
+    @property
+    def key(self) -> dg.AssetKey:
+        """The asset's key, which a translation may have made another than the table's default one."""
+        return self.spec.key
+
+
+def table_assets(snapshot: WarehouseSnapshot, *, spec_of: SpecOf) -> list[TableAsset]:
+    """The tables of a snapshot with their translated specs.
+
+    Raises:
+        SetupError: The translation gives two tables the same key.
+    """
+    assets = [TableAsset(table=table, spec=spec_of(table)) for table in tables_of(snapshot)]
+    if clashes := colliding(asset.key for asset in assets):
+        named = [f"{a.table.schema.name!r} of {a.table.source.id}" for a in assets if identifier(a.key) in clashes]
+        raise SetupError(f"These tables are translated to the same asset key: {', '.join(named)}. Keep the keys apart.")
+    return assets
+
+
+def asset_spec(table: Table) -> dg.AssetSpec:
+    """The spec of a table's asset: key, lineage, group, kinds, tags and metadata."""
+    return dg.AssetSpec(
+        key=table.key,
+        deps=[upstream_key(table.source, table.schema)],
+        description=_description(table),
+        group_name=source_slug(table.source),
+        kinds={"posthog", snake(table.source.source_type)},
+        tags={CLASS_TAG: table.schema_class.value},
+        metadata=spec_metadata(table),
+    )
+
+
+def upstream_specs(tables: Iterable[Table]) -> list[dg.AssetSpec]:
+    """The tables that the rows come from, as external assets, so that lineage begins where the data does."""
+    tables = list(tables)
+    taken = {identifier(table.key) for table in tables}
+    specs = {}
+    for table in tables:
+        key = upstream_key(table.source, table.schema)
+        if identifier(key) not in taken and key not in specs:
+            specs[key] = _upstream_spec(table, key)
+    return list(specs.values())
+
+
+def spec_metadata(table: Table) -> dict[str, Any]:
+    """Ids, settings and the way back to PostHog; settings that the schema does not have are left out."""
+    schema, source, cadence = table.schema, table.source, table.cadence
+    metadata = {
+        "posthog/schema_id": schema.id,
+        "posthog/source_id": source.id,
+        "posthog/source_table": schema.name,
+        "posthog/sync_type": schema.sync_type and str(schema.sync_type),
+        "posthog/cadence": cadence.describe() if cadence else "not synced by PostHog itself",
+        "posthog/incremental_field": schema.incremental_field,
+        "posthog/primary_keys": ", ".join(schema.primary_key_columns or ()) or None,
+        "posthog/link": dg.MetadataValue.url(table.page) if table.page else None,
+        "dagster/table_name": schema.table.name if schema.table else None,
+    }
+    return {name: value for name, value in metadata.items() if value is not None}
+
+
+def _description(table: Table) -> str:
+    schema, source = table.schema, table.source
+    name = f"`{schema.name}`" if not schema.label else f"`{schema.name}` ({schema.label})"
+    parts = [f"{name} of {source.source_type}{f' ({source.prefix})' if source.prefix else ''}, synced by PostHog."]
+    parts += [text for text in (schema.description, source.description) if text]
+    if table.schema_class is not SchemaClass.SYNCABLE:
+        parts.append(f"Not syncable from here: {table.schema_class.reason}")
+    return "\n\n".join(parts)
+
+
+def _upstream_spec(table: Table, key: dg.AssetKey) -> dg.AssetSpec:
+    source = table.source
+    return dg.AssetSpec(
+        key=key,
+        description=f"`{table.schema.name}` in {source.source_type} ({source.upstream}), where the rows come from.",
+        group_name=f"{source_slug(source)}_source",
+        kinds={snake(source.source_type)},
+    )

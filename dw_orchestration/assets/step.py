@@ -1,0 +1,193 @@
+"""What happens when tables are materialized: the engine does the work, this tells Dagster about it."""
+
+from collections.abc import Iterator, Mapping
+
+import dagster as dg
+
+from dw_orchestration.assets.checks import sync_succeeded, sync_succeeded_key
+from dw_orchestration.assets.config import PostHogSyncConfig
+from dw_orchestration.assets.event_log import EventLog
+from dw_orchestration.assets.guards import check_repeated_resync, check_resync, losses
+from dw_orchestration.assets.metadata import TriggeredBy, adoption_metadata, result_metadata
+from dw_orchestration.assets.records import RecordReader
+from dw_orchestration.assets.resume import jobs_of_earlier_tries
+from dw_orchestration.assets.tables import Table
+from dw_orchestration.errors import SetupError
+from dw_orchestration.posthog.client import PostHogWarehouseClient
+from dw_orchestration.posthog.errors import PostHogError, TransportError
+from dw_orchestration.posthog.models import Job
+from dw_orchestration.resources.warehouse import WarehouseResource
+from dw_orchestration.sync.batch import SyncBatch
+from dw_orchestration.sync.clock import SystemClock
+from dw_orchestration.sync.errors import NotTriggeredError, SyncError
+from dw_orchestration.sync.events import Adopted, BillingStopped, Ended, Notice, Progress, SyncEvent
+from dw_orchestration.sync.outcome import SyncOutcome, is_over
+from dw_orchestration.sync.settings import TableRequest
+
+StepResult = dg.MaterializeResult[None] | dg.AssetCheckResult
+MAX_ERRORS_SHOWN = 20
+
+
+def sync_tables(
+    context: dg.AssetExecutionContext,
+    config: PostHogSyncConfig,
+    tables: Mapping[dg.AssetKey, Table],
+    *,
+    warehouse: WarehouseResource,
+) -> Iterator[StepResult]:
+    """Sync the tables and yield each one's result as it ends.
+
+    Raises:
+        dagster.Failure: At least one table did not complete. It is raised after the others have been materialized. Or
+            PostHog could not be asked at all.
+    """
+    check_resync(context, config, tables.values())
+    try:
+        with warehouse.connect() as client:
+            if config.sync_mode == "resync":
+                for line in losses(client, tables.values()):
+                    context.log.warning(line)
+            yield from _Step(context, config, tables, client).run()
+    except (PostHogError, SetupError) as error:
+        # whoever reads the run wants the sentence, not the frames that led to it
+        raise dg.Failure(description=str(error), allow_retries=isinstance(error, TransportError)) from None
+
+
+class _Step:
+    """One step's tables on their way from request to result."""
+
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        config: PostHogSyncConfig,
+        tables: Mapping[dg.AssetKey, Table],
+        client: PostHogWarehouseClient,
+    ) -> None:
+        self._context = context
+        self._config = config
+        self._keys = {table.schema.id: key for key, table in tables.items()}
+        self._tables = {table.schema.id: table for table in tables.values()}
+        self._started: dict[str, bool] = {}
+        self._errors: dict[str, SyncError] = {}
+        self._log = EventLog(context.instance)
+        self._records = RecordReader(client, tables.values())
+        self._batch = SyncBatch(client, self._requests(tables), settings=config.settings(), clock=SystemClock())
+
+    def run(self) -> Iterator[StepResult]:
+        try:
+            for event in self._batch.events():
+                yield from self._tell(event)
+        except dg.DagsterExecutionInterruptedError:
+            self._end_what_was_started()
+            raise
+        if self._errors:
+            raise self._failure()
+
+    def _requests(self, tables: Mapping[dg.AssetKey, Table]) -> list[TableRequest]:
+        recorded = jobs_of_earlier_tries(self._context, tables, log=self._log)
+        lost = [table.schema.name for key, table in tables.items() if key not in recorded]
+        check_repeated_resync(self._context, self._config, lost)
+        return [
+            TableRequest(
+                source_id=table.source.id,
+                schema_id=table.schema.id,
+                name=table.schema.name,
+                resume_job_id=recorded[key].job_id if key in recorded else None,
+                resume_started=key in recorded and recorded[key].started,
+            )
+            for key, table in tables.items()
+        ]
+
+    def _tell(self, event: SyncEvent) -> Iterator[StepResult]:
+        match event:
+            case Adopted():
+                self._record_adoption(event)
+            case Progress():
+                self._context.log.info(
+                    f"{self._tables[event.schema_id].schema.name}: {event.job.status},"
+                    f" {event.job.rows_synced or 0:,} rows so far, waited {event.waited_s:.0f} s"
+                )
+            case Notice():
+                self._context.log.warning(event.text)
+            case Ended(error=None):
+                yield from self._result(event)
+            case Ended(error=SyncError() as error):
+                self._errors[event.schema_id] = error
+                yield from self._fault(event, error)
+            case BillingStopped():
+                self._context.log.error(str(event.error))
+
+    def _record_adoption(self, event: Adopted) -> None:
+        table = self._tables[event.schema_id]
+        self._started[event.schema_id] = event.started
+        self._context.log_event(
+            dg.AssetObservation(
+                asset_key=self._keys[event.schema_id],
+                description=f"Sync {event.job.id} began." if event.started else f"Joined sync {event.job.id}.",
+                metadata=adoption_metadata(event.job, triggered_by=self._triggered_by(event.schema_id)),
+            )
+        )
+        self._context.log.info(f"{table.schema.name}: follows sync {event.job.id}")
+
+    def _result(self, event: Ended) -> Iterator[StepResult]:
+        schema_id, job = event.schema_id, event.job
+        key, table = self._keys[schema_id], self._tables[schema_id]
+        if job is None or event.outcome is not SyncOutcome.COMPLETED:
+            self._context.log.info(f"{table.schema.name}: left to the job-status sensor")
+            return
+        if self._log.has_materialization_of(job.id, key):
+            self._context.log.info(f"{table.schema.name}: sync {job.id} has been reported already")
+            return
+        yield dg.MaterializeResult(
+            asset_key=key,
+            data_version=dg.DataVersion(job.id),
+            metadata=result_metadata(
+                table,
+                job,
+                record=self._records.after(job),
+                triggered_by=self._triggered_by(schema_id),
+                queue_s=event.queue_s,
+            ),
+        )
+        yield from self._verdict(schema_id, job)
+
+    def _fault(self, event: Ended, error: SyncError) -> Iterator[StepResult]:
+        # the tables that a billing limit kept from starting are told of once, not one by one
+        if not isinstance(error, NotTriggeredError):
+            self._context.log.error(str(error))
+        if event.job is not None and is_over(event.job):
+            yield from self._verdict(event.schema_id, event.job)
+
+    def _verdict(self, schema_id: str, job: Job) -> Iterator[StepResult]:
+        key = self._keys[schema_id]
+        if sync_succeeded_key(key) in self._context.selected_asset_check_keys:
+            yield sync_succeeded(key, self._tables[schema_id], job).to_result()
+
+    def _triggered_by(self, schema_id: str) -> TriggeredBy:
+        return "dagster" if self._started.get(schema_id) else "adopted"
+
+    def _end_what_was_started(self) -> None:
+        """Cancel for a user; an evicted or killed process leaves its syncs, which its retry takes up."""
+        run = self._context.instance.get_run_by_id(self._context.run_id)
+        by_a_user = run is not None and run.status in (
+            dg.DagsterRunStatus.CANCELING,
+            dg.DagsterRunStatus.CANCELED,
+        )
+        if not by_a_user or self._config.on_termination == "leave":
+            self._context.log.warning("Interrupted. The syncs go on in PostHog; a retry takes them up.")
+            return
+        for report in self._batch.cancel_started():
+            self._context.log.warning(report.text)
+
+    def _failure(self) -> dg.Failure:
+        """One failure for the step, with a line for each table; re-executing from it takes only the failed ones."""
+        errors = sorted(self._errors.items(), key=lambda item: self._tables[item[0]].schema.name)
+        lines = [f"{self._tables[schema_id].schema.name}: {error}" for schema_id, error in errors]
+        shown = lines[:MAX_ERRORS_SHOWN]
+        if len(lines) > len(shown):
+            shown.append(f"… and {len(lines) - len(shown)} more, each with its line in the log")
+        return dg.Failure(
+            description=f"{len(lines)} of {len(self._tables)} tables did not complete.\n" + "\n".join(shown),
+            metadata={"posthog/failed_tables": len(lines), "posthog/tables": len(self._tables)},
+            allow_retries=any(error.allow_retries for error in self._errors.values()),
+        )

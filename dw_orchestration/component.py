@@ -1,0 +1,170 @@
+"""The one place that puts resources, assets, schedules and sensors together."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import dagster as dg
+from dagster.components import DefsStateConfig, DefsStateConfigArgs, ResolvedDefsStateConfig
+from pydantic import Field
+
+from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY, StepPer, build_posthog_assets
+from dw_orchestration.assets.specs import asset_spec
+from dw_orchestration.assets.tables import Table
+from dw_orchestration.errors import SnapshotError
+from dw_orchestration.resources.local import LocalWarehouse
+from dw_orchestration.resources.snapshot import WarehouseSnapshot
+from dw_orchestration.resources.state import refreshed
+from dw_orchestration.resources.warehouse import PostHogWarehouseResource, WarehouseResource
+from dw_orchestration.schedules.cadences import build_posthog_schedules
+from dw_orchestration.schedules.mode import SchedulingMode
+from dw_orchestration.sensors.job_status import build_job_status_sensor
+
+
+class WarehouseArgs(dg.Model, dg.Resolvable):
+    """A PostHog project, as `defs.yaml` names it."""
+
+    project_id: str = Field(description="The number in the address of the project's pages.")
+    api_key: str = Field(description='A personal API key; best as `"{{ env.POSTHOG_PERSONAL_API_KEY }}"`.', repr=False)
+    host: str = Field(default="https://us.posthog.com", description="Where the PostHog app runs.")
+    read_only: bool = Field(default=False, description="Refuse everything that would change anything in PostHog.")
+
+
+def _resolve_warehouse(_context: dg.ResolutionContext, args: WarehouseArgs) -> WarehouseResource:
+    return PostHogWarehouseResource(
+        host=args.host, project_id=args.project_id, api_key=args.api_key, read_only=args.read_only
+    )
+
+
+@dataclass
+class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
+    """Every table of a PostHog project's data warehouse as an asset, with its schedules and sensors.
+
+    Example:
+        ```yaml
+        type: dw_orchestration.PostHogWarehouseComponent
+        attributes:
+          warehouse:
+            project_id: "{{ env.POSTHOG_PROJECT_ID }}"
+            api_key: "{{ env.POSTHOG_PERSONAL_API_KEY }}"
+        ```
+    """
+
+    warehouse: Annotated[
+        WarehouseResource,
+        dg.Resolver(_resolve_warehouse, model_field_type=WarehouseArgs, description="The project to connect to."),
+    ]
+    name: Annotated[
+        str,
+        dg.Resolver.default(
+            description="The key of the resource, and the start of the sensors' names. Give each project its own."
+        ),
+    ] = DEFAULT_RESOURCE_KEY
+    scheduling: Annotated[
+        SchedulingMode,
+        dg.Resolver.default(
+            description="`ensure`: one sync for each tick, PostHog's own or Dagster's. `observe`: no schedules."
+            " `drive`: Dagster alone."
+        ),
+    ] = SchedulingMode.ENSURE
+    schedules_running: Annotated[
+        bool,
+        dg.Resolver.default(description="Whether the schedules run before anybody switches them on in the UI."),
+    ] = False
+    step_per: Annotated[
+        StepPer,
+        dg.Resolver.default(
+            description="What one process syncs together: the selected tables of a `source`, of the whole `project`,"
+            " or each `table` by itself."
+        ),
+    ] = "source"
+    state_file: Annotated[
+        Path | None,
+        dg.Resolver.default(
+            description="Keep the state in this file instead of where `defs_state` says, in a repository for example."
+            " It is fetched if it is absent, and used as it stands otherwise."
+        ),
+    ] = None
+    defs_state: ResolvedDefsStateConfig = field(default_factory=DefsStateConfigArgs.local_filesystem)
+
+    @property
+    def defs_state_config(self) -> DefsStateConfig:
+        """Where the state is kept: by project, so that two projects never share one."""
+        return DefsStateConfig.from_args(self.defs_state, default_key=f"{type(self).__name__}[{self.name}]")
+
+    def get_asset_spec(self, table: Table) -> dg.AssetSpec:
+        """The spec of a table's asset. Override this to give tables other keys, groups, owners or descriptions.
+
+        Example:
+            ```python
+            class OurWarehouse(PostHogWarehouseComponent):
+                def get_asset_spec(self, table: Table) -> dg.AssetSpec:
+                    return super().get_asset_spec(table).merge_attributes(owners=["team:data"])
+            ```
+        """
+        return asset_spec(table)
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The definitions, from the state where it is kept."""
+        if self.state_file is None:
+            return super().build_defs(context)
+        # what kept the last process from asking may have been set right since
+        if not self.state_file.exists() or WarehouseSnapshot.read(self.state_file).is_empty_handed:
+            self.write_state_to_path(self.state_file)
+        return self.build_defs_from_state(context, self.state_file)
+
+    def write_state_to_path(self, state_path: Path) -> None:
+        """Fetch the state; if PostHog cannot be asked, the last good one stays."""
+        refreshed(self.warehouse, previous=_last_good(state_path)).write(state_path)
+
+    def build_defs_from_state(
+        self,
+        context: dg.ComponentLoadContext,  # noqa: ARG002  part of the method that this overrides
+        state_path: Path | None,
+    ) -> dg.Definitions:
+        """The definitions; a pure function of the state file."""
+        if state_path is None:
+            return not_connected("There is no state yet. Fetch it with `dg utils refresh-defs-state`.", name=self.name)
+        return self.build_defs_from_snapshot(WarehouseSnapshot.read(state_path))
+
+    def build_defs_from_snapshot(self, snapshot: WarehouseSnapshot) -> dg.Definitions:
+        """The definitions for a snapshot that is already at hand."""
+        if snapshot.problem is not None and snapshot.is_empty_handed:
+            return not_connected(snapshot.problem, name=self.name)
+        schedule_status = (
+            dg.DefaultScheduleStatus.RUNNING if self.schedules_running else dg.DefaultScheduleStatus.STOPPED
+        )
+        return dg.Definitions(
+            assets=build_posthog_assets(
+                snapshot, spec_of=self.get_asset_spec, resource_key=self.name, step_per=self.step_per
+            ),
+            schedules=build_posthog_schedules(
+                snapshot,
+                mode=self.scheduling,
+                spec_of=self.get_asset_spec,
+                resource_key=self.name,
+                step_per=self.step_per,
+                default_status=schedule_status,
+            ),
+            sensors=[build_job_status_sensor(snapshot, spec_of=self.get_asset_spec, resource_key=self.name)],
+            resources={self.name: self.warehouse},
+        )
+
+
+def not_connected(problem: str, *, name: str = DEFAULT_RESOURCE_KEY) -> dg.Definitions:
+    """One asset that says what is wrong, where the tables would be: an empty page would tell nobody anything."""
+    spec = dg.AssetSpec(
+        key=[name, "not_connected"], group_name=name, kinds={"posthog"}, description=f"No tables: {problem}"
+    )
+    return dg.Definitions(assets=[spec])
+
+
+def _last_good(state_path: Path) -> WarehouseSnapshot | None:
+    """The state to fall back on. One that cannot be read is none: replacing it is its cure."""
+    try:
+        return WarehouseSnapshot.read(state_path)
+    except (FileNotFoundError, SnapshotError):
+        return None
+
+
+__all__ = ["LocalWarehouse", "PostHogWarehouseComponent"]

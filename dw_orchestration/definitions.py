@@ -1,0 +1,86 @@
+"""The default code location: your PostHog project, or the embedded warehouse if none is named.
+
+This is the only module that reads the environment:
+
+    POSTHOG_PROJECT_ID, POSTHOG_PERSONAL_API_KEY   the project; both or neither
+    POSTHOG_HOST                                   its server, by default https://us.posthog.com
+    DW_ORCHESTRATION_HOME                          the folder for state and the embedded warehouse
+"""
+
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+
+from dw_orchestration.component import PostHogWarehouseComponent, not_connected
+from dw_orchestration.resources.local import LocalWarehouse
+from dw_orchestration.resources.snapshot import WarehouseSnapshot
+from dw_orchestration.resources.warehouse import PostHogWarehouseResource
+from dw_orchestration.shop_report import revenue_by_day
+
+DEFAULT_HOME = ".dw_orchestration"
+# set by `dagster dev` and `dg` for all of their processes
+_IN_DEVELOPMENT = "DAGSTER_IS_DEV_CLI"
+# set by us in the process that refreshed the state, and inherited by the runs and steps that it starts
+_REFRESHED = "DW_ORCHESTRATION_STATE_REFRESHED"
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The code location that the environment asks for."""
+    return definitions_for(os.environ)
+
+
+def definitions_for(environment: MutableMapping[str, str]) -> dg.Definitions:
+    """The definitions of the project that the environment names, or of the embedded warehouse.
+
+    A project without a key, or a key without a project, gives one asset that says so, like any other wrong set-up.
+    """
+    home = Path(environment.get("DW_ORCHESTRATION_HOME", DEFAULT_HOME)).absolute()
+    project_id = environment.get("POSTHOG_PROJECT_ID")
+    api_key = environment.get("POSTHOG_PERSONAL_API_KEY")
+    if bool(project_id) != bool(api_key):
+        missing = "POSTHOG_PERSONAL_API_KEY" if project_id else "POSTHOG_PROJECT_ID"
+        problem = f"{missing} is not set. Set the project and its key, or neither for the embedded warehouse."
+        dg.get_dagster_logger("dw_orchestration").error(problem)
+        return not_connected(problem)
+    if not project_id or not api_key:
+        return _embedded(home, environment)
+    host = environment.get("POSTHOG_HOST") or "https://us.posthog.com"
+    component = PostHogWarehouseComponent(
+        warehouse=PostHogWarehouseResource(host=host, project_id=project_id, api_key=api_key),
+        state_file=home / f"state_{project_id}.json",
+    )
+    return _loaded(component, environment)
+
+
+def _embedded(home: Path, environment: MutableMapping[str, str]) -> dg.Definitions:
+    warehouse = LocalWarehouse(home=str(home))
+    # nothing is billed here, so the schedules run from the start
+    component = PostHogWarehouseComponent(
+        warehouse=warehouse, schedules_running=True, state_file=home / "state_embedded.json"
+    )
+    shop_warehouse = DuckDBResource(database=str(warehouse.database), connection_config={"access_mode": "READ_ONLY"})
+    report = dg.Definitions(
+        assets=[revenue_by_day],
+        resources={
+            "shop_warehouse": shop_warehouse,
+            "reports": DuckDBResource(database=str(home / "reports.duckdb")),
+        },
+    )
+    return dg.Definitions.merge(_loaded(component, environment), report)
+
+
+def _loaded(component: PostHogWarehouseComponent, environment: MutableMapping[str, str]) -> dg.Definitions:
+    """The component's definitions; in development a code server refreshes their state as it starts.
+
+    Its runs and steps do not: they inherit the mark, and ask PostHog for nothing to load.
+    """
+    state_file = component.state_file
+    if state_file is not None and environment.get(_IN_DEVELOPMENT) and environment.get(_REFRESHED) != str(state_file):
+        component.write_state_to_path(state_file)
+        environment[_REFRESHED] = str(state_file)
+        return component.build_defs_from_snapshot(WarehouseSnapshot.read(state_file))
+    return dg.build_defs_for_component(component)

@@ -1,0 +1,76 @@
+"""What the job-status sensor remembers between two ticks."""
+
+from datetime import datetime
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dw_orchestration.errors import CursorError
+
+CURSOR_VERSION = 1
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OpenJob(_Frozen):
+    """A job that is not reported yet: it runs, or a Dagster run has it."""
+
+    id: str
+    table: str
+    created_at: datetime
+
+
+class SourceCursor(_Frozen):
+    """How far a source's jobs have been dealt with.
+
+    Every job created up to `seen_until` is reported, or open, or older than the first tick. `edge` holds the ids at
+    that border that have been dealt with: the API compares times strictly, and rows with almost equal times can
+    become visible one after the other.
+    """
+
+    seen_until: datetime
+    edge: dict[str, datetime] = {}
+    open: tuple[OpenJob, ...] = ()
+    shown: str = ""
+    """A digest of what the list of sources last showed of this source: while it is the same, nothing has happened."""
+
+
+class SensorCursor(_Frozen):
+    """The whole cursor. `resume_at` is the source to begin with, where the last tick ran out of time."""
+
+    version: int = CURSOR_VERSION
+    sources: dict[str, SourceCursor] = {}
+    resume_at: str | None = None
+    sweep_at: str | None = None
+    """The source that is read next although nothing shows there, so that nothing can be missed for ever."""
+
+    @classmethod
+    def parse(cls, text: str | None) -> Self:
+        """Read a cursor; none yet means that this is the first tick.
+
+        Raises:
+            CursorError: The text is no cursor of this version. Silently starting over would skip or repeat reports.
+        """
+        if not text:
+            return cls()
+        try:
+            cursor = cls.model_validate_json(text)
+        except ValidationError as error:
+            raise CursorError(
+                "The job-status sensor's cursor cannot be read: "
+                + error.errors()[0]["msg"]
+                + ". Reset it on the sensor's"
+                " page (Reset cursor): the sensor then starts from each table's newest sync."
+            ) from None
+        if cursor.version != CURSOR_VERSION:
+            raise CursorError(
+                f"The job-status sensor's cursor has version {cursor.version}, this package reads {CURSOR_VERSION}."
+                " Reset it on the sensor's page (Reset cursor): the sensor then starts from each table's newest sync."
+            )
+        return cursor
+
+    def dump(self) -> str:
+        """The text that Dagster keeps."""
+        return self.model_dump_json()

@@ -1,0 +1,176 @@
+"""The sensor that reports what the warehouse did by itself: each finished sync once, whoever started it."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import dagster as dg
+
+from dw_orchestration.assets.event_log import EventLog
+from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY
+from dw_orchestration.assets.specs import SpecOf, TableAsset, asset_spec, table_assets
+from dw_orchestration.posthog.errors import PostHogError
+from dw_orchestration.posthog.models import Job, Schema, Source
+from dw_orchestration.resources.snapshot import WarehouseSnapshot
+from dw_orchestration.resources.warehouse import WarehouseResource
+from dw_orchestration.sensors.cursor import SensorCursor, SourceCursor
+from dw_orchestration.sensors.news import NewsApi, advance, may_have_news, read_jobs
+from dw_orchestration.sensors.reports import AssetEvent, events_of
+from dw_orchestration.sync.outcome import is_over
+
+DEFAULT_BUDGET_S = 15.0
+# Dagster's storage takes about forty a second, and a tick must end within its minute
+MAX_EVENTS_PER_TICK = 200
+
+
+def build_job_status_sensor(
+    snapshot: WarehouseSnapshot,
+    *,
+    spec_of: SpecOf = asset_spec,
+    resource_key: str = DEFAULT_RESOURCE_KEY,
+    name: str | None = None,
+    interval: timedelta = timedelta(seconds=30),
+    tick_budget_s: float = DEFAULT_BUDGET_S,
+    default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
+) -> dg.SensorDefinition:
+    """The sensor that polls the sources' jobs and reports each finished one exactly once.
+
+    A completed job becomes a materialization of its table, any other a failed evaluation of the table's check
+    `sync_succeeded`. Jobs that a run has adopted are left to it, and reported here only if it died.
+
+    Args:
+        snapshot: What the warehouse holds; tables that came later are reported after the next refresh of the state.
+        spec_of: As for `build_posthog_assets`.
+        resource_key: As for `build_posthog_assets`.
+        name: The sensor's name; by default made of the resource's key.
+        interval: Time between two ticks, at least.
+        tick_budget_s: Seconds that a tick may take. What is left over is done in the next one.
+        default_status: Whether the sensor runs before anybody switches it on. It changes nothing in PostHog.
+
+    Raises:
+        SetupError: `spec_of` gives two tables the same key.
+    """
+    assets = table_assets(snapshot, spec_of=spec_of)
+
+    def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        warehouse: WarehouseResource = getattr(context.resources, resource_key)
+        cursor = SensorCursor.parse(context.cursor)
+        with _connected(warehouse) as api:
+            work = Tick(api, assets, EventLog(context.instance), budget_s=tick_budget_s)
+            cursor = work.run(cursor)
+        return dg.SensorResult(asset_events=work.events, cursor=cursor.dump(), skip_reason=work.summary())
+
+    return dg.SensorDefinition(
+        name=name or f"{resource_key}_job_status",
+        evaluation_fn=tick,
+        required_resource_keys={resource_key},
+        minimum_interval_seconds=int(interval.total_seconds()),
+        default_status=default_status,
+        description="Reports the syncs that PostHog ran by itself, each once: completed ones as materializations,"
+        " others as failed checks.",
+    )
+
+
+def _connected(warehouse: WarehouseResource) -> AbstractContextManager[NewsApi]:
+    return warehouse.connect()
+
+
+@dataclass
+class Tick:
+    """One tick's way through the sources: those that may have news, and in turn one of the others."""
+
+    api: NewsApi
+    assets: Sequence[TableAsset]
+    log: EventLog
+    budget_s: float = DEFAULT_BUDGET_S
+    max_events: int = MAX_EVENTS_PER_TICK
+    now: Callable[[], float] = time.monotonic
+    events: list[AssetEvent] = field(default_factory=list)
+    reported: int = 0
+    problems: list[str] = field(default_factory=list)
+    unknown_tables: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Jobs name their schema, so that is how their asset is found."""
+        self._by_schema = {asset.table.schema.id: asset for asset in self.assets}
+
+    def run(self, cursor: SensorCursor) -> SensorCursor:
+        """Deal with as many sources as the budget allows; the returned cursor says where to go on.
+
+        Raises:
+            PostHogError: The list of sources could not be read.
+        """
+        deadline = self.now() + self.budget_s
+        sources = {source.id: source for source in self.api.list_sources()}
+        kept = {source_id: known for source_id, known in cursor.sources.items() if source_id in sources}
+        to_read, sweep_at = self._worth_reading(sources, cursor)
+        resume_at = None
+        for source_id in to_read:
+            if self.now() >= deadline or len(self.events) >= self.max_events:
+                resume_at = source_id
+                break
+            try:
+                kept[source_id] = self._deal_with(sources[source_id], kept.get(source_id))
+            except PostHogError as error:
+                self.problems.append(f"{sources[source_id].source_type} ({source_id}): {error}")
+        return SensorCursor(sources=kept, resume_at=resume_at, sweep_at=sweep_at)
+
+    def summary(self) -> str:
+        """What the tick's line in the UI says."""
+        parts = [f"{self.reported} syncs reported" if self.reported else "No news"]
+        if self.unknown_tables:
+            parts.append(f"{len(self.unknown_tables)} tables are newer than the state: refresh it to see them")
+        return ". ".join([*parts, *self.problems]) + "."
+
+    def _worth_reading(self, sources: dict[str, Source], cursor: SensorCursor) -> tuple[list[str], str | None]:
+        """The sources that may have news, beginning where the last tick stopped, then one quiet one in turn."""
+        known = {asset.table.source.id for asset in self.assets}
+        ids = _from(sorted(known & sources.keys()), cursor.resume_at)
+        busy = [source_id for source_id in ids if may_have_news(sources[source_id], cursor.sources.get(source_id))]
+        quiet = _from(sorted(set(ids) - set(busy)), cursor.sweep_at)
+        return busy + quiet[:1], quiet[1] if len(quiet) > 1 else None
+
+    def _deal_with(self, source: Source, cursor: SourceCursor | None) -> SourceCursor:
+        jobs = read_jobs(self.api, source, cursor)
+        over = sorted(
+            (job for job in jobs if is_over(job)), key=lambda job: (job.finished_at or job.created_at, job.id)
+        )
+        dealt_with = {job.id for job in over if self._report(job, source)}
+        return advance(cursor, source, jobs, reported=dealt_with)
+
+    def _report(self, job: Job, source: Source) -> bool:
+        """Report a job unless that is done already; False if it has to be looked at again in the next tick."""
+        asset = self._by_schema.get(job.schema_id)
+        if asset is None:
+            self.unknown_tables.add(job.schema_id)
+            return True
+        if self.log.has_report_of(job.id, asset.key):
+            return True
+        adoption = self.log.adoption_of(job.id, asset.key)
+        belongs_to_a_run = adoption is not None and not self.log.is_over(adoption.run_id)
+        if belongs_to_a_run or len(self.events) >= self.max_events:
+            return False
+        self.events += events_of(
+            job,
+            asset,
+            record=_fresh_record(source, job),
+            triggered_by="dagster" if adoption is not None and adoption.started else "posthog",
+            was_red=self.log.last_check_failed(asset.key),
+        )
+        self.reported += 1
+        return True
+
+
+def _fresh_record(source: Source, job: Job) -> Schema | None:
+    """The table's record from the list of sources, unless that was read before the job ended."""
+    record = next((schema for schema in source.schemas if schema.id == job.schema_id), None)
+    is_fresh = record is not None and record.last_synced_at is not None and record.last_synced_at >= job.created_at
+    return record if is_fresh else None
+
+
+def _from(ids: Sequence[str], first: str | None) -> list[str]:
+    """The sorted ids, rotated so that `first`, or the one after where it would stand, comes first."""
+    later = [own_id for own_id in ids if first is None or own_id >= first]
+    return later + [own_id for own_id in ids if first is not None and own_id < first]

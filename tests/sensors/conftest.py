@@ -1,0 +1,115 @@
+"""Event logs to report into, and runs that adopt jobs."""
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.events import AssetObservation
+from dagster._core.events import AssetObservationData, DagsterEvent, StepMaterializationData
+
+from dw_orchestration.assets.event_log import EventLog
+from dw_orchestration.assets.metadata import adoption_metadata, result_metadata
+from dw_orchestration.assets.specs import TableAsset, asset_spec, table_assets
+from dw_orchestration.resources.snapshot import SourceSnapshot, WarehouseSnapshot
+from dw_orchestration.sensors.job_status import Tick
+
+
+class Reports:
+    """A Dagster instance, the assets of a model's tables, and ticks that may die on the way."""
+
+    def __init__(self, model, instance: dg.DagsterInstance) -> None:
+        self.model = model
+        self.instance = instance
+        self.assets = _assets(model)
+        self.by_table = {asset.table.schema.id: asset for asset in self.assets}
+
+    def tick(self, cursor, *, stored: int | None = None, **settings):
+        """One tick: its events are stored (all, or the first few before it dies), and its cursor is returned."""
+        work = Tick(self.model, self.assets, EventLog(self.instance), **settings)
+        after = work.run(cursor)
+        for event in work.events if stored is None else work.events[:stored]:
+            self.instance.report_runless_asset_event(event)
+        return after, work
+
+    def new_run(self) -> str:
+        """A run that has begun."""
+        run_id = str(uuid.uuid4())
+        self.instance.add_run(dg.DagsterRun(job_name="sync", run_id=run_id, status=dg.DagsterRunStatus.STARTED))
+        return run_id
+
+    def end_run(self, run_id: str, *, success: bool) -> None:
+        """The run's end as the instance sees it."""
+        event_type = "PIPELINE_SUCCESS" if success else "PIPELINE_FAILURE"
+        self.instance.report_dagster_event(DagsterEvent(event_type, "sync"), run_id)
+
+    def adopt(self, job, run_id: str) -> None:
+        """What a run writes down before it waits for a job."""
+        asset = self.by_table[job.table]
+        observation = AssetObservation(
+            asset_key=asset.key, metadata=adoption_metadata(self.model._job(job), triggered_by="dagster")
+        )
+        self._store(
+            DagsterEvent("ASSET_OBSERVATION", "sync", event_specific_data=AssetObservationData(observation)), run_id
+        )
+
+    def materialize(self, job, run_id: str) -> None:
+        """What a run writes down when its job has completed."""
+        asset = self.by_table[job.table]
+        metadata = result_metadata(asset.table, self.model._job(job), record=None, triggered_by="dagster")
+        data = StepMaterializationData(dg.AssetMaterialization(asset_key=asset.key, metadata=metadata))
+        self._store(DagsterEvent("ASSET_MATERIALIZATION", "sync", event_specific_data=data), run_id)
+
+    def _store(self, event: DagsterEvent, run_id: str) -> None:
+        self.instance.report_dagster_event(event, run_id)
+
+    def reported(self) -> dict[str, int]:
+        """How often each job's end stands in the event log, as a materialization or as a failed check."""
+        counts: dict[str, int] = {}
+        for asset in self.assets:
+            for record in self.instance.fetch_materializations(asset.key, limit=1000).records:
+                job_id = record.asset_materialization.metadata["posthog/job_id"].value
+                counts[job_id] = counts.get(job_id, 0) + 1
+            for evaluation in EventLog(self.instance)._evaluations(asset.key):
+                if not evaluation.passed:
+                    job_id = evaluation.metadata["posthog/job_id"].value
+                    counts[job_id] = counts.get(job_id, 0) + 1
+        return counts
+
+
+def _assets(model) -> list[TableAsset]:
+    snapshot = WarehouseSnapshot(
+        taken_at=datetime.now(tz=UTC),
+        host="model",
+        project_id="1",
+        sources=tuple(
+            SourceSnapshot(
+                id=source.id,
+                source_type=source.source_type,
+                prefix=source.prefix,
+                description=None,
+                access_method=source.access_method,
+                upstream=source.id,
+                schemas=source.schemas,
+            )
+            for source in model.list_sources()
+        ),
+    )
+    model.requests["sources"] = 0
+    return table_assets(snapshot, spec_of=asset_spec)
+
+
+@pytest.fixture
+def reports_on() -> Iterator[type[Reports]]:
+    """Makes `Reports` on a model with an event log of its own."""
+    instances = []
+
+    def make(model) -> Reports:
+        instance = dg.DagsterInstance.ephemeral()
+        instances.append(instance)
+        return Reports(model, instance)
+
+    yield make
+    for instance in instances:
+        instance.dispose()

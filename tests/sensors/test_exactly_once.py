@@ -1,0 +1,104 @@
+"""Each finished sync is reported once, whatever happens to ticks, runs and sources."""
+
+import dagster as dg
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from dw_orchestration.sensors.cursor import SensorCursor
+from tests.sensors.conftest import Reports
+from tests.sensors.warehouse_model import WarehouseModel
+
+ENDS = st.sampled_from(["Completed", "Failed", "Billing limits"])
+
+
+class ExactlyOnce(RuleBasedStateMachine):
+    """Syncs begin, end and are adopted in any order; ticks run, die, and find sources down."""
+
+    @initialize()
+    def set_up(self) -> None:
+        self.model = WarehouseModel(sources=2, tables=2, page=3)
+        self.instance = dg.DagsterInstance.ephemeral()
+        self.reports = Reports(self.model, self.instance)
+        self.cursor = SensorCursor()
+        # the first tick begins from each table's newest sync, so that history is not replayed
+        self.cursor, _ = self.reports.tick(self.cursor)
+        self.runs: dict[str, list] = {}
+        self.finished: list[str] = []
+
+    @rule(
+        source=st.sampled_from(["source0", "source1"]), table=st.integers(0, 1), late_s=st.sampled_from([0, 0, 1, 90])
+    )
+    def begin(self, source, table, late_s):
+        self.model.start(source, self.model.sources[source].tables[table], late_s=late_s)
+
+    @precondition(lambda self: self.model.running())
+    @rule(index=st.integers(0, 3), status=ENDS)
+    def end(self, index, status):
+        running = self.model.running()
+        job = running[index % len(running)]
+        self.model.finish(job, status)
+        self.finished.append(job.id)
+
+    @rule(seconds=st.sampled_from([0, 0.5, 30, 119, 300, 4000]))
+    def let_time_pass(self, seconds):
+        self.model.advance(seconds)
+
+    @precondition(lambda self: self.model.running())
+    @rule(index=st.integers(0, 3))
+    def a_run_adopts(self, index):
+        running = self.model.running()
+        job = running[index % len(running)]
+        run_id = self.reports.new_run()
+        self.runs[run_id] = [job]
+        self.reports.adopt(job, run_id)
+
+    @precondition(lambda self: self.runs)
+    @rule(dies=st.booleans())
+    def a_run_ends(self, dies):
+        """It reports its job if that has completed, unless it dies; a step asks the log first, as here."""
+        run_id, jobs = self.runs.popitem()
+        for job in jobs:
+            done = job.status == "Completed" and not dies
+            if done and job.id not in self.reports.reported():
+                self.reports.materialize(job, run_id)
+        self.reports.end_run(run_id, success=not dies)
+
+    @rule(name=st.sampled_from(["source0", "source1"]), is_down=st.booleans())
+    def a_source_goes_down_or_comes_back(self, name, is_down):
+        self.model.sources[name].is_down = is_down
+
+    @rule(max_events=st.sampled_from([1, 2, 200]))
+    def a_tick(self, max_events):
+        self.cursor, _ = self.reports.tick(self.cursor, max_events=max_events)
+
+    @rule(stored=st.integers(0, 2))
+    def a_tick_that_dies_before_its_cursor_is_kept(self, stored):
+        self.reports.tick(self.cursor, stored=stored)
+
+    @rule()
+    def the_cursor_is_written_and_read(self):
+        self.cursor = SensorCursor.parse(self.cursor.dump())
+
+    def teardown(self):
+        """Once all is quiet, every sync that ended has been reported exactly once."""
+        if not hasattr(self, "model"):
+            return
+        for job in self.model.running():
+            self.model.finish(job)
+            self.finished.append(job.id)
+        for run_id in list(self.runs):
+            self.reports.end_run(run_id, success=False)
+        for source in self.model.sources.values():
+            source.is_down = False
+        for _ in range(6):
+            self.model.advance(150)
+            self.cursor, _ = self.reports.tick(self.cursor)
+        try:
+            assert dict.fromkeys(self.finished, 1) == self.reports.reported()
+        finally:
+            self.instance.dispose()
+
+
+TestExactlyOnce = ExactlyOnce.TestCase
+TestExactlyOnce.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)

@@ -1,0 +1,262 @@
+"""What a tick reads, reports and leaves for later."""
+
+from collections import Counter
+
+import dagster as dg
+import pytest
+
+from dw_orchestration.errors import CursorError
+from dw_orchestration.sensors.cursor import SensorCursor
+from dw_orchestration.sensors.news import EDGE
+from tests.sensors.warehouse_model import WarehouseModel
+
+
+def first_tick(reports):
+    """The cursor after a first tick."""
+    cursor, _ = reports.tick(SensorCursor())
+    return cursor
+
+
+def test_first_tick_reports_the_newest_sync_of_each_table_alone(reports_on):
+    """History is not replayed: a table's newest sync shows how it stands, older ones are past."""
+    model = WarehouseModel(tables=2)
+    for _ in range(3):
+        for table in ("s0t0", "s0t1"):
+            model.finish(model.start("source0", table))
+        model.advance(60)
+    reports = reports_on(model)
+
+    first_tick(reports)
+
+    assert {"job000004": 1, "job000005": 1} == reports.reported()
+
+
+def test_second_tick_reports_nothing(reports_on):
+    """A job is reported once, however often the sensor ticks."""
+    model = WarehouseModel()
+    model.finish(model.start("source0", "s0t0"))
+    reports = reports_on(model)
+
+    _, work = reports.tick(first_tick(reports))
+
+    assert [] == work.events
+
+
+def test_long_sync_is_reported_when_it_ends(reports_on):
+    """A sync that began before all that the cursor has seen is reported all the same once it ends."""
+    model = WarehouseModel(page=5)
+    long_one = model.start("source0", "s0t0")
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    for _ in range(20):
+        model.advance(600)
+        model.finish(model.start("source0", "s0t1"))
+        cursor, _ = reports.tick(cursor)
+
+    model.finish(long_one)
+    reports.tick(cursor)
+
+    assert 1 == reports.reported()[long_one.id]
+
+
+def test_sync_that_becomes_visible_late_is_reported(reports_on):
+    """Workers commit side by side: a row may show up after one with a later time has been dealt with."""
+    model = WarehouseModel()
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    late = model.start("source0", "s0t0", late_s=EDGE.total_seconds() - 5)
+    model.finish(late)
+    model.advance(EDGE.total_seconds() - 10)
+    model.finish(model.start("source0", "s0t1"))
+    cursor, _ = reports.tick(cursor)
+    model.advance(30)
+
+    reports.tick(cursor)
+
+    assert 1 == reports.reported()[late.id]
+
+
+def test_sync_of_a_live_run_is_left_to_it(reports_on):
+    """A job that a run waits for is the run's to report, though it has ended already."""
+    model = WarehouseModel()
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    job = model.start("source0", "s0t0")
+    reports.adopt(job, reports.new_run())
+    model.finish(job)
+
+    _, work = reports.tick(cursor)
+
+    assert [] == work.events
+
+
+@pytest.mark.parametrize("success", [True, False], ids=["run_did_not_wait", "run_died"])
+def test_sync_of_a_run_that_said_nothing_is_reported(reports_on, success):
+    """A run that ended without reporting its job (it was killed, or did not wait) leaves that to the sensor."""
+    model = WarehouseModel()
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    job, run_id = model.start("source0", "s0t0"), reports.new_run()
+    reports.adopt(job, run_id)
+    model.finish(job)
+    cursor, _ = reports.tick(cursor)
+    reports.end_run(run_id, success=success)
+
+    _, work = reports.tick(cursor)
+
+    assert ["dagster"] == [event.metadata["posthog/triggered_by"].value for event in work.events]
+
+
+def test_more_than_fifty_syncs_between_two_ticks_are_all_reported(reports_on):
+    """The endpoint shows fifty at a time; older ones are paged back to."""
+    model = WarehouseModel(tables=60)
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    for _ in range(2):
+        model.advance(400)
+        for table in model.sources["source0"].tables:
+            model.finish(model.start("source0", table))
+
+    reports.tick(cursor)
+
+    assert (120, {1}) == (len(reports.reported()), set(reports.reported().values()))
+
+
+def test_event_limit_leaves_the_rest_for_the_next_tick(reports_on):
+    """What does not fit into a tick is reported by the next one."""
+    model = WarehouseModel(tables=5)
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    for table in model.sources["source0"].tables:
+        model.finish(model.start("source0", table))
+
+    cursor, first = reports.tick(cursor, max_events=3)
+    _, second = reports.tick(cursor, max_events=3)
+
+    assert (3, 2) == (len(first.events), len(second.events))
+
+
+def test_tick_that_runs_out_of_time_resumes_where_it_stopped(reports_on):
+    """No source starves: the next tick begins with the one that this tick did not reach."""
+    model = WarehouseModel(sources=4, tables=1)
+    reports = reports_on(model)
+    # the clock passes 5 s with each look at it, so that a budget of 12 s is enough for two sources
+    seconds = iter(range(0, 10_000, 5))
+    cursor, counts = SensorCursor(), Counter()
+    for source in model.sources.values():
+        model.finish(model.start(source.id, source.tables[0]))
+
+    for _ in range(2):
+        cursor, work = reports.tick(cursor, budget_s=12, now=lambda: next(seconds))
+        counts[len(work.events)] += 1
+
+    assert Counter({2: 2}) == counts
+
+
+def test_source_that_fails_does_not_stop_the_others(reports_on):
+    """One bad source costs its own news only, and is caught up with later."""
+    model = WarehouseModel(sources=2, tables=1)
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    jobs = [model.start(source_id, source.tables[0]) for source_id, source in model.sources.items()]
+    for job in jobs:
+        model.finish(job)
+    model.sources["source0"].is_down = True
+
+    cursor, work = reports.tick(cursor)
+    seen_while_down = reports.reported()
+    model.sources["source0"].is_down = False
+    reports.tick(cursor)
+
+    assert ({jobs[1].id: 1}, {job.id: 1 for job in jobs}) == (seen_while_down, reports.reported())
+    assert "source0" in work.summary()
+
+
+def test_deleted_source_is_forgotten(reports_on):
+    """The cursor does not grow with sources that are gone."""
+    model = WarehouseModel(sources=2)
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    del model.sources["source1"]
+
+    cursor, _ = reports.tick(cursor)
+
+    assert {"source0"} == set(cursor.sources)
+
+
+@pytest.mark.parametrize("status", ["Failed", "Billing limits", "Billing limit too low", "Cancelled"])
+def test_sync_that_did_not_complete_fails_the_check(reports_on, status):
+    """Anything but Completed is a failed check with the job's own error, never a materialization."""
+    model = WarehouseModel()
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    model.finish(model.start("source0", "s0t0"), status)
+
+    _, work = reports.tick(cursor)
+
+    (event,) = work.events
+    assert (False, "it broke") == (event.passed, event.metadata["posthog/error"].value)
+
+
+def test_check_turns_green_again_with_the_next_good_sync(reports_on):
+    """A failed check is not left red after the table has recovered."""
+    model = WarehouseModel()
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    model.finish(model.start("source0", "s0t0"), "Failed")
+    cursor, _ = reports.tick(cursor)
+    model.advance(300)
+    model.finish(model.start("source0", "s0t0"))
+
+    _, work = reports.tick(cursor)
+
+    kinds = [type(event) for event in work.events]
+    assert [dg.AssetMaterialization, dg.AssetCheckEvaluation] == kinds
+    assert work.events[1].passed
+
+
+def test_quiet_sources_cost_no_request_of_their_own(reports_on):
+    """A tick asks for the pages of the list of sources, for the jobs of the changed ones, and for one more in turn."""
+    model = WarehouseModel(sources=120, tables=2)
+    reports = reports_on(model)
+    for source in model.sources.values():
+        for table in source.tables:
+            model.finish(model.start(source.id, table))
+    cursor = SensorCursor()
+    while cursor.resume_at is not None or not cursor.sources:
+        # nothing is stored here: the event log would take minutes, and is not what is asked
+        cursor, _ = reports.tick(cursor, stored=0, budget_s=1e9, max_events=10**9)
+    model.advance(600)
+    changed = [f"source{number}" for number in range(0, 120, 40)]
+    for source_id in changed:
+        model.finish(model.start(source_id, model.sources[source_id].tables[0]))
+    model.requests.update(sources=0, jobs=0)
+
+    _, work = reports.tick(cursor, stored=0)
+
+    assert (2, len(changed) + 1) == (model.requests["sources"], model.requests["jobs"])
+    assert len(changed) == work.reported
+
+
+def test_every_quiet_source_is_read_in_turn(reports_on):
+    """Nothing can be missed for ever: each tick also reads one source that shows no news."""
+    model = WarehouseModel(sources=3, tables=1)
+    reports = reports_on(model)
+    for source in model.sources.values():
+        model.finish(model.start(source.id, source.tables[0]))
+    cursor = first_tick(reports)
+    asked = Counter()
+    original = model.list_jobs
+    model.list_jobs = lambda source_id, **filters: (asked.update([source_id]), original(source_id, **filters))[1]
+
+    for _ in range(3):
+        cursor, _ = reports.tick(cursor)
+
+    assert Counter({"source0": 1, "source1": 1, "source2": 1}) == asked
+
+
+@pytest.mark.parametrize("text", ["{", '{"version": 2}', '{"sources": 3}', "[]"])
+def test_unreadable_cursor_is_an_error_that_names_the_cure(text):
+    """Starting over in silence would skip or repeat reports, so the user is asked to reset the cursor."""
+    with pytest.raises(CursorError, match="Reset cursor"):
+        SensorCursor.parse(text)
