@@ -1,0 +1,74 @@
+"""The FastAPI application: routes, error shapes and the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from dw_orchestration.local.api import errors, schema_routes, source_routes
+from dw_orchestration.local.api.access import Throttle
+from dw_orchestration.local.api.bodies import request_schemas
+from dw_orchestration.version import __version__
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from dw_orchestration.local.services import Services
+
+
+class HealthOut(BaseModel):
+    """The answer of a server that is up."""
+
+    status: str = "ok"
+
+
+class TrailingSlash:
+    """Takes a path without its trailing slash as if it had one; PostHog redirects neither form."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] == "http" and not scope["path"].endswith("/"):
+            scope = {**scope, "path": scope["path"] + "/"}
+        await self._app(scope, receive, send)
+
+
+class _Api(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, with the request bodies that the endpoints read by themselves."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            document["components"]["schemas"].update(request_schemas())
+            for path in document["paths"].values():
+                for operation in path.values():
+                    operation["responses"].pop("422", None)  # FastAPI's own shape is never sent
+        return super().openapi()
+
+
+def create_app(services: Services, *, rate_limit_per_minute: int | None = None) -> FastAPI:
+    """The API over the given services."""
+    app = _Api(
+        title="Embedded warehouse",
+        version=__version__,
+        openapi_url="/api/schema/",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    app.state.throttle = Throttle(rate_limit_per_minute)
+    app.add_middleware(TrailingSlash)
+    errors.install(app)
+    app.include_router(schema_routes.router)
+    app.include_router(source_routes.router)
+
+    @app.get("/_health/", responses={405: {"model": errors.ErrorOut}})
+    async def health() -> HealthOut:
+        """Say that the server is up; no key is needed."""
+        return HealthOut()
+
+    return app

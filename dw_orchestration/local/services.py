@@ -1,0 +1,33 @@
+"""The parts of the embedded warehouse, as those who use several of them get them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from dw_orchestration.local.runner import Runner
+    from dw_orchestration.local.store import Store
+    from dw_orchestration.local.syncing import Connector, Warehouse
+
+
+class RuleError(Exception):
+    """A change that PostHog's rules refuse; answered as a validation error."""
+
+
+class RefusedError(Exception):
+    """A call that cannot be carried out; answered as a bare message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The state, the tables, the workers, the way to a source, and the time."""
+
+    store: Store
+    warehouse: Warehouse
+    runner: Runner
+    connect: Callable[[str, Mapping[str, object]], Connector]
+    now: Callable[[], datetime]

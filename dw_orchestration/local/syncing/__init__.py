@@ -1,0 +1,34 @@
+"""The embedded warehouse's syncs: Postgres and files into DuckDB, whole or not at all."""
+
+from __future__ import annotations
+
+from dw_orchestration.local.syncing.connector import Connector, connector_for
+from dw_orchestration.local.syncing.models import (
+    IncrementalField,
+    SourceColumn,
+    SourceError,
+    SourceTable,
+    SyncCancelled,
+    SyncRequest,
+    SyncResult,
+    TableColumn,
+    TargetTable,
+)
+from dw_orchestration.local.syncing.run import run_sync
+from dw_orchestration.local.syncing.warehouse import Warehouse
+
+__all__ = [
+    "Connector",
+    "IncrementalField",
+    "SourceColumn",
+    "SourceError",
+    "SourceTable",
+    "SyncCancelled",
+    "SyncRequest",
+    "SyncResult",
+    "TableColumn",
+    "TargetTable",
+    "Warehouse",
+    "connector_for",
+    "run_sync",
+]

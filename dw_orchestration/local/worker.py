@@ -1,0 +1,251 @@
+"""What a worker does with one run: open a job, sync, and write down how it ended."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+from dw_orchestration.local.rows import (
+    DELETED,
+    RESTARTED,
+    Job,
+    LogLine,
+    Schedule,
+    Schema,
+    Source,
+    StartedBy,
+    Status,
+    SyncedColumn,
+    SyncedTable,
+)
+from dw_orchestration.local.syncing import SourceError, SyncCancelled, SyncRequest, TargetTable, run_sync
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from dw_orchestration.local.store import Store
+    from dw_orchestration.local.syncing import Connector, SyncResult, Warehouse
+
+logger = logging.getLogger(__name__)
+
+FREE_FAILURES = 5
+FIRST_GAP = timedelta(minutes=10)
+LONGEST_GAP = timedelta(hours=1)
+PROGRESS_EVERY_S = 0.5
+
+
+@dataclass(eq=False, slots=True)
+class Run:
+    """A run on its way: queued, then syncing. `stop` ends it early, `ended` says that it is over."""
+
+    schema_id: UUID
+    started_by: StartedBy
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+    reason: str = ""
+
+    def stop(self, reason: str) -> None:
+        """Ask the run to end; the first reason stays."""
+        self.reason = self.reason or reason
+        self.cancelled.set()
+
+
+class Progress:
+    """Writes the number of rows read so far, at most twice a second."""
+
+    def __init__(self, write: Callable[[int], None], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.rows = 0
+        self._write = write
+        self._clock = clock
+        self._written_at = clock()
+
+    def __call__(self, rows: int) -> None:
+        """Take note of the total so far."""
+        self.rows = rows
+        if self._clock() - self._written_at >= PROGRESS_EVERY_S:
+            self._written_at = self._clock()
+            self._write(rows)
+
+
+def held_back_until(jobs: Sequence[Job]) -> datetime | None:
+    """When a table in a failure streak may run again; `jobs` are its own, newest first.
+
+    After five failures in a row the gap is 10 minutes and doubles up to an hour. A good run ends the
+    streak, a resync starts a new one, and ends that say nothing about the table do not count.
+    """
+    failures: list[Job] = []
+    for job in jobs:
+        if job.status is Status.COMPLETED:
+            break
+        if job.counts_in_streak:
+            failures.append(job)
+        if job.was_reset:
+            break
+    if len(failures) < FREE_FAILURES or failures[0].finished_at is None:
+        return None
+    doublings = min(len(failures) - FREE_FAILURES, 3)  # a power without bound would overflow the span
+    gap = min(FIRST_GAP * (1 << doublings), LONGEST_GAP)
+    return failures[0].finished_at + gap
+
+
+class Worker:
+    """Carries out runs; one object for all threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        warehouse: Warehouse,
+        connect: Callable[[str, Mapping[str, object]], Connector],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._warehouse = warehouse
+        self._connect = connect
+        self._now = now
+
+    def carry_out(self, run: Run) -> None:
+        """Sync the run's schema; leaves no job when there is nothing to do or it is held back."""
+        schema = self._store.schema(run.schema_id)
+        source = self._store.source(schema.source_id) if schema else None
+        if schema is None or source is None:
+            return
+        if run.cancelled.is_set() or self._is_held_back(schema):
+            self.restore_status(schema)
+            return
+        job = self._begin(schema, run)
+        progress = Progress(lambda rows: self._store.update(Job, job.id, rows_synced=rows))
+        try:
+            result = self._sync(job, schema=schema, source=source, run=run, progress=progress)
+        except SyncCancelled:
+            self.fail(job, run.reason, rows=progress.rows)
+        except SourceError as error:
+            self.fail(job, str(error), rows=progress.rows, counts_in_streak=not error.permanent)
+            if error.permanent:
+                self._turn_off(schema)
+        except Exception as error:
+            # The edge of the run: whatever went wrong ends this job, never the worker.
+            logger.exception("Job %s of %s broke off", job.id, schema.name)
+            text = f"The sync broke off: {type(error).__name__}. The server's log has the details."
+            self.fail(job, text, rows=progress.rows, counts_in_streak=True)
+        else:
+            self.complete(job, result)
+
+    def restore_status(self, schema: Schema) -> None:
+        """Take back a Running that no job stands behind."""
+        latest = self._store.jobs_of(schema.id, limit=1)
+        self._store.update(Schema, schema.id, status=latest[0].status if latest else None)
+
+    def complete(self, job: Job, result: SyncResult) -> None:
+        """Write a good end, and the table as it is now."""
+        schema = self._store.schema(job.schema_id)
+        if schema is None:
+            self.fail(job, DELETED, rows=result.rows_synced)  # while its last rows were being published
+            return
+        ended = job.model_copy(
+            update={
+                "status": Status.COMPLETED,
+                "finished_at": self._now(),
+                "rows_synced": result.rows_synced,
+            }
+        )
+        columns = tuple(SyncedColumn(name=column.name, type=column.type) for column in result.columns)
+        table_id = schema.synced.id if schema.synced else uuid4()
+        table = SyncedTable(id=table_id, row_count=result.row_count, columns=columns)
+        with self._store.transaction():
+            self._store.update(Schema, schema.id, synced=table)
+            if job.was_reset:
+                self._store.update(Schema, schema.id, reset_pipeline=False)
+            if not self._store.finish_job(ended):
+                return
+            good = {"status": Status.COMPLETED, "latest_error": None, "last_synced_at": job.created_at}
+            self._store.update(Schema, schema.id, **good)
+            self._log(job, f"Sync completed: {result.rows_synced} rows read, {result.row_count} in the table")
+
+    def fail(self, job: Job, error: str, *, rows: int | None = None, counts_in_streak: bool = False) -> None:
+        """Write a bad end, unless the job has ended already."""
+        ended = job.model_copy(
+            update={
+                "status": Status.FAILED,
+                "finished_at": self._now(),
+                "latest_error": error,
+                "rows_synced": job.rows_synced if rows is None else rows,
+                "counts_in_streak": counts_in_streak,
+            }
+        )
+        with self._store.transaction():
+            if self._store.finish_job(ended):
+                self._store.update(Schema, job.schema_id, status=Status.FAILED, latest_error=error)
+                self._log(job, error, level="ERROR")
+
+    def settle(self) -> None:
+        """Give the jobs of a killed process their end: what it had committed counts as done."""
+        for job in self._store.running_jobs():
+            if (result := self._warehouse.published(str(job.id))) is not None:
+                self.complete(job, result)
+            else:
+                self.fail(job, RESTARTED)
+        for project in self._store.projects():
+            for schema in self._store.schemas(project.id):
+                if schema.status is Status.RUNNING:
+                    self.restore_status(schema)
+        self._warehouse.clean_staging()
+
+    def _is_held_back(self, schema: Schema) -> bool:
+        until = held_back_until(self._store.jobs_of(schema.id))
+        held_back = not schema.reset_pipeline and until is not None and self._now() < until
+        if held_back:
+            logger.info("A sync of %s is skipped until %s: it keeps failing", schema.name, until)
+        return held_back
+
+    def _begin(self, schema: Schema, run: Run) -> Job:
+        job = Job(
+            id=uuid4(),
+            source_id=schema.source_id,
+            schema_id=schema.id,
+            created_at=self._now(),
+            workflow_run_id=uuid4(),
+            started_by=run.started_by,
+            was_reset=schema.reset_pipeline,
+        )
+        with self._store.transaction():
+            self._store.insert(job)
+            self._store.update(Schema, schema.id, status=Status.RUNNING, updated_at=job.created_at)
+            self._log(job, f"Sync of {schema.name} started ({schema.sync_type or 'full_refresh'})")
+        return job
+
+    def _sync(self, job: Job, *, schema: Schema, source: Source, run: Run, progress: Progress) -> SyncResult:
+        target = TargetTable(schema.target_schema, schema.target_name)
+        request = SyncRequest(
+            job_id=str(job.id),
+            table=schema.name,
+            target=target,
+            sync_type=schema.sync_type or "full_refresh",
+            incremental_field=schema.incremental_field,
+            incremental_field_type=schema.incremental_field_type,
+            primary_keys=schema.primary_key_columns or schema.discovered.primary_keys,
+            lookback_seconds=schema.incremental_field_lookback_seconds,
+            enabled_columns=schema.enabled_columns,
+            reset=job.was_reset,
+        )
+        connector = self._connect(source.source_type, source.job_inputs)
+        result = run_sync(request, connector, self._warehouse, on_progress=progress, cancelled=run.cancelled)
+        if self._store.schema(schema.id) is None:
+            self._warehouse.drop(target)
+        return result
+
+    def _turn_off(self, schema: Schema) -> None:
+        with self._store.transaction():
+            self._store.update(Schema, schema.id, should_sync=False)
+            self._store.update(Schedule, schema.id, paused=True)
+        logger.warning("Syncing of %s was turned off: its source refuses for good", schema.name)
+
+    def _log(self, job: Job, message: str, *, level: str = "INFO") -> None:
+        line = LogLine(schema_id=job.schema_id, job_id=job.id, timestamp=self._now(), level=level, message=message)
+        self._store.add_log_line(line)
+        logger.log(logging.getLevelName(level), "Job %s: %s", job.id, message)

@@ -1,0 +1,264 @@
+"""The endpoints of one schema."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.local.conftest import Orders, Server
+
+BY_ID = {"sync_type": "append", "incremental_field": "id", "incremental_field_type": "integer"}
+
+
+def path_of(schema: dict[str, Any], action: str = "") -> str:
+    """The path of a schema or of one of its actions."""
+    return f"external_data_schemas/{schema['id']}/{action}"
+
+
+def test_schema_in_full(server: Server, invoices: str) -> None:
+    """A fresh schema is off, without type and table, six-hourly; alone it shows its source, in lists not."""
+    schema = server.json("GET", path_of(server.schema(invoices, "invoices")))
+    expected = {
+        "should_sync": False,
+        "sync_type": None,
+        "sync_frequency": "6hour",
+        "sync_time_of_day": None,
+        "status": None,
+        "table": None,
+        "incremental": False,
+        "cdc_table_mode": "consolidated",
+    }
+    assert expected == {name: schema[name] for name in expected}
+    assert (invoices, "Stripe") == (schema["source"]["id"], schema["source"]["source_type"])
+    listed = server.json("GET", "external_data_schemas/")["results"]
+    assert [None, None] == [row["source"] for row in listed]
+
+
+FIELD_ERRORS = [
+    ({"sync_type": "bogus"}, "invalid_choice", '"bogus" is not a valid choice.', "sync_type"),
+    ({"should_sync": None}, "null", "This field may not be null.", "should_sync"),
+    ({"should_sync": "maybe"}, "invalid", "Must be a valid boolean.", "should_sync"),
+    (
+        {"primary_key_columns": "id"},
+        "not_a_list",
+        'Expected a list of items but got type "str".',
+        "primary_key_columns",
+    ),
+    ({"primary_key_columns": ["id", None]}, "null", "This field may not be null.", "primary_key_columns__1"),
+    ({"incremental_field": " "}, "blank", "This field may not be blank.", "incremental_field"),
+    (
+        {"sync_time_of_day": "25:00:00"},
+        "invalid",
+        "Time has wrong format. Use one of these formats instead: hh:mm[:ss[.uuuuuu]].",
+        "sync_time_of_day",
+    ),
+    ({"sync_time_of_day": "14:15:22Z"}, "invalid_input", "Invalid sync time of day", None),
+    ({"sync_time_of_day": "14:15"}, "invalid_input", "Invalid sync time of day", None),
+    ({"sync_time_of_day": "14:15:22.5"}, "invalid_input", "Invalid sync time of day", None),
+    ({"sync_time_of_day": "14:15:22+02:00"}, "invalid_input", "Invalid sync time of day", None),
+    ({"incremental_field_lookback_seconds": 5_184_001}, "max_value", None, "incremental_field_lookback_seconds"),
+    ({"sync_frequency": "2min"}, "invalid_choice", '"2min" is not a valid choice.', "sync_frequency"),
+    ({"sync_frequency": "1min"}, "invalid_input", None, None),
+    ({"sync_frequency": "never"}, "invalid_input", None, None),
+    ({"should_sync": True}, "invalid_input", "Sync type must be set up first before enabling schema", None),
+    ({"sync_type": "cdc"}, "invalid_input", "CDC is not enabled for this team", None),
+    ({"sync_type": "webhook"}, "invalid_input", None, None),
+    ({"sync_type": "incremental"}, "invalid_input", None, None),
+    ({"enabled_columns": ["nope"]}, "invalid_input", None, None),
+    ({"row_filters": [{"column": "id"}]}, "invalid_input", None, None),
+    ([], "invalid", "Invalid data. Expected a dictionary, but got list.", None),
+]
+
+
+@pytest.mark.parametrize(("body", "code", "detail", "attr"), FIELD_ERRORS, ids=lambda value: str(value)[:40])
+def test_refused_changes(quiet_server: Server, body: object, code: str, detail: str | None, attr: str | None) -> None:
+    """A change that PostHog refuses is a 400 with PostHog's code, text and place, and changes nothing."""
+    before = quiet_server.json("GET", "external_data_schemas/")["results"][0]
+    response = quiet_server.call("PATCH", path_of(before), json=body)
+    answer = response.json()
+    assert (400, "validation_error", code) == (response.status_code, answer["type"], answer["code"])
+    assert (detail or answer["detail"], attr) == (answer["detail"], answer["attr"])
+    assert before == quiet_server.json("GET", "external_data_schemas/")["results"][0]
+
+
+def test_one_error_at_a_time(server: Server, invoices: str) -> None:
+    """Of several wrong fields only the first is reported."""
+    body = {"sync_type": "bogus", "should_sync": None}
+    answer = server.call("PATCH", path_of(server.schema(invoices, "invoices")), json=body).json()
+    assert "should_sync" == answer["attr"]
+
+
+def test_unknown_and_read_only_keys(server: Server, invoices: str) -> None:
+    """A typo or a read-only field is a 200 that changes nothing; so is a frequency of null."""
+    before = server.schema(invoices, "invoices")
+    body = {"shuold_sync": True, "status": "Completed", "id": "x", "sync_frequency": None}
+    after = server.json("PATCH", path_of(before), json=body)
+    assert before == after
+
+
+def test_changes_are_kept(server: Server, invoices: str) -> None:
+    """What is writable reads back as it was sent, and null clears the time of day."""
+    schema = server.schema(invoices, "invoices")
+    body: dict[str, Any] = {"sync_type": "full_refresh", "sync_frequency": "24hour", "sync_time_of_day": "07:11:30"}
+    body |= {"primary_key_columns": ["id"], "enabled_columns": ["id"], "incremental_field_lookback_seconds": 60}
+    after = server.json("PATCH", path_of(schema), json=body)
+    assert body == {name: after[name] for name in body}
+    cleared = server.json("PATCH", path_of(schema), json={"sync_time_of_day": None})
+    assert None is cleared["sync_time_of_day"]
+
+
+def test_first_enable_syncs_at_once(server: Server, invoices: str) -> None:
+    """The first enable starts a sync; turning off and on again does not."""
+    schema = server.schema(invoices, "invoices")
+    server.json("PATCH", path_of(schema), json={"should_sync": True, "sync_type": "full_refresh"})
+    assert [("Completed", 3)] == [(job["status"], job["rows_synced"]) for job in server.settle(invoices)]
+    for wanted in (False, True):
+        server.json("PATCH", path_of(schema), json={"should_sync": wanted})
+    assert 1 == len(server.settle(invoices))
+
+
+def test_table_after_a_sync(server: Server, invoices: str) -> None:
+    """After a good sync the schema shows its table by the name that a query uses, and the job's start."""
+    schema = server.schema(invoices, "invoices")
+    server.call("POST", path_of(schema, "reload/"))
+    (job,) = server.settle(invoices)
+    synced = server.schema(invoices, "invoices")
+    assert ("stripe.invoices", 3) == (synced["table"]["name"], synced["table"]["row_count"])
+    assert [("id", "integer"), ("amount", "integer")] == [
+        (column["key"], column["type"]) for column in synced["table"]["columns"]
+    ]
+    assert (job["created_at"], "Completed") == (synced["last_synced_at"], synced["status"])
+    assert [(3,)] == server.rows(f"SELECT count(*) FROM {synced['table']['name']}")
+
+
+def test_reload_answers_with_nothing(server: Server, orders: Orders) -> None:
+    """Reload is a 200 without a body; the schema says Running before there is anything to see."""
+    source = server.create("Postgres", orders.payload)
+    server.settle(source)
+    schema = server.schema(source, "orders")
+    with orders.locked():
+        response = server.call("POST", path_of(schema, "reload/"))
+        assert (200, b"") == (response.status_code, response.content)
+        assert "Running" == server.schema(source, "orders")["status"]
+    server.settle(source)
+
+
+def test_resync_takes_everything_again(server: Server, invoices: str, write_table: Callable[..., None]) -> None:
+    """An appending table takes new rows only; after a resync it equals the source."""
+    schema = server.schema(invoices, "invoices")
+    server.json("PATCH", path_of(schema), json=BY_ID)
+    server.call("POST", path_of(schema, "reload/"))
+    server.settle(invoices)
+    write_table("Stripe/invoices", [{"id": n, "amount": 7} for n in (3, 4)])
+    server.call("POST", path_of(schema, "reload/"))
+    assert 1 == server.settle(invoices)[0]["rows_synced"]
+    assert [(1,), (2,), (3,), (4,)] == server.rows("SELECT id FROM stripe.invoices ORDER BY id")
+    assert 200 == server.call("POST", path_of(schema, "resync/")).status_code
+    server.settle(invoices)
+    assert [(3, 7), (4, 7)] == server.rows("SELECT id, amount FROM stripe.invoices ORDER BY id")
+
+
+def test_delete_data(server: Server, invoices: str) -> None:
+    """delete_data is a 200 without a body: the table is gone, settings stay, the next sync takes everything."""
+    schema = server.schema(invoices, "invoices")
+    server.json("PATCH", path_of(schema), json=BY_ID)
+    server.call("POST", path_of(schema, "reload/"))
+    server.settle(invoices)
+    response = server.call("DELETE", path_of(schema, "delete_data/"))
+    emptied = server.schema(invoices, "invoices")
+    assert (200, b"") == (response.status_code, response.content)
+    assert (None, None, None, "append") == tuple(
+        emptied[name] for name in ("table", "last_synced_at", "status", "sync_type")
+    )
+    assert [] == server.rows("SELECT 1 FROM duckdb_tables() WHERE table_name = 'invoices'")
+    server.call("POST", path_of(schema, "reload/"))
+    assert 3 == server.settle(invoices)[0]["rows_synced"]
+
+
+def test_delete_data_without_a_table(server: Server, invoices: str) -> None:
+    """Without a table there is nothing to do, and that is a 200."""
+    schema = server.schema(invoices, "invoices")
+    assert 200 == server.call("DELETE", path_of(schema, "delete_data/")).status_code
+
+
+def test_primary_key_is_fixed_by_data(server: Server, invoices: str) -> None:
+    """An incremental table with data keeps its key; without data the key may change."""
+    schema = server.schema(invoices, "invoices")
+    body = BY_ID | {"sync_type": "incremental", "primary_key_columns": ["id"]}
+    server.json("PATCH", path_of(schema), json=body)
+    server.call("POST", path_of(schema, "reload/"))
+    server.settle(invoices)
+    change = body | {"primary_key_columns": ["amount"]}
+    refused = server.call("PATCH", path_of(schema), json=change)
+    assert refused.json()["detail"].startswith("Primary key cannot be changed after data has been synced")
+    server.call("DELETE", path_of(schema, "delete_data/"))
+    assert ["amount"] == server.json("PATCH", path_of(schema), json=change)["primary_key_columns"]
+
+
+def test_another_cursor_reads_everything_again(server: Server, invoices: str) -> None:
+    """A table with data that is to follow another column is synced from scratch, at once if it is on."""
+    schema = server.schema(invoices, "invoices")
+    server.json("PATCH", path_of(schema), json=BY_ID | {"should_sync": True})
+    server.settle(invoices)
+    server.json("PATCH", path_of(schema), json=BY_ID | {"incremental_field": "amount"})
+    assert [3, 3] == [job["rows_synced"] for job in server.settle(invoices)]
+    assert 3 == server.schema(invoices, "invoices")["table"]["row_count"]
+
+
+def test_delete_and_rediscover(server: Server, invoices: str) -> None:
+    """A deleted schema is a 404 and its table is gone; the next discovery brings it back, off."""
+    schema = server.schema(invoices, "invoices")
+    server.json("PATCH", path_of(schema), json={"should_sync": True, "sync_type": "full_refresh"})
+    server.settle(invoices)
+    assert 204 == server.call("DELETE", path_of(schema)).status_code
+    assert 404 == server.call("GET", path_of(schema)).status_code
+    assert [] == server.rows("SELECT 1 FROM duckdb_tables() WHERE table_name = 'invoices'")
+    refreshed = server.json("POST", f"external_data_sources/{invoices}/refresh_schemas/")
+    back = server.schema(invoices, "invoices")
+    assert (1, False, None) == (refreshed["added"], back["should_sync"], back["table"])
+
+
+def test_incremental_fields(server: Server, orders: Orders) -> None:
+    """The source is asked for columns, cursors and keys."""
+    source = server.create("Postgres", orders.payload)
+    options = server.json("POST", path_of(server.schema(source, "orders"), "incremental_fields/"))
+    assert {"id", "total", "updated_at"} == {field["field"] for field in options["incremental_fields"]}
+    assert ["id", "total", "updated_at"] == [column["field"] for column in options["available_columns"]]
+    assert (["id"], True) == (options["detected_primary_keys"], options["full_refresh_available"])
+
+
+def test_incremental_fields_of_a_lost_table(server: Server, orders: Orders) -> None:
+    """A table that the source no longer has is a 400 in the shape of live calls."""
+    source = server.create("Postgres", orders.payload)
+    server.settle(source)
+    orders.database.execute("DROP TABLE orders")
+    response = server.call("POST", path_of(server.schema(source, "orders"), "incremental_fields/"))
+    assert (400, {"message": "Schema with name orders not found"}) == (response.status_code, response.json())
+
+
+def test_logs(server: Server, invoices: str) -> None:
+    """A job's log says when it began and how it ended, newest first, and can be narrowed."""
+    schema = server.schema(invoices, "invoices")
+    server.call("POST", path_of(schema, "reload/"))
+    (job,) = server.settle(invoices)
+    lines = server.json("GET", path_of(schema, "logs/"))["results"]
+    beginnings = [line["message"].split(" (")[0].split(":")[0] for line in lines]
+    assert ["Sync completed", "Sync of invoices started"] == beginnings
+    assert {job["id"]} == {line["instance_id"] for line in lines}
+    counts = [
+        server.json("GET", path_of(schema, "logs/"), params=query)["count"]
+        for query in (
+            {"search": "COMPLETED"},
+            {"level": "ERROR"},
+            {"level": "info,error"},
+            {"after": job["created_at"]},
+            {"instance_id": job["id"]},
+            {"instance_id": schema["id"]},
+        )
+    ]
+    assert [1, 0, 2, 0, 2, 0] == counts
+    assert 400 == server.call("GET", path_of(schema, "logs/"), params={"after": "soon"}).status_code
