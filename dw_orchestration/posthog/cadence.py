@@ -67,6 +67,10 @@ class Cadence:
         """The first tick after a moment."""
         return self.previous_tick(after) + self.every
 
+    def ticks_at(self, moment: datetime) -> bool:
+        """Whether this very moment is a tick."""
+        return self.previous_tick(moment) == moment
+
     def ticks(self, start: datetime, end: datetime) -> Iterator[datetime]:
         """The ticks from `start` on, and before `end`."""
         tick = self.previous_tick(start)
@@ -101,15 +105,22 @@ class Cadence:
             return f"{WEEKDAYS[(THURSDAY + self.offset.days) % CRON_WEEKDAYS]} at {clock}"
         if self.every == MINUTE:
             return "every minute"
+        return f"{self.describe_interval()} {'at' if self.every % DAY == NONE else 'from'} {clock}"
+
+    def describe_interval(self) -> str:
+        """The interval alone in words, such as `every 6 hours`."""
         count, unit, _ = self._in_units()
-        interval = f"every {unit}" if count == 1 else f"every {count} {unit}s"
-        return f"{interval} {'at' if self.every % DAY == NONE else 'from'} {clock}"
+        return f"every {unit}" if count == 1 else f"every {count} {unit}s"
 
     def slug(self) -> str:
         """For names, such as `every_6h_at_01_11`; different cadences have different ones."""
-        count, _, short = self._in_units()
         day = f"{self.offset.days}d_" if self.offset.days else ""
-        return f"every_{count}{short}_at_{day}{self._first_time():%H_%M}"
+        return f"{self.interval_slug()}_at_{day}{self._first_time():%H_%M}"
+
+    def interval_slug(self) -> str:
+        """The interval alone for names, such as `every_6h`."""
+        count, _, short = self._in_units()
+        return f"every_{count}{short}"
 
     def _first_time(self) -> time:
         return (EPOCH + self.offset).time()

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import subprocess
 import sys
 import time
@@ -94,14 +95,18 @@ class LocalWarehouse(WarehouseResource):
         return self._running() or self._start()
 
     def _running(self) -> Endpoint | None:
-        """Where it listens, if it does: a server holds the lock of its home from its start to its end."""
+        """Where it listens, if it does.
+
+        A server holds the lock of its home from its start to its end. The endpoint of the one before stays until the
+        new one listens, so it counts only while its process lives.
+        """
         if not _is_locked(self._home / "server.lock"):
             return None
         try:
             endpoint: Endpoint = json.loads((self._home / "endpoint.json").read_text())
         except FileNotFoundError:
             return None
-        return endpoint
+        return endpoint if _is_alive(endpoint["pid"]) else None
 
     def _start(self) -> Endpoint:
         output = self._home / "start.log"
@@ -138,6 +143,16 @@ def _take_lease(home: Path) -> None:
         lease = (home / "lease.lock").open("ab")
         fcntl.flock(lease, fcntl.LOCK_SH)
         _LEASES[home] = lease
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _is_locked(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """Schedules that tick when PostHog does: one for all tables of a source that share a cadence."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -16,15 +16,39 @@ from dw_orchestration.sync.classify import SchemaClass
 
 # PostHog's clock and ours may differ by seconds: a sync that seems to have begun just before the tick belongs to it
 TICK_TOLERANCE = timedelta(seconds=30)
+# longer intervals without a time of day tick at midnight, all alike
+_SPREAD_UP_TO = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class ScheduledTables:
-    """The tables of one source that are due together."""
+    """Tables of one source that share a schedule.
+
+    Tables with a time of day share one if they tick together. PostHog gives each table without one a minute of its
+    own, so those share one by their interval, and a tick takes the ones whose minute it is.
+    """
 
     name: str
-    cadence: Cadence
     assets: tuple[TableAsset, ...]
+
+    @property
+    def cadences(self) -> list[Cadence]:
+        """The different cadences of the tables, earliest first."""
+        return sorted({asset.table.cadence for asset in self.assets if asset.table.cadence is not None})
+
+    def due(self, moment: datetime) -> list[TableAsset]:
+        """The tables that PostHog ticks for at this very moment."""
+        return [asset for asset in self.assets if asset.table.cadence and asset.table.cadence.ticks_at(moment)]
+
+    def next_tick(self, after: datetime) -> datetime:
+        """When the first of the tables ticks next."""
+        return min(cadence.next_tick(after) for cadence in self.cadences)
+
+    def describe(self) -> str:
+        """Which tables, and when, in a sentence."""
+        first, *others = self.cadences
+        when = first.describe() if not others else f"{first.describe_interval()}, each at a minute of its own"
+        return f"{len(self.assets)} tables that PostHog syncs {when}."
 
 
 def build_posthog_schedules(
@@ -66,18 +90,18 @@ def scheduled_tables(assets: Sequence[TableAsset]) -> list[ScheduledTables]:
 
     A changed time of day is another cadence and so another schedule: Dagster then has no ticks to catch up with.
     """
-    groups: dict[tuple[str, Cadence], list[TableAsset]] = {}
+    groups: dict[tuple[str, str], list[TableAsset]] = {}
     for asset in assets:
-        if asset.table.schema_class is SchemaClass.SYNCABLE and asset.table.cadence is not None:
-            groups.setdefault((asset.table.source.id, asset.table.cadence), []).append(asset)
+        cadence = asset.table.cadence
+        if cadence is not None and asset.table.schema_class is SchemaClass.SYNCABLE:
+            is_spread = asset.table.schema.sync_time_of_day is None and cadence.every <= _SPREAD_UP_TO
+            when = f"{cadence.interval_slug()}_spread" if is_spread else cadence.slug()
+            groups.setdefault((asset.table.source.id, when), []).append(asset)
     names = unique_names(
-        [f"{source_slug(group[0].table.source)}_{cadence.slug()}" for (_, cadence), group in groups.items()],
+        [f"{source_slug(group[0].table.source)}_{when}" for (_, when), group in groups.items()],
         [source_id for source_id, _ in groups],
     )
-    return [
-        ScheduledTables(name=name, cadence=cadence, assets=tuple(group))
-        for name, ((_, cadence), group) in zip(names, groups.items(), strict=True)
-    ]
+    return [ScheduledTables(name=name, assets=tuple(group)) for name, group in zip(names, groups.values(), strict=True)]
 
 
 def _schedule(
@@ -87,39 +111,38 @@ def _schedule(
     mode: SchedulingMode,
     default_status: dg.DefaultScheduleStatus,
 ) -> dg.ScheduleDefinition:
-    keys = [asset.key for asset in group.assets]
-    op_names = sorted({ops[key] for key in keys})
-
     def tick(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        due = context.scheduled_execution_time.astimezone(UTC)
-        if group.cadence.previous_tick(due) != due:
-            yield dg.SkipReason(f"PostHog's next tick is {group.cadence.next_tick(due):%Y-%m-%d %H:%M} UTC.")
+        moment = context.scheduled_execution_time.astimezone(UTC)
+        keys = [asset.key for asset in group.due(moment)]
+        if not keys:
+            yield dg.SkipReason(f"PostHog's next tick is {group.next_tick(moment):%Y-%m-%d %H:%M} UTC.")
             return
         yield dg.RunRequest(
-            run_key=f"{group.name}:{due.isoformat()}",
-            run_config=_run_config(op_names, due=due, mode=mode),
-            tags={"posthog/tick": due.strftime("%Y-%m-%dT%H.%M")},
+            run_key=f"{group.name}:{moment.isoformat()}",
+            asset_selection=keys,
+            run_config=_run_config({ops[key] for key in keys}, moment=moment, mode=mode),
+            tags={"posthog/tick": moment.strftime("%Y-%m-%dT%H.%M")},
         )
 
     return dg.ScheduleDefinition(
         name=group.name,
-        target=dg.AssetSelection.assets(*keys),
-        cron_schedule=_cron(group.cadence),
+        target=dg.AssetSelection.assets(*(asset.key for asset in group.assets)),
+        cron_schedule=sorted({cron for cadence in group.cadences for cron in _crons(cadence)}),
         execution_timezone="UTC",
         execution_fn=tick,
         default_status=default_status,
-        description=f"{len(keys)} tables that PostHog syncs {group.cadence.describe()}.",
+        description=group.describe(),
     )
 
 
-def _run_config(op_names: Sequence[str], *, due: datetime, mode: SchedulingMode) -> dg.RunConfig | dict[str, object]:
+def _run_config(op_names: Iterable[str], *, moment: datetime, mode: SchedulingMode) -> dict[str, object]:
     if mode is SchedulingMode.DRIVE:
         return {}
-    config = {"accept_jobs_since": (due - TICK_TOLERANCE).isoformat()}
-    return {"ops": {name: {"config": config} for name in op_names}}
+    config = {"accept_jobs_since": (moment - TICK_TOLERANCE).isoformat()}
+    return {"ops": {name: {"config": config} for name in sorted(op_names)}}
 
 
-def _cron(cadence: Cadence) -> list[str]:
+def _crons(cadence: Cadence) -> list[str]:
     """The cadence itself where cron can say it, else every day at its time: the tick then asks whether it is due."""
     if (exact := cadence.cron()) is not None:
         return exact
