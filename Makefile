@@ -25,7 +25,7 @@ format: $(VENV)/.dev  ## Put the code into shape
 	$(BIN)/ruff check --fix .
 
 wheel: $(VENV)/.dev
-	rm -rf dist && $(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
+	rm -rf dist build && $(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
 
 clean:  ## Remove the environment, the embedded warehouse and everything that was built
 	rm -rf $(VENV) $(HOME_DIR) dist build *.egg-info
