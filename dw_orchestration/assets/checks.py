@@ -1,6 +1,11 @@
-"""Asset checks that say how healthy a table's syncs are."""
+"""Asset checks that say how healthy a table and its syncs are.
 
-from dataclasses import dataclass
+Runs evaluate them as a table's sync ends; the job-status sensor evaluates them for what PostHog did by itself.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -8,65 +13,154 @@ import dagster as dg
 from dw_orchestration.assets.metadata import JOB_ID
 from dw_orchestration.assets.tables import Table
 from dw_orchestration.posthog.enums import JobStatus
-from dw_orchestration.posthog.models import Job
+from dw_orchestration.posthog.models import Job, Schema
 
 SYNC_SUCCEEDED = "sync_succeeded"
+NOT_STALE = "not_stale"
+ROWS_DROPPED = "rows_dropped"
+COLUMNS_UNCHANGED = "columns_unchanged"
+
+# PostHog itself calls a table stale when it is older than twice its interval
+STALE_AFTER_INTERVALS = 2
+# fewer rows than this share of the last sync's are worth a look
+KEPT_SHARE = 0.5
+
+_DESCRIPTIONS = {
+    SYNC_SUCCEEDED: "The last sync completed. Anything else fails the check, with PostHog's own reason.",
+    NOT_STALE: "The rows are no older than twice the interval at which PostHog syncs the table.",
+    ROWS_DROPPED: "The table did not lose more than half of its rows with the last sync.",
+    COLUMNS_UNCHANGED: "The table has the columns that it had after the sync before.",
+}
 
 
-def sync_succeeded_spec(key: dg.AssetKey) -> dg.AssetCheckSpec:
-    """The check whether a table's last sync completed; runs and the job-status sensor evaluate it."""
-    return dg.AssetCheckSpec(
-        name=SYNC_SUCCEEDED,
-        asset=key,
-        description="The last sync completed. Anything else fails the check, with PostHog's own reason.",
-    )
-
-
-def sync_succeeded_key(key: dg.AssetKey) -> dg.AssetCheckKey:
-    """The key of a table's check `sync_succeeded`."""
-    return dg.AssetCheckKey(asset_key=key, name=SYNC_SUCCEEDED)
+def check_specs(table: Table, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """The checks of a table; only one that PostHog syncs by itself can be stale."""
+    names = [SYNC_SUCCEEDED, ROWS_DROPPED, COLUMNS_UNCHANGED, *([NOT_STALE] if table.cadence else [])]
+    return [dg.AssetCheckSpec(name=name, asset=key, description=_DESCRIPTIONS[name]) for name in names]
 
 
 @dataclass(frozen=True)
-class SyncVerdict:
-    """The check's verdict on one job, for a run's step or for a sensor's tick."""
+class Verdict:
+    """What a check says, for a run's step or for a sensor's tick."""
 
     key: dg.AssetKey
+    check_name: str
     passed: bool
     description: str
-    metadata: dict[str, Any]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+
+    @property
+    def check_key(self) -> dg.AssetCheckKey:
+        """The key of the check."""
+        return dg.AssetCheckKey(asset_key=self.key, name=self.check_name)
 
     def to_result(self) -> dg.AssetCheckResult:
         """As a step yields it."""
-        return dg.AssetCheckResult(
-            asset_key=self.key,
-            check_name=SYNC_SUCCEEDED,
-            passed=self.passed,
-            description=self.description,
-            metadata=self.metadata,
-        )
+        return dg.AssetCheckResult(**self._fields())
 
     def to_evaluation(self) -> dg.AssetCheckEvaluation:
         """As a sensor reports it."""
-        return dg.AssetCheckEvaluation(
-            asset_key=self.key,
-            check_name=SYNC_SUCCEEDED,
-            passed=self.passed,
-            description=self.description,
-            metadata=self.metadata,
-        )
+        return dg.AssetCheckEvaluation(**self._fields())
+
+    def _fields(self) -> dict[str, Any]:
+        return {
+            "asset_key": self.key,
+            "check_name": self.check_name,
+            "passed": self.passed,
+            "severity": self.severity,
+            "description": self.description,
+            "metadata": self.metadata,
+        }
 
 
-def sync_succeeded(key: dg.AssetKey, table: Table, job: Job) -> SyncVerdict:
-    """The verdict on a job that has ended."""
+def sync_succeeded(key: dg.AssetKey, table: Table, job: Job) -> Verdict:
+    """Whether a job that has ended completed."""
     passed = job.status is JobStatus.COMPLETED
-    return SyncVerdict(
+    reason = "" if passed or not job.latest_error else f". {job.latest_error}"
+    return Verdict(
         key=key,
+        check_name=SYNC_SUCCEEDED,
         passed=passed,
-        description=f"Sync {job.id}: {job.status}"
-        + ("" if passed or not job.latest_error else f". {job.latest_error}"),
+        description=f"Sync {job.id}: {job.status}{reason}",
         metadata=_job_metadata(table, job),
     )
+
+
+def not_stale(key: dg.AssetKey, table: Table, *, synced_at: datetime, now: datetime) -> Verdict | None:
+    """Whether the rows, complete as of `synced_at`, are recent enough; None for a table without a cadence."""
+    if table.cadence is None:
+        return None
+    limit = STALE_AFTER_INTERVALS * table.cadence.every
+    age = now - synced_at
+    return Verdict(
+        key=key,
+        check_name=NOT_STALE,
+        passed=age <= limit,
+        description=f"Last synced {_in_words(age)} ago; PostHog syncs it {table.cadence.describe()}.",
+        metadata={
+            "posthog/age_s": round(age.total_seconds()),
+            "posthog/limit_s": round(limit.total_seconds()),
+            "posthog/synced_as_of": dg.MetadataValue.timestamp(synced_at),
+        },
+    )
+
+
+def table_verdicts(key: dg.AssetKey, record: Schema | None, *, before: Mapping[str, dg.MetadataValue]) -> list[Verdict]:
+    """What the synced table itself shows, against the metadata of the sync before; nothing where nothing is known."""
+    table = record.table if record is not None else None
+    if table is None:
+        return []
+    verdicts = []
+    if table.row_count is not None:
+        verdicts.append(_rows_dropped(key, table.row_count, before=_row_count(before)))
+    if table.columns:
+        now = {column.name: column.type for column in table.columns}
+        verdicts.append(_columns_unchanged(key, now, before=_columns(before)))
+    return verdicts
+
+
+def _rows_dropped(key: dg.AssetKey, now: int, *, before: int | None) -> Verdict:
+    return Verdict(
+        key=key,
+        check_name=ROWS_DROPPED,
+        passed=before is None or now >= KEPT_SHARE * before,
+        description=f"{now:,} rows" + ("" if before is None else f", {before:,} after the sync before"),
+        metadata={"dagster/row_count": now} | ({} if before is None else {"posthog/row_count_before": before}),
+        severity=dg.AssetCheckSeverity.WARN,
+    )
+
+
+def _columns_unchanged(key: dg.AssetKey, now: Mapping[str, str], *, before: Mapping[str, str] | None) -> Verdict:
+    changes = [] if before is None else _column_changes(before, now)
+    return Verdict(
+        key=key,
+        check_name=COLUMNS_UNCHANGED,
+        passed=not changes,
+        description="; ".join(changes) or f"{len(now)} columns",
+        severity=dg.AssetCheckSeverity.WARN,
+    )
+
+
+def _column_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    added = [f"{name} added ({now[name]})" for name in now if name not in before]
+    removed = [f"{name} removed" for name in before if name not in now]
+    retyped = [
+        f"{name} was {before[name]}, is {now[name]}" for name in now if name in before and before[name] != now[name]
+    ]
+    return added + removed + retyped
+
+
+def _row_count(metadata: Mapping[str, dg.MetadataValue]) -> int | None:
+    value = metadata.get("dagster/row_count")
+    return value.value if isinstance(value, dg.IntMetadataValue) else None
+
+
+def _columns(metadata: Mapping[str, dg.MetadataValue]) -> dict[str, str] | None:
+    value = metadata.get("dagster/column_schema")
+    if not isinstance(value, dg.TableSchemaMetadataValue):
+        return None
+    return {column.name: column.type for column in value.schema.columns}
 
 
 def _job_metadata(table: Table, job: Job) -> dict[str, Any]:
@@ -81,3 +175,10 @@ def _job_metadata(table: Table, job: Job) -> dict[str, Any]:
     if table.page:
         metadata["posthog/link"] = dg.MetadataValue.url(table.page)
     return metadata
+
+
+def _in_words(span: timedelta) -> str:
+    minutes = round(span.total_seconds() / 60)
+    if minutes < 2 * 60:
+        return f"{minutes} minutes"
+    return f"{minutes // 60} hours" if minutes < 2 * 24 * 60 else f"{minutes // (24 * 60)} days"

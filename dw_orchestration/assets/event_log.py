@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from dw_orchestration.assets.checks import sync_succeeded_key
+from dw_orchestration.assets.checks import SYNC_SUCCEEDED
 from dw_orchestration.assets.metadata import JOB_ID, TRIGGERED_BY
 
 # a table's newest events: no more syncs of one table end between two looks
@@ -32,7 +32,8 @@ class EventLog:
         """Whether the end of the job has been reported, by a run or by the sensor."""
         if self.has_materialization_of(job_id, key):
             return True
-        return any(_job_id(evaluation.metadata) == job_id for evaluation in self._evaluations(key))
+        evaluations = self._evaluations(dg.AssetCheckKey(asset_key=key, name=SYNC_SUCCEEDED))
+        return any(_job_id(evaluation.metadata) == job_id for evaluation in evaluations)
 
     def has_materialization_of(self, job_id: str, key: dg.AssetKey) -> bool:
         """Whether the job has been reported as completed."""
@@ -52,10 +53,15 @@ class EventLog:
         run = self._instance.get_run_by_id(run_id)
         return run is None or run.is_finished
 
-    def last_check_failed(self, key: dg.AssetKey) -> bool:
-        """Whether the last thing that was said of the table's syncs is that one failed."""
-        evaluation = next(self._evaluations(key), None)
+    def is_red(self, check: dg.AssetCheckKey) -> bool:
+        """Whether the last evaluation of the check failed."""
+        evaluation = next(self._evaluations(check), None)
         return evaluation is not None and not evaluation.passed
+
+    def last_sync(self, key: dg.AssetKey) -> Mapping[str, dg.MetadataValue]:
+        """The metadata of the last completed sync that was reported; empty before the first."""
+        records = self._instance.fetch_materializations(key, limit=1).records
+        return _metadata_of(records[0].asset_materialization) if records else {}
 
     def _adoptions(self, key: dg.AssetKey) -> Iterator[Adoption]:
         for record in self._instance.fetch_observations(key, limit=_EVENTS_LOOKED_AT).records:
@@ -64,10 +70,8 @@ class EventLog:
                 started = metadata[TRIGGERED_BY].value == "dagster"
                 yield Adoption(job_id=job_id, run_id=record.run_id, started=started)
 
-    def _evaluations(self, key: dg.AssetKey) -> Iterator[dg.AssetCheckEvaluation]:
-        history = self._instance.event_log_storage.get_asset_check_execution_history(
-            sync_succeeded_key(key), limit=_EVENTS_LOOKED_AT
-        )
+    def _evaluations(self, check: dg.AssetCheckKey) -> Iterator[dg.AssetCheckEvaluation]:
+        history = self._instance.event_log_storage.get_asset_check_execution_history(check, limit=_EVENTS_LOOKED_AT)
         for record in history:
             event = record.event and record.event.dagster_event
             if event and event.event_type_value == "ASSET_CHECK_EVALUATION":

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from dw_orchestration.assets.checks import sync_succeeded_spec
+from dw_orchestration.assets.checks import check_specs
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.keys import identifier, source_slug, unique_names
 from dw_orchestration.assets.specs import SpecOf, TableAsset, asset_spec, table_assets, upstream_specs
@@ -64,7 +64,7 @@ def build_posthog_assets(
         _step_assets(step, resource_key=resource_key, retry_policy=retry_policy, pool=pool, op_tags=op_tags)
         for step in steps_of(assets, step_per=step_per, resource_key=resource_key)
     ]
-    return [*steps, *upstream_specs([asset.table for asset in assets])]
+    return [*steps, *upstream_specs(assets)]
 
 
 def steps_of(assets: Sequence[TableAsset], *, step_per: StepPer, resource_key: str) -> list[Step]:
@@ -94,7 +94,7 @@ def _step_assets(
         name=step.name,
         # a table that is not syncable, or that the user did not select, gives no output
         specs=[asset.spec.replace_attributes(skippable=True) for asset in step.assets],
-        check_specs=[sync_succeeded_spec(asset.key) for asset in step.assets],
+        check_specs=[spec for asset in step.assets for spec in check_specs(asset.table, asset.key)],
         can_subset=True,
         required_resource_keys={resource_key},
         retry_policy=retry_policy,

@@ -1,11 +1,12 @@
 """What the Dagster UI knows of a table before it has ever been synced by a run."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
+from dw_orchestration.assets.checks import STALE_AFTER_INTERVALS
 from dw_orchestration.assets.keys import colliding, identifier, snake, source_slug, upstream_key
 from dw_orchestration.assets.tables import Table, tables_of
 from dw_orchestration.errors import SetupError
@@ -37,11 +38,16 @@ def table_assets(snapshot: WarehouseSnapshot, *, spec_of: SpecOf) -> list[TableA
     Raises:
         SetupError: The translation gives two tables the same key.
     """
-    assets = [TableAsset(table=table, spec=spec_of(table)) for table in tables_of(snapshot)]
+    assets = [TableAsset(table=table, spec=_without_itself(spec_of(table))) for table in tables_of(snapshot)]
     if clashes := colliding(asset.key for asset in assets):
         named = [f"{a.table.schema.name!r} of {a.table.source.id}" for a in assets if identifier(a.key) in clashes]
         raise SetupError(f"These tables are translated to the same asset key: {', '.join(named)}. Keep the keys apart.")
     return assets
+
+
+def _without_itself(spec: dg.AssetSpec) -> dg.AssetSpec:
+    """The spec without a dependency on itself: a translation may give a table the key that its origin has."""
+    return spec.replace_attributes(deps=[dep for dep in spec.deps if dep.asset_key != spec.key])
 
 
 def asset_spec(table: Table) -> dg.AssetSpec:
@@ -54,18 +60,25 @@ def asset_spec(table: Table) -> dg.AssetSpec:
         kinds={"posthog", snake(table.source.source_type)},
         tags={CLASS_TAG: table.schema_class.value},
         metadata=spec_metadata(table),
+        freshness_policy=freshness_policy(table),
     )
 
 
-def upstream_specs(tables: Iterable[Table]) -> list[dg.AssetSpec]:
+def freshness_policy(table: Table) -> dg.FreshnessPolicy | None:
+    """Rows are stale at twice the interval at which PostHog syncs them; other tables have promised nothing."""
+    if table.cadence is None:
+        return None
+    return dg.FreshnessPolicy.time_window(fail_window=STALE_AFTER_INTERVALS * table.cadence.every)
+
+
+def upstream_specs(assets: Sequence[TableAsset]) -> list[dg.AssetSpec]:
     """The tables that the rows come from, as external assets, so that lineage begins where the data does."""
-    tables = list(tables)
-    taken = {identifier(table.key) for table in tables}
+    taken = {identifier(asset.key) for asset in assets}
     specs = {}
-    for table in tables:
-        key = upstream_key(table.source, table.schema)
+    for asset in assets:
+        key = upstream_key(asset.table.source, asset.table.schema)
         if identifier(key) not in taken and key not in specs:
-            specs[key] = _upstream_spec(table, key)
+            specs[key] = _upstream_spec(asset.table, key)
     return list(specs.values())
 
 

@@ -42,6 +42,8 @@ class SensorCursor(_Frozen):
 
     version: int = CURSOR_VERSION
     sources: dict[str, SourceCursor] = {}
+    stale: tuple[str, ...] = ()
+    """The schemas whose check `not_stale` is red: only a change is reported."""
     resume_at: str | None = None
     sweep_at: str | None = None
     """The source that is read next although nothing shows there, so that nothing can be missed for ever."""

@@ -1,10 +1,10 @@
 """The sensor that reports what the warehouse did by itself: each finished sync once, whoever started it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
@@ -18,6 +18,7 @@ from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.sensors.cursor import SensorCursor, SourceCursor
 from dw_orchestration.sensors.news import NewsApi, advance, may_have_news, read_jobs
 from dw_orchestration.sensors.reports import AssetEvent, events_of
+from dw_orchestration.sensors.staleness import changes
 from dw_orchestration.sync.outcome import is_over
 
 DEFAULT_BUDGET_S = 15.0
@@ -32,13 +33,15 @@ def build_job_status_sensor(
     resource_key: str = DEFAULT_RESOURCE_KEY,
     name: str | None = None,
     interval: timedelta = timedelta(seconds=30),
+    auto_heal: int = 0,
     tick_budget_s: float = DEFAULT_BUDGET_S,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
 ) -> dg.SensorDefinition:
     """The sensor that polls the sources' jobs and reports each finished one exactly once.
 
     A completed job becomes a materialization of its table, any other a failed evaluation of the table's check
-    `sync_succeeded`. Jobs that a run has adopted are left to it, and reported here only if it died.
+    `sync_succeeded`. Jobs that a run has adopted are left to it, and reported here only if it died. A table whose rows
+    are older than twice its interval fails its check `not_stale`, until they are newer.
 
     Args:
         snapshot: What the warehouse holds; tables that came later are reported after the next refresh of the state.
@@ -46,6 +49,8 @@ def build_job_status_sensor(
         resource_key: As for `build_posthog_assets`.
         name: The sensor's name; by default made of the resource's key.
         interval: Time between two ticks, at least.
+        auto_heal: How many tables a tick may sync that PostHog has silently stopped scheduling; such syncs are billed,
+            so there are none by default.
         tick_budget_s: Seconds that a tick may take. What is left over is done in the next one.
         default_status: Whether the sensor runs before anybody switches it on. It changes nothing in PostHog.
 
@@ -58,14 +63,20 @@ def build_job_status_sensor(
         warehouse: WarehouseResource = getattr(context.resources, resource_key)
         cursor = SensorCursor.parse(context.cursor)
         with _connected(warehouse) as api:
-            work = Tick(api, assets, EventLog(context.instance), budget_s=tick_budget_s)
+            work = Tick(api, assets, EventLog(context.instance), budget_s=tick_budget_s, auto_heal=auto_heal)
             cursor = work.run(cursor)
-        return dg.SensorResult(asset_events=work.events, cursor=cursor.dump(), skip_reason=work.summary())
+        return dg.SensorResult(
+            asset_events=work.events,
+            run_requests=work.run_requests(),
+            cursor=cursor.dump(),
+            skip_reason=None if work.forgotten else work.summary(),
+        )
 
     return dg.SensorDefinition(
         name=name or f"{resource_key}_job_status",
         evaluation_fn=tick,
         required_resource_keys={resource_key},
+        asset_selection=dg.AssetSelection.assets(*(asset.key for asset in assets)) if auto_heal else None,
         minimum_interval_seconds=int(interval.total_seconds()),
         default_status=default_status,
         description="Reports the syncs that PostHog ran by itself, each once: completed ones as materializations,"
@@ -86,11 +97,14 @@ class Tick:
     log: EventLog
     budget_s: float = DEFAULT_BUDGET_S
     max_events: int = MAX_EVENTS_PER_TICK
+    auto_heal: int = 0
     now: Callable[[], float] = time.monotonic
+    today: Callable[[], datetime] = lambda: datetime.now(UTC)
     events: list[AssetEvent] = field(default_factory=list)
     reported: int = 0
     problems: list[str] = field(default_factory=list)
     unknown_tables: set[str] = field(default_factory=set)
+    forgotten: list[TableAsset] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Jobs name their schema, so that is how their asset is found."""
@@ -115,7 +129,16 @@ class Tick:
                 kept[source_id] = self._deal_with(sources[source_id], kept.get(source_id))
             except PostHogError as error:
                 self.problems.append(f"{sources[source_id].source_type} ({source_id}): {error}")
-        return SensorCursor(sources=kept, resume_at=resume_at, sweep_at=sweep_at)
+        stale = self._report_staleness(sources.values(), cursor.stale)
+        return SensorCursor(sources=kept, stale=stale, resume_at=resume_at, sweep_at=sweep_at)
+
+    def run_requests(self) -> list[dg.RunRequest]:
+        """A sync for each table that PostHog has silently stopped scheduling, as far as that is allowed."""
+        day = f"{self.today():%Y-%m-%d}"
+        return [
+            dg.RunRequest(run_key=f"heal:{asset.table.schema.id}:{day}", asset_selection=[asset.key])
+            for asset in self.forgotten
+        ]
 
     def summary(self) -> str:
         """What the tick's line in the UI says."""
@@ -131,6 +154,17 @@ class Tick:
         busy = [source_id for source_id in ids if may_have_news(sources[source_id], cursor.sources.get(source_id))]
         quiet = _from(sorted(set(ids) - set(busy)), cursor.sweep_at)
         return busy + quiet[:1], quiet[1] if len(quiet) > 1 else None
+
+    def _report_staleness(self, sources: Iterable[Source], known_stale: Sequence[str]) -> tuple[str, ...]:
+        """Evaluate `not_stale` where its answer has changed; the schemas for which it is red now."""
+        stale = set(known_stale)
+        found = changes(sources, self._by_schema, known_stale=stale, now=self.today())
+        for change in found[: max(0, self.max_events - len(self.events))]:
+            self.events.append(change.verdict.to_evaluation())
+            stale ^= {change.asset.table.schema.id}
+            if change.is_forgotten and len(self.forgotten) < self.auto_heal:
+                self.forgotten.append(change.asset)
+        return tuple(sorted(stale & self._by_schema.keys()))
 
     def _deal_with(self, source: Source, cursor: SourceCursor | None) -> SourceCursor:
         jobs = read_jobs(self.api, source, cursor)
@@ -157,7 +191,7 @@ class Tick:
             asset,
             record=_fresh_record(source, job),
             triggered_by="dagster" if adoption is not None and adoption.started else "posthog",
-            was_red=self.log.last_check_failed(asset.key),
+            log=self.log,
         )
         self.reported += 1
         return True

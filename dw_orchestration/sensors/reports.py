@@ -2,7 +2,8 @@
 
 import dagster as dg
 
-from dw_orchestration.assets.checks import sync_succeeded
+from dw_orchestration.assets.checks import sync_succeeded, table_verdicts
+from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.assets.metadata import TriggeredBy, result_metadata
 from dw_orchestration.assets.specs import TableAsset
 from dw_orchestration.posthog.enums import JobStatus
@@ -12,19 +13,22 @@ AssetEvent = dg.AssetMaterialization | dg.AssetCheckEvaluation
 
 
 def events_of(
-    job: Job, asset: TableAsset, *, record: Schema | None, triggered_by: TriggeredBy, was_red: bool
+    job: Job, asset: TableAsset, *, record: Schema | None, triggered_by: TriggeredBy, log: EventLog
 ) -> list[AssetEvent]:
     """The events that report a finished job: what it brought, or why it failed.
 
-    A completed job also turns the table's check green again, if the last thing it said was red.
+    Checks are evaluated only where their answer changes, because the event log takes some forty events a second: when
+    one fails, and when one that was red is green again.
     """
-    verdict = sync_succeeded(asset.key, asset.table, job).to_evaluation()
+    verdict = sync_succeeded(asset.key, asset.table, job)
     if job.status is not JobStatus.COMPLETED:
-        return [verdict]
+        return [verdict.to_evaluation()]
     materialization = dg.AssetMaterialization(
         asset_key=asset.key,
         description="Synced by PostHog." if triggered_by == "posthog" else "Synced at a run's request.",
         metadata=result_metadata(asset.table, job, record=record, triggered_by=triggered_by),
         tags={"dagster/data_version": job.id, "dagster/data_version_is_user_provided": "true"},
     )
-    return [materialization, verdict] if was_red else [materialization]
+    verdicts = [verdict, *table_verdicts(asset.key, record, before=log.last_sync(asset.key))]
+    changed = [each.to_evaluation() for each in verdicts if not each.passed or log.is_red(each.check_key)]
+    return [materialization, *changed]

@@ -9,6 +9,7 @@ import pytest
 from dagster._core.definitions.events import AssetObservation
 from dagster._core.events import AssetObservationData, DagsterEvent, StepMaterializationData
 
+from dw_orchestration.assets.checks import SYNC_SUCCEEDED
 from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.assets.metadata import adoption_metadata, result_metadata
 from dw_orchestration.assets.specs import TableAsset, asset_spec, table_assets
@@ -27,6 +28,7 @@ class Reports:
 
     def tick(self, cursor, *, stored: int | None = None, **settings):
         """One tick: its events are stored (all, or the first few before it dies), and its cursor is returned."""
+        settings = {"today": lambda: self.model.now} | settings
         work = Tick(self.model, self.assets, EventLog(self.instance), **settings)
         after = work.run(cursor)
         for event in work.events if stored is None else work.events[:stored]:
@@ -71,11 +73,16 @@ class Reports:
             for record in self.instance.fetch_materializations(asset.key, limit=1000).records:
                 job_id = record.asset_materialization.metadata["posthog/job_id"].value
                 counts[job_id] = counts.get(job_id, 0) + 1
-            for evaluation in EventLog(self.instance)._evaluations(asset.key):
+            for evaluation in EventLog(self.instance)._evaluations(sync_succeeded_check(asset.key)):
                 if not evaluation.passed:
                     job_id = evaluation.metadata["posthog/job_id"].value
                     counts[job_id] = counts.get(job_id, 0) + 1
         return counts
+
+
+def sync_succeeded_check(key: dg.AssetKey) -> dg.AssetCheckKey:
+    """The key of the check that a failed sync turns red."""
+    return dg.AssetCheckKey(asset_key=key, name=SYNC_SUCCEEDED)
 
 
 def _assets(model) -> list[TableAsset]:

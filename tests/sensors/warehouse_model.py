@@ -35,8 +35,10 @@ class ModelSource:
 class WarehouseModel:
     """Answers what the job-status sensor asks, as PostHog does; counts the requests by kind."""
 
-    def __init__(self, *, sources: int = 1, tables: int = 2, page: int = 50) -> None:
+    def __init__(self, *, sources: int = 1, tables: int = 2, page: int = 50, frequency: str | None = None) -> None:
         self.now = START
+        self.frequency = frequency
+        self.row_count: int | None = None
         self.page = page
         self.sources = {
             f"source{s}": ModelSource(f"source{s}", [f"s{s}t{t}" for t in range(tables)]) for s in range(sources)
@@ -117,6 +119,8 @@ class WarehouseModel:
             should_sync=True,
             status=jobs[-1].status if jobs else None,
             sync_type="full_refresh",
+            sync_frequency=self.frequency,
+            table={"id": table, "name": table, "row_count": self.row_count},
             last_synced_at=completed[-1].created_at if completed else None,
         )
 

@@ -1,0 +1,49 @@
+"""Which tables are older than they should be, as the list of sources shows it."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from dw_orchestration.assets.checks import Verdict, not_stale
+from dw_orchestration.assets.specs import TableAsset
+from dw_orchestration.posthog.enums import SyncStatus
+from dw_orchestration.posthog.models import Schema, Source
+from dw_orchestration.sync.classify import SchemaClass
+
+
+@dataclass(frozen=True)
+class Staleness:
+    """A table whose answer to `not_stale` has changed since the last tick."""
+
+    asset: TableAsset
+    verdict: Verdict
+    is_forgotten: bool
+    """Whether PostHog shows nothing wrong: it is on, its last sync was good, and yet no other one came."""
+
+
+def changes(
+    sources: Iterable[Source], assets: Mapping[str, TableAsset], *, known_stale: Collection[str], now: datetime
+) -> list[Staleness]:
+    """The tables that have become stale, or are not stale any more; those longest without rows first.
+
+    A table that was never synced, or that is off, has promised nothing.
+    """
+    found = [
+        change
+        for source in sources
+        for schema in source.schemas
+        if (asset := assets.get(schema.id)) is not None
+        and (change := _look_at(schema, asset, now=now)) is not None
+        and change.verdict.passed == (schema.id in known_stale)
+    ]
+    return sorted(found, key=lambda change: -change.verdict.metadata["posthog/age_s"])
+
+
+def _look_at(schema: Schema, asset: TableAsset, *, now: datetime) -> Staleness | None:
+    if not schema.should_sync or schema.last_synced_at is None:
+        return None
+    verdict = not_stale(asset.key, asset.table, synced_at=schema.last_synced_at, now=now)
+    if verdict is None:
+        return None
+    is_forgotten = asset.table.schema_class is SchemaClass.SYNCABLE and schema.status is SyncStatus.COMPLETED
+    return Staleness(asset=asset, verdict=verdict, is_forgotten=is_forgotten and not verdict.passed)

@@ -1,0 +1,123 @@
+"""A table that is older than it should be is noticed, whatever the reason."""
+
+import dagster as dg
+import pytest
+
+from dw_orchestration.sensors.cursor import SensorCursor
+from tests.sensors.warehouse_model import WarehouseModel
+
+HOUR_S = 3600
+
+
+@pytest.fixture
+def forgotten(reports_on):
+    """A table that is synced every hour, was synced once, and then never again; the reports and the cursor so far."""
+    model = WarehouseModel(tables=1, frequency="1hour")
+    model.finish(model.start("source0", "s0t0"))
+    reports = reports_on(model)
+    cursor, _ = reports.tick(SensorCursor())
+    return model, reports, cursor
+
+
+def checks(work, name="not_stale"):
+    """What a tick said of a check."""
+    return [event.passed for event in work.events if getattr(event, "check_name", None) == name]
+
+
+@pytest.mark.parametrize(("hours", "expected"), [(1.9, []), (2.1, [False])])
+def test_table_is_stale_after_twice_its_interval(forgotten, hours, expected):
+    """PostHog shows such a table as healthy: it is on, and its last sync was good."""
+    model, reports, cursor = forgotten
+    model.advance(hours * HOUR_S)
+
+    _, work = reports.tick(cursor)
+
+    assert expected == checks(work)
+
+
+def test_staleness_is_told_once(forgotten):
+    """A red check stays red without being evaluated at each tick."""
+    model, reports, cursor = forgotten
+    model.advance(3 * HOUR_S)
+    cursor, _ = reports.tick(cursor)
+    model.advance(HOUR_S)
+
+    _, work = reports.tick(cursor)
+
+    assert [] == checks(work)
+
+
+def test_check_is_green_again_after_the_next_sync(forgotten):
+    """New rows end the staleness."""
+    model, reports, cursor = forgotten
+    model.advance(3 * HOUR_S)
+    cursor, _ = reports.tick(cursor)
+    model.finish(model.start("source0", "s0t0"))
+
+    _, work = reports.tick(cursor)
+
+    assert [True] == checks(work)
+
+
+def test_table_that_fails_is_stale_too(forgotten):
+    """Syncs that bring nothing make no rows newer."""
+    model, reports, cursor = forgotten
+    model.advance(3 * HOUR_S)
+    model.finish(model.start("source0", "s0t0"), "Failed")
+
+    _, work = reports.tick(cursor)
+
+    assert ([False], [False]) == (checks(work), checks(work, "sync_succeeded"))
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(0, 0), (1, 1), (5, 2)])
+def test_auto_heal_syncs_forgotten_tables_up_to_its_limit(reports_on, limit, expected):
+    """Syncs are billed, so there are none unless asked for, and never more at once than allowed."""
+    model = WarehouseModel(tables=2, frequency="1hour")
+    for table in ("s0t0", "s0t1"):
+        model.finish(model.start("source0", table))
+    reports = reports_on(model)
+    cursor, _ = reports.tick(SensorCursor())
+    model.advance(3 * HOUR_S)
+
+    _, work = reports.tick(cursor, auto_heal=limit)
+
+    assert expected == len(work.run_requests())
+
+
+def test_auto_heal_leaves_failing_tables_alone(forgotten):
+    """A table whose syncs fail is not forgotten, and another sync would not mend it."""
+    model, reports, cursor = forgotten
+    model.advance(3 * HOUR_S)
+    model.finish(model.start("source0", "s0t0"), "Failed")
+
+    _, work = reports.tick(cursor, auto_heal=5)
+
+    assert [] == work.run_requests()
+
+
+def test_table_that_was_never_synced_has_promised_nothing(reports_on):
+    """A table that is new is not stale."""
+    model = WarehouseModel(tables=1, frequency="1hour")
+    reports = reports_on(model)
+    cursor, _ = reports.tick(SensorCursor())
+    model.advance(10 * HOUR_S)
+
+    _, work = reports.tick(cursor)
+
+    assert [] == work.events
+
+
+def test_lost_rows_are_warned_of(reports_on):
+    """A table that lost more than half of its rows with a sync gets a warning, not a failure."""
+    model = WarehouseModel(tables=1)
+    reports = reports_on(model)
+    cursor, _ = reports.tick(SensorCursor())
+    for rows in (100, 20):
+        model.advance(300)
+        model.row_count = rows
+        model.finish(model.start("source0", "s0t0"))
+        cursor, work = reports.tick(cursor)
+
+    (check,) = [event for event in work.events if isinstance(event, dg.AssetCheckEvaluation)]
+    assert ("rows_dropped", False, dg.AssetCheckSeverity.WARN) == (check.check_name, check.passed, check.severity)
