@@ -1,0 +1,170 @@
+"""Sync many tables at once: trigger, adopt, follow."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from dw_orchestration.posthog.errors import (
+    LostAnswerError,
+    PostHogError,
+    RateLimitedError,
+    ServerError,
+    UnexpectedAnswerError,
+    UnreachableError,
+)
+from dw_orchestration.sync import verdict
+from dw_orchestration.sync.api import SyncApi
+from dw_orchestration.sync.cancel import Cancelling
+from dw_orchestration.sync.clock import Clock, ServerClock, Stopwatch, SystemClock
+from dw_orchestration.sync.errors import BillingLimitReachedError
+from dw_orchestration.sync.events import BillingStopped, CancelReport, Ended, Notice, SyncEvent
+from dw_orchestration.sync.gate import Gate
+from dw_orchestration.sync.settings import SyncMode, SyncSettings, TableRequest
+from dw_orchestration.sync.table import Phase, Table
+from dw_orchestration.sync.watch import SourceWatch
+
+
+class SyncBatch:
+    """Syncs a set of tables of one project, of any number of sources, in one thread.
+
+    Example:
+        >>> batch = SyncBatch(client, requests, settings=SyncSettings())
+        >>> for event in batch.events():
+        ...     report(event)
+    """
+
+    def __init__(
+        self,
+        api: SyncApi,
+        requests: Sequence[TableRequest],
+        *,
+        settings: SyncSettings | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._api = api
+        self._settings = settings or SyncSettings()
+        self._clock = clock or SystemClock()
+        self._stopwatch = Stopwatch(self._clock)
+        self._server_clock = ServerClock(self._clock)
+        self._tables = [Table(request, settings=self._settings) for request in requests]
+        self._gate = Gate(settings=self._settings, at=self._clock.monotonic())
+        self._watches = self._watch_sources()
+        self._billing: BillingLimitReachedError | None = None
+        self._not_triggered: list[str] = []
+
+    def events(self) -> Iterator[SyncEvent]:
+        """Do it, and tell what happens as it happens.
+
+        For each table `Adopted` comes before the wait for its job, and `Ended` comes exactly once. What goes wrong
+        with a table is in its `Ended`; nothing is raised.
+        """
+        for event in self._steps():
+            yield event
+            if isinstance(event, Ended) and isinstance(event.error, BillingLimitReachedError) and not self._billing:
+                self._billing = event.error
+                yield Notice(text="The project's billing limit is reached: no further table is triggered.")
+        if self._billing is not None:
+            yield BillingStopped(error=self._billing, not_triggered=tuple(self._not_triggered))
+
+    def cancel_started(self) -> list[CancelReport]:
+        """Cancel the jobs that this batch has started, not those that it found, and wait until they have ended.
+
+        For the end of a batch that a user stops; a sync that ended by itself meanwhile is no error.
+        """
+        return Cancelling(self._api, self._tables, settings=self._settings, clock=self._clock).run()
+
+    def _watch_sources(self) -> dict[str, SourceWatch]:
+        ids = [table.id for table in self._tables]
+        if len(ids) != len(set(ids)):
+            raise ValueError("A table is asked for twice in one batch; name each once.")
+        by_source: dict[str, list[Table]] = {}
+        for table in self._tables:
+            by_source.setdefault(table.request.source_id, []).append(table)
+        return {
+            source_id: SourceWatch(
+                self._api,
+                source_id,
+                tables,
+                settings=self._settings,
+                clock=self._clock,
+                stopwatch=self._stopwatch,
+                server_clock=self._server_clock,
+            )
+            for source_id, tables in by_source.items()
+        }
+
+    def _steps(self) -> Iterator[SyncEvent]:
+        """Look at sources and trigger tables, whatever is due first, until every table has ended."""
+        while live := [watch for watch in self._watches.values() if watch.live]:
+            watch = min(live, key=lambda watch: watch.next_at)
+            table = self._next_queued()
+            if table is None or watch.next_at <= self._gate.at:
+                self._sleep_until(watch.next_at)
+                yield from watch.look()
+                watch.plan_next(total_cost=self._total_cost())
+            else:
+                self._sleep_until(self._gate.at)
+                yield from self._take_turn(table)
+
+    def _next_queued(self) -> Table | None:
+        queued = (table for table in self._tables if table.phase is Phase.QUEUED)
+        return next((table for table in queued if self._watch_of(table).can_see), None)
+
+    def _take_turn(self, table: Table) -> Iterator[SyncEvent]:
+        yield from table.take_turn(self._watch_of(table).now(), server_now=self._server_clock.now())
+        if table.phase is not Phase.QUEUED:
+            self._watch_of(table).hurry(total_cost=self._total_cost())
+        elif self._billing is not None:
+            self._not_triggered.append(table.id)
+            yield table.end(verdict.not_triggered(table.id, label=table.label))
+        else:
+            yield from self._trigger(table)
+
+    def _trigger(self, table: Table) -> Iterator[SyncEvent]:
+        watch, began = self._watch_of(table), self._clock.monotonic()
+        table.begin_trigger(watch.now())
+        try:
+            with self._stopwatch.stopped():
+                at = self._ask_for(table)
+        except (RateLimitedError, UnreachableError) as exc:
+            table.trigger_undone()
+            yield from self._close_gate(exc)
+            return
+        except (LostAnswerError, ServerError, UnexpectedAnswerError) as exc:
+            text = f"{table.label}: the trigger's answer was lost; it is not repeated, its job is looked for. {exc}"
+            yield Notice(text=text, schema_id=table.id)
+        except PostHogError as exc:
+            yield table.end(verdict.refused(table.id, label=table.label, exc=exc))
+        else:
+            self._server_clock.learn(at)
+            table.trigger_accepted(watch.now(), at=at, took_s=self._clock.monotonic() - began)
+        self._gate.passed(self._clock.monotonic())
+        watch.hurry(total_cost=self._total_cost())
+
+    def _ask_for(self, table: Table) -> datetime | None:
+        if self._settings.mode is SyncMode.RESYNC:
+            return self._api.resync_schema(table.id)
+        return self._api.reload_schema(table.id)
+
+    def _close_gate(self, exc: RateLimitedError | UnreachableError) -> Iterator[SyncEvent]:
+        """PostHog did not take a trigger: it did nothing, so the trigger may be sent again, later."""
+        now = self._clock.monotonic()
+        told_s = exc.retry_after_s if isinstance(exc, RateLimitedError) else None
+        pause_s = told_s or self._settings.poll_max_s
+        self._gate.close(now, pause_s=pause_s)
+        if not self._gate.is_given_up(now):
+            yield Notice(text=f"No table is triggered for {pause_s:.0f} s: {exc}")
+            return
+        for table in self._tables:
+            if table.phase is Phase.QUEUED:
+                yield table.end(verdict.refused(table.id, label=table.label, exc=exc))
+
+    def _watch_of(self, table: Table) -> SourceWatch:
+        return self._watches[table.request.source_id]
+
+    def _total_cost(self) -> int:
+        return sum(watch.cost for watch in self._watches.values() if watch.live)
+
+    def _sleep_until(self, at: float) -> None:
+        left_s = at - self._clock.monotonic()
+        if left_s > 0:
+            self._clock.sleep(left_s)

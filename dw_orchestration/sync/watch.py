@@ -1,0 +1,221 @@
+"""One source under watch: looks at it, tells its tables, and bears with an API that does not answer."""
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import TypeVar
+
+from dw_orchestration.posthog.enums import SyncStatus
+from dw_orchestration.posthog.errors import (
+    AuthenticationError,
+    NotFoundError,
+    PermissionDeniedError,
+    PostHogError,
+)
+from dw_orchestration.posthog.models import Job, Schema
+from dw_orchestration.sync import verdict
+from dw_orchestration.sync.api import SyncApi
+from dw_orchestration.sync.blindness import Blindness
+from dw_orchestration.sync.clock import Clock, ServerClock, Stopwatch
+from dw_orchestration.sync.errors import SyncError
+from dw_orchestration.sync.events import Notice, SyncEvent
+from dw_orchestration.sync.pace import Wait, floor_s, pause_s
+from dw_orchestration.sync.reader import NAMES_AT_ONCE, FirstLook, JobReader
+from dw_orchestration.sync.settings import SyncSettings
+from dw_orchestration.sync.table import Phase, Table
+
+T = TypeVar("T")
+
+# In a source of many tables the record tells whose jobs to read; but it can be wrong, so each is read now and then.
+SWEEP_S = 120.0
+
+
+class SourceWatch:
+    """Looks at one source for all of its tables in a batch.
+
+    Attributes:
+        tables: The tables.
+        next_at: When to look next, on the monotonic clock.
+        cost: The requests of the last look after the first.
+    """
+
+    def __init__(
+        self,
+        api: SyncApi,
+        source_id: str,
+        tables: Sequence[Table],
+        *,
+        settings: SyncSettings,
+        clock: Clock,
+        stopwatch: Stopwatch,
+        server_clock: ServerClock,
+    ) -> None:
+        self.source_id = source_id
+        self.tables = tuple(tables)
+        self.next_at = clock.monotonic()
+        self.cost = 1
+        self._api = api
+        self._reader = JobReader(api, source_id)
+        self._settings = settings
+        self._clock = clock
+        self._stopwatch = stopwatch
+        self._server_clock = server_clock
+        self._is_known = False
+        self._last_at = clock.monotonic()
+        self._blind_s = 0.0
+        self._blind: Blindness | None = None
+        self._record: dict[str, Schema] | None = None
+
+    @property
+    def live(self) -> list[Table]:
+        """The tables whose end is still to come."""
+        return [table for table in self.tables if table.is_live]
+
+    @property
+    def can_see(self) -> bool:
+        """Whether the last look succeeded; nothing is triggered at a source that cannot be seen."""
+        return self._is_known and self._blind is None
+
+    def now(self) -> float:
+        """The time that this source has been watched; it stands still while it cannot be seen."""
+        return self._stopwatch.now() - self._blind_s
+
+    def look(self) -> Iterator[SyncEvent]:
+        """Look once, and tell what follows from it."""
+        self._reader.cost = 0
+        self._record = None
+        if not self._is_known:
+            yield from self._first_look()
+        else:
+            yield from self._next_look()
+            self.cost = max(self._reader.cost, 1)
+
+    def plan_next(self, *, total_cost: int) -> None:
+        """Choose the time of the next look."""
+        self._last_at = self._clock.monotonic()
+        if self._blind is not None:
+            self.next_at = self._last_at + self._blind.pause_s(self._settings)
+            return
+        now = self.now()
+        waits = [_wait(table, now) for table in self.live if table.phase not in {Phase.NEW, Phase.QUEUED}]
+        pause = pause_s(waits, cost=self.cost, total_cost=total_cost, settings=self._settings)
+        self.next_at = self._last_at + pause
+
+    def hurry(self, *, total_cost: int) -> None:
+        """A table was triggered: look soon."""
+        floor = self._last_at + floor_s(cost=self.cost, total_cost=total_cost, settings=self._settings)
+        soon = max(self._clock.monotonic() + self._settings.poll_min_s, floor)
+        self.next_at = min(self.next_at, soon)
+
+    def _first_look(self) -> Iterator[SyncEvent]:
+        look = yield from self._ask(self._read_first)
+        if look is None:
+            return
+        self._is_known = True
+        for table in self.live:
+            table.baseline(look)
+
+    def _next_look(self) -> Iterator[SyncEvent]:
+        answer = yield from self._ask(self._read_next)
+        if answer is None:
+            return
+        read, jobs = answer
+        now, server_now = self.now(), self._server_clock.now()
+        for table in read:
+            yield from table.see(jobs.get(table.id, ()), now, server_now=server_now)
+        lost = [table for table in read if table.want.job_id not in {None, *(j.id for j in jobs.get(table.id, ()))}]
+        yield from self._check(lost, now)
+
+    def _read_first(self) -> FirstLook:
+        settings = self._settings
+        return self._reader.first_look(
+            {table.id for table in self.live},
+            since=settings.accept_jobs_since,
+            after=self._server_clock.now() - timedelta(seconds=settings.corpse_after_s),
+            resumed={t.id: t.request.resume_job_id for t in self.live if t.request.resume_job_id is not None},
+        )
+
+    def _read_next(self) -> tuple[list[Table], dict[str, list[Job]]]:
+        read = self.live
+        if len(read) > NAMES_AT_ONCE:
+            self._record = {schema.id: schema for schema in self._reader.source().schemas}
+            read = [table for table in read if self._is_worth_reading(table, self._record.get(table.id))]
+        jobs: dict[str, list[Job]] = {}
+        for job in self._reader.look([table.want for table in read]):
+            jobs.setdefault(job.schema_id, []).append(job)
+        return read, jobs
+
+    def _is_worth_reading(self, table: Table, schema: Schema | None) -> bool:
+        before, table.schema = table.schema, schema
+        if schema is None or before is None or table.phase is Phase.AWAITING:
+            return True
+        if (schema.status, schema.last_synced_at) != (before.status, before.last_synced_at):
+            return True
+        if (schema.status is SyncStatus.RUNNING) != bool(table.book.running()):
+            return True
+        return table.phase is not Phase.QUEUED and self.now() - table.looked_at >= SWEEP_S
+
+    def _check(self, lost: Sequence[Table], now: float) -> Iterator[SyncEvent]:
+        """End what is deleted or overdue."""
+        late = [table for table in self.live if table.start_is_overdue(now)]
+        if self._record is None and (lost or late):
+            self._record = self._read_record()
+        if self._record is not None:
+            yield from self._compare(self._record)
+        yield from (table.not_started() for table in late if table.is_live)
+        ends = (table.overdue(now) for table in self.live)
+        yield from (end for end in ends if end is not None)
+
+    def _compare(self, record: Mapping[str, Schema]) -> Iterator[SyncEvent]:
+        for table in self.live:
+            table.refresh(record.get(table.id))
+            if table.schema is None:
+                yield table.end(verdict.deleted(table.id, label=table.label))
+
+    def _read_record(self) -> dict[str, Schema] | None:
+        """The record, if it can be had: its absence must not keep a table from its end."""
+        try:
+            with self._stopwatch.stopped():
+                return {schema.id: schema for schema in self._reader.source().schemas}
+        except PostHogError:
+            return None
+
+    def _ask(self, call: Callable[[], T]) -> Generator[SyncEvent, None, T | None]:
+        """The answer, or None and events that tell why there is none."""
+        try:
+            with self._stopwatch.stopped():
+                answer = call()
+        except NotFoundError:
+            yield from self._end_all(lambda table: verdict.deleted(table.id, label=table.label))
+        except PostHogError as exc:
+            yield from self._cannot_see(exc)
+        else:
+            self._server_clock.learn(self._api.server_time)
+            yield from self._sees_again()
+            return answer
+        return None
+
+    def _cannot_see(self, exc: PostHogError) -> Iterator[SyncEvent]:
+        is_first = self._blind is None
+        self._blind = self._blind or Blindness(at=self._clock.monotonic(), watched_s=self._stopwatch.now())
+        self._blind.note(exc, settings=self._settings)
+        if not self._is_known and isinstance(exc, AuthenticationError | PermissionDeniedError):
+            yield from self._end_all(lambda table: verdict.not_shown(table.id, label=table.label, exc=exc))
+        elif self._blind.is_too_long(self._clock.monotonic(), settings=self._settings):
+            yield from self._end_all(lambda table: verdict.polling_lost(table.id, label=table.label, exc=exc))
+        elif is_first:
+            yield Notice(text=f"The source {self.source_id} cannot be read at the moment; the wait goes on: {exc}")
+
+    def _sees_again(self) -> Iterator[SyncEvent]:
+        if self._blind is not None:
+            self._blind_s += self._stopwatch.now() - self._blind.watched_s
+            yield Notice(text=f"The source {self.source_id} can be read again.")
+        self._blind = None
+
+    def _end_all(self, error: Callable[[Table], SyncError]) -> Iterator[SyncEvent]:
+        yield from (table.end(error(table)) for table in self.live)
+
+
+def _wait(table: Table, now: float) -> Wait:
+    in_phase_s = now - table.since
+    usual_s = table.book.usual_s() if table.phase is not Phase.AWAITING else None
+    return Wait(waited_s=in_phase_s, job_age_s=table.job_age_s + in_phase_s, usual_s=usual_s)

@@ -1,0 +1,284 @@
+"""How a followed job's end becomes the table's."""
+
+import pickle
+from typing import Any
+
+import pytest
+from sync_model import CANCELLED, RESTARTED, Run, Table, World, one_table, play
+
+from dw_orchestration.posthog.enums import AccessMethod, SyncType
+from dw_orchestration.sync import errors
+from dw_orchestration.sync.classify import SchemaClass
+from dw_orchestration.sync.events import Adopted, Progress
+from dw_orchestration.sync.outcome import SyncOutcome
+
+GIVEN_UP = "Sync stopped because of an error that retrying would not fix"
+
+
+@pytest.mark.parametrize(
+    ("run", "error", "allow_retries"),
+    [
+        (Run(status="Failed", error="no route to host"), errors.SyncFailedError, True),
+        (Run(status="Failed", error=None), errors.SyncFailedError, True),
+        (Run(status="Failed", error="Cancelled"), errors.SyncCancelledError, False),
+        (Run(status="Failed", error=CANCELLED), errors.SyncCancelledError, False),
+        (
+            Run(status="Failed", error="This sync run was cancelled before it finished. It will run again."),
+            errors.SyncCancelledError,
+            False,
+        ),
+        (Run(status="Cancelled"), errors.SyncCancelledError, False),
+        (
+            Run(status="Failed", error="Sync stopped because syncing was turned off", turns_off=True),
+            errors.SyncCancelledError,
+            False,
+        ),
+        (
+            Run(status="Failed", error="Sync stopped because the table was deleted"),
+            errors.SchemaDeletedError,
+            False,
+        ),
+        (Run(status="Failed", error="bad password", turns_off=True), errors.TurnedOffByPostHogError, False),
+        (Run(status="Failed", error=GIVEN_UP, turns_off=True), errors.TurnedOffByPostHogError, False),
+        (Run(status="Billing limits", duration_s=0.1), errors.BillingLimitReachedError, False),
+        (Run(status="Billing limit too low", error="5 rows too many"), errors.BillingLimitTooLowError, False),
+        (Run(status="Hibernated"), errors.UnknownStatusError, False),
+    ],
+)
+def test_each_end_has_its_own_error(*, run: Run, error: type[errors.SyncError], allow_retries: bool):
+    """The job's status and error text decide; the error names the table and the job, and survives a process border."""
+    world, table = one_table(run)
+
+    played = play(world).to_end()
+
+    raised = played.error()
+    assert type(raised) is error
+    assert (allow_retries, "t", world.rows_of(table)[-1].id) == (
+        raised.allow_retries,
+        raised.schema_id,
+        raised.job_id,
+    )
+    assert "'users' (t)" in str(raised)
+    assert raised.cure in str(raised)
+    assert played.ended().outcome is raised.outcome
+    copy = pickle.loads(pickle.dumps(raised))  # noqa: S301  what was just written
+    assert (str(raised), raised.allow_retries, raised.job_id) == (str(copy), copy.allow_retries, copy.job_id)
+
+
+def test_a_failure_carries_the_jobs_own_error():
+    """What the source said is in the text and apart from it."""
+    world, _ = one_table(Run(status="Failed", error="relation users does not exist"))
+
+    error = play(world).to_end().error()
+
+    assert isinstance(error, errors.SyncFailedError)
+    assert error.job_error == "relation users does not exist"
+    assert "failed: relation users does not exist." in str(error)
+    assert error.retry_after_s is None
+
+
+def test_the_failure_that_makes_a_streak_says_when_a_retry_can_run():
+    """From the fifth failure in a row on, PostHog wants a gap: a retry has to wait for it."""
+    world, table = one_table(Run(status="Failed", error="broken"))
+    for n in range(4):
+        world.past(table, ago_s=9000 - n * 1000, status="Failed", error="broken")
+
+    assert play(world).to_end().error().retry_after_s == 600
+
+
+def test_an_interrupted_sync_is_followed_through_its_successor():
+    """PostHog restarts a sync by itself: the successor is adopted, ours as the first one was, and decides the end."""
+    world, table = one_table(Run(status="Failed", error=RESTARTED, restarts=True, queue_s=15))
+
+    played = play(world).to_end()
+
+    first, second = world.rows_of(table)
+    assert [(first.id, True), (second.id, True)] == [(a.job.id, a.started) for a in played.all(Adopted)]
+    assert (1, SyncOutcome.COMPLETED) == (world.triggers["t"], played.ended().outcome)
+    assert "starts another one by itself" in played.notices()
+
+
+def test_a_successor_that_has_itself_ended_counts():
+    """Between two looks the sync can be interrupted, restarted and completed."""
+    world, table = one_table(Run(status="Failed", error=RESTARTED, restarts=True, queue_s=0.5))
+    table.usual_run = Run(duration_s=1)
+
+    played = play(world, poll_min_s=30).to_end()
+
+    assert [row.id for row in world.rows_of(table)] == [event.job.id for event in played.all(Adopted)]
+    assert played.ended().outcome is SyncOutcome.COMPLETED
+
+
+def test_an_interrupted_sync_without_a_successor_failed():
+    """If no successor appears within the start timeout, the interrupted job's own error is the end."""
+    world, _ = one_table(Run(status="Failed", error=RESTARTED))
+
+    error = play(world).to_end().error()
+
+    assert isinstance(error, errors.SyncFailedError)
+    assert "interrupted too many times" in str(error)
+    assert 363 <= world.t <= 400
+
+
+def test_a_failed_job_with_a_newer_running_one_is_not_the_end():
+    """A run that took the place of ours is followed, as somebody else's."""
+    world, table = one_table(Run(duration_s=30, status="Failed", error=CANCELLED))
+    world.at(33.5, lambda: world.start(table, Run(queue_s=0)))
+
+    played = play(world, poll_min_s=8).to_end()
+
+    assert [True, False] == [event.started for event in played.all(Adopted)]
+    assert played.ended().outcome is SyncOutcome.COMPLETED
+    assert "replaced by" in played.notices()
+
+
+def test_a_completed_job_is_the_end_even_if_another_one_runs():
+    """Completed is success; a run that has just begun is only mentioned, since it may be the table's own schedule."""
+    world, table = one_table(Run(duration_s=30))
+    world.at(33.5, lambda: world.start(table, Run(queue_s=0)))
+
+    played = play(world, poll_min_s=8).to_end()
+
+    first, second = world.rows_of(table)
+    ended = played.ended()
+    assert (SyncOutcome.COMPLETED, first.id) == (ended.outcome, ended.job and ended.job.id)
+    assert f"another one, {second.id}, is running" in played.notices()
+
+
+def test_an_unknown_status_is_waited_on_and_fails_at_the_deadline():
+    """A status without an end is neither success nor failure until the time is up; then its text is shown."""
+    world, table = one_table(Run(never_ends=True))
+    world.at(30, lambda: setattr(world.rows_of(table)[-1], "status", "Hibernating"))
+
+    error = play(world, stall_timeout_s=600).to_end().error()
+
+    assert isinstance(error, errors.UnknownStatusError)
+    assert "'Hibernating'" in str(error)
+    assert 600 <= world.t <= 700
+
+
+def test_a_job_without_progress_stalls():
+    """Neither rows nor status changed for the stall timeout, counted from the last change."""
+    world, _ = one_table(Run(never_ends=True, duration_s=300))
+
+    error = play(world, stall_timeout_s=600).to_end().error()
+
+    assert isinstance(error, errors.SyncStalledError)
+    assert "no progress for 0:10:00, at 67 rows" in str(error)
+    assert 803 <= world.t <= 850
+
+
+def test_a_job_that_goes_on_and_on_is_too_long():
+    """The total timeout ends the wait even while rows arrive."""
+    world, _ = one_table(Run(duration_s=100_000, steps=10_000, rows=10_000))
+
+    played = play(world, stall_timeout_s=600, total_timeout_s=1800).to_end()
+
+    assert isinstance(played.error(), errors.SyncTooLongError)
+    assert 1800 <= world.t <= 1850
+    assert len(played.all(Progress)) > 20
+
+
+def test_waiting_for_another_job_has_its_limits_too():
+    """`wait_then_reload` behind a sync that never ends does not wait for ever."""
+    world, table = one_table(Run(never_ends=True))
+    world.start(table)
+    world.sleep(10)
+
+    played = play(world, if_running="wait_then_reload", stall_timeout_s=600).to_end()
+
+    assert (SyncOutcome.STALLED, 0) == (played.ended().outcome, world.triggers["t"])
+
+
+def test_a_table_that_is_switched_off_during_its_sync_is_mentioned():
+    """PostHog may stop the run of a table that is switched off; the reader is told, the job decides."""
+    world, table = one_table()
+    world.at(20, lambda: setattr(table, "should_sync", False))
+
+    played = play(world).to_end()
+
+    assert 1 == played.notices().count("was switched off in PostHog while its sync runs")
+    assert played.ended().outcome is SyncOutcome.COMPLETED
+
+
+def test_a_table_that_is_deleted_during_its_sync_ends_deleted():
+    """Its jobs vanish with it: the source's record tells why."""
+    world, table = one_table()
+    world.add("s", Table("other", "other"))
+    world.at(20, lambda: world.delete(table))
+
+    played = play(world).to_end()
+
+    assert {"t": SyncOutcome.DELETED, "other": SyncOutcome.COMPLETED} == played.outcomes()
+    assert world.t < 80
+
+
+def test_a_table_that_is_deleted_before_its_job_appears_ends_deleted():
+    """No job in time and no table either: deleted, not never started."""
+    world, table = one_table(Run(queue_s=1000))
+    world.at(20, lambda: world.delete(table))
+
+    assert play(world).to_end().ended().outcome is SyncOutcome.DELETED
+
+
+def test_a_table_that_is_deleted_before_its_trigger_ends_deleted():
+    """A trigger answered with 404."""
+    world, table = one_table()
+    world.at(0.12, lambda: world.delete(table))
+
+    assert play(world).to_end().ended().outcome is SyncOutcome.DELETED
+
+
+def test_a_table_that_its_source_does_not_have_ends_deleted():
+    """Nothing is triggered for a table that is not in the record."""
+    world, table = one_table()
+    played = play(world)
+    world.delete(table)
+
+    assert (SyncOutcome.DELETED, 0) == (played.to_end().ended().outcome, world.triggers["t"])
+
+
+def test_a_source_that_is_deleted_ends_all_its_tables():
+    """A 404 for the source, at first or later, is the end of its tables and of no others."""
+    world, _ = one_table()
+    world.add("gone", Table("g", "g"))
+    world.at(20, lambda: world.sources.pop("gone"))
+
+    assert {"t": SyncOutcome.COMPLETED, "g": SyncOutcome.DELETED} == play(world).to_end().outcomes()
+
+
+@pytest.mark.parametrize(
+    ("traits", "past", "found"),
+    [
+        ({"sync_type": SyncType.CDC}, {}, SchemaClass.OBSERVE_ONLY),
+        ({"sync_type": SyncType.WEBHOOK}, {}, SchemaClass.OBSERVE_ONLY),
+        ({"sync_type": None}, {}, SchemaClass.OFF),
+        ({"should_sync": False}, {}, SchemaClass.OFF),
+        ({"should_sync": False}, {"status": "Failed", "error": CANCELLED}, SchemaClass.OFF),
+        ({"should_sync": False}, {"status": "Failed", "error": "no"}, SchemaClass.OFF_BY_POSTHOG),
+    ],
+)
+def test_what_a_reload_does_not_sync_is_refused_at_once(
+    traits: dict[str, Any], past: dict[str, Any], found: SchemaClass
+):
+    """CDC, webhook and switched-off tables end with the reason, untriggered, in no time."""
+    world, table = one_table(**traits)
+    world.past(table, ago_s=600, **past)
+
+    error = play(world).to_end().error()
+
+    assert isinstance(error, errors.NotSyncableError)
+    assert found is error.schema_class
+    assert found.reason in str(error)
+    assert (0, True, False) == (world.triggers["t"], world.t < 1, error.allow_retries)
+
+
+def test_direct_queries_are_not_synced():
+    """The tables of a direct source are queried in place."""
+    world, _ = one_table(world=World())
+    world.access = AccessMethod.DIRECT
+
+    error = play(world).to_end().error()
+
+    assert isinstance(error, errors.NotSyncableError)
+    assert error.schema_class is SchemaClass.EXTERNAL

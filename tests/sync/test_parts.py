@@ -1,0 +1,268 @@
+"""The parts of the engine that answer a question by themselves."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sync_model import START, World
+
+from dw_orchestration.posthog.client import PostHogWarehouseClient
+from dw_orchestration.posthog.enums import AccessMethod
+from dw_orchestration.posthog.models import Job, Schema
+from dw_orchestration.sync import errors
+from dw_orchestration.sync.api import SyncApi
+from dw_orchestration.sync.book import JobBook
+from dw_orchestration.sync.classify import SchemaClass, classify
+from dw_orchestration.sync.clock import ServerClock, Stopwatch, SystemClock
+from dw_orchestration.sync.outcome import SyncOutcome, is_over, was_cancelled, was_interrupted
+from dw_orchestration.sync.pace import Wait, floor_s, interval_s, pause_s
+from dw_orchestration.sync.settings import SyncSettings
+
+
+def job(**traits: Any) -> Job:
+    """A completed job of the table `t`."""
+    row: dict[str, Any] = {
+        "id": "j",
+        "created_at": START,
+        "finished_at": START + timedelta(minutes=1),
+        "status": "Completed",
+        "schema": {"id": "t", "name": "users", "should_sync": True},
+    }
+    return Job.model_validate(row | traits)
+
+
+# --- how jobs are read ---
+
+
+@pytest.mark.parametrize(
+    ("error", "cancelled", "interrupted"),
+    [
+        ("Cancelled", True, False),
+        ("cancelled by the source's administrator", False, False),
+        ("Sync cancelled by user", True, False),
+        ("This sync run was cancelled before it finished. This usually happens when a newer run", True, False),
+        ("Sync stopped because syncing was turned off", True, False),
+        ("Sync stopped because of an error that retrying would not fix", False, False),
+        ("This sync run was interrupted too many times by restarts on PostHog's side", False, True),
+        ("The worker was restarted before this sync finished.", False, True),
+        ("worker shutting down", False, True),
+        ("FATAL: the database system is shutting down, the server was restarted", False, False),
+        (None, False, False),
+    ],
+)
+def test_the_error_text_tells_who_ended_a_failed_job(*, error: str | None, cancelled: bool, interrupted: bool):
+    """PostHog has one status for failed, cancelled and interrupted syncs: the text tells them apart."""
+    failed = job(status="Failed", latest_error=error)
+
+    assert (cancelled, interrupted) == (was_cancelled(failed), was_interrupted(failed))
+    assert (False, False) == (was_cancelled(job(latest_error=error)), was_interrupted(job(latest_error=error)))
+
+
+@pytest.mark.parametrize(
+    ("status", "finished", "over"),
+    [
+        ("Running", False, False),
+        ("Completed", False, True),
+        ("Hibernating", False, False),
+        ("Hibernated", True, True),
+    ],
+)
+def test_a_job_is_over_by_its_status_or_its_end(*, status: str, finished: bool, over: bool):
+    """Old rows may be terminal without an end; a status of a newer server is over once there is one."""
+    assert over is is_over(job(status=status, finished_at=START if finished else None))
+
+
+def test_the_usual_duration_is_the_median_of_the_completed_jobs():
+    """Failed and unfinished jobs say nothing about what a sync takes."""
+    book = JobBook()
+    assert book.usual_s() is None
+    for n, took in enumerate([10, 20, 90]):
+        book.note([job(id=f"{n}", finished_at=START + timedelta(seconds=took))])
+    book.note([job(id="f", status="Failed"), job(id="r", status="Running", finished_at=None)])
+    book.note([job(id="old", finished_at=None)])
+
+    assert 20 == book.usual_s()
+    assert 50 == book.usual_s(besides=job(id="1"))
+    assert book.get(None) is None
+
+
+# --- classes ---
+
+
+@pytest.mark.parametrize(
+    ("traits", "access", "expected"),
+    [
+        ({}, AccessMethod.WAREHOUSE, SchemaClass.SYNCABLE),
+        ({"sync_type": "a_new_one"}, AccessMethod.WAREHOUSE, SchemaClass.SYNCABLE),
+        ({}, AccessMethod.DIRECT, SchemaClass.EXTERNAL),
+        ({"sync_type": "cdc"}, AccessMethod.WAREHOUSE, SchemaClass.OBSERVE_ONLY),
+        ({"sync_type": "cdc", "should_sync": False}, AccessMethod.WAREHOUSE, SchemaClass.OBSERVE_ONLY),
+        ({"sync_type": None, "should_sync": False}, AccessMethod.WAREHOUSE, SchemaClass.OFF),
+        ({"should_sync": False}, AccessMethod.WAREHOUSE, SchemaClass.OFF),
+        (
+            {"should_sync": False, "status": "Failed", "latest_error": "no such host"},
+            AccessMethod.WAREHOUSE,
+            SchemaClass.OFF_BY_POSTHOG,
+        ),
+        (
+            {"should_sync": False, "status": "Failed", "latest_error": "Sync cancelled by user"},
+            AccessMethod.WAREHOUSE,
+            SchemaClass.OFF,
+        ),
+    ],
+)
+def test_a_table_is_classified_from_its_record_alone(
+    traits: dict[str, Any], access: AccessMethod, expected: SchemaClass
+):
+    """Where no job is known, the table's own status and error say who switched it off."""
+    schema = Schema.model_validate(
+        {"id": "t", "name": "users", "should_sync": True, "sync_type": "incremental"} | traits
+    )
+
+    assert expected is classify(schema, access_method=access)
+    assert (expected is SchemaClass.SYNCABLE) is (expected.reason == "")
+
+
+# --- errors ---
+
+
+def every_error() -> list[type[errors.SyncError]]:
+    """All error classes below the base."""
+    return [getattr(errors, name) for name in errors.__all__ if name != "SyncError"]
+
+
+def test_each_error_has_an_outcome_of_its_own_and_a_place_in_the_tree():
+    """What ends a table is told apart by class and by outcome alike; the drawing at the top is complete."""
+    outcomes = [error.outcome for error in every_error()]
+
+    assert len(outcomes) == len(set(outcomes))
+    assert set(outcomes) == set(SyncOutcome) - {SyncOutcome.COMPLETED, SyncOutcome.SUBMITTED}
+    assert [] == [error.__name__ for error in every_error() if f"─ {error.__name__}" not in (errors.__doc__ or "")]
+
+
+# --- settings ---
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"start_timeout_s": 0}, "start_timeout_s is 0"),
+        ({"poll_min_s": -1.0}, "poll_min_s is -1.0"),
+        ({"poll_min_s": 60.0}, "is above poll_max_s"),
+        ({"accept_jobs_since": datetime(2026, 1, 1)}, "no time zone"),  # noqa: DTZ001  what is refused
+    ],
+)
+def test_nonsense_is_refused_early(settings: dict[str, Any], complaint: str):
+    """A setting that cannot work is refused when it is made, by its name."""
+    with pytest.raises(ValueError, match=complaint):
+        SyncSettings(**settings)
+
+
+# --- clocks ---
+
+
+def test_the_machines_clock_is_aware_and_goes_forward():
+    """The production clock: UTC, monotonic, and it sleeps."""
+    clock = SystemClock()
+    before = clock.monotonic()
+    clock.sleep(0)
+
+    assert before <= clock.monotonic()
+    assert clock.now().tzinfo is UTC
+
+
+def slow_and_bad(world: World) -> None:
+    """A request that takes its time and fails."""
+    world.sleep(100)
+    raise KeyError
+
+
+def test_the_stopwatch_stands_still_where_it_is_stopped():
+    """Deadlines do not run during requests, even those that fail."""
+    world = World()
+    stopwatch = Stopwatch(world)
+    began = stopwatch.now()
+    world.sleep(3)
+    with pytest.raises(KeyError), stopwatch.stopped():
+        slow_and_bad(world)
+    world.sleep(4)
+
+    assert stopwatch.now() - began == pytest.approx(7)
+
+
+def test_the_servers_clock_goes_on_from_what_the_server_told():
+    """Between answers its time is estimated; an answer that repeats an older time does not set it back."""
+    world = World(skew_s=-1000)
+    clock = ServerClock(world)
+    assert world.now() == clock.now()
+
+    clock.learn(START)
+    world.sleep(10)
+    clock.learn(START)
+    clock.learn(None)
+
+    assert START + timedelta(seconds=10) == clock.now()
+
+
+# --- pace ---
+
+waits = st.builds(
+    Wait,
+    waited_s=st.floats(0, 1e6),
+    job_age_s=st.floats(0, 1e6),
+    usual_s=st.none() | st.floats(0, 1e6),
+)
+
+
+@given(waits)
+def test_an_interval_is_within_its_bounds(wait: Wait):
+    """Never more often than the shortest, never more seldom than the longest interval."""
+    settings = SyncSettings()
+
+    assert settings.poll_min_s <= interval_s(wait, settings=settings) <= settings.poll_max_s
+
+
+@given(st.lists(waits), st.integers(1, 20), st.integers(0, 100))
+def test_a_pause_pays_for_what_a_look_costs(some: list[Wait], cost: int, others: int):
+    """A look of many requests comes less often, and no pause is beyond the longest."""
+    settings = SyncSettings()
+    pause = pause_s(some, cost=cost, total_cost=cost + others, settings=settings)
+
+    assert min(settings.poll_min_s * cost, settings.poll_max_s) <= pause <= settings.poll_max_s
+    assert floor_s(cost=cost, total_cost=cost + others, settings=settings) <= pause
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "usual_s", "expected"),
+    [
+        (0, None, 2),
+        (40, None, 2),
+        (200, None, 10),
+        (10_000, None, 30),
+        (600, 3600, 30),
+        (3410, 3600, 10),
+        (3430, 3600, 2),
+        (3770, 3600, 2),
+        (3790, 3600, 30),
+    ],
+)
+def test_looks_are_frequent_at_first_and_around_the_usual_end(waited_s: float, usual_s: float | None, expected: float):
+    """2 s at first, up to 30 s with the age, never past the time when the end is due, and 2 s around it."""
+    wait = Wait(waited_s=waited_s, job_age_s=waited_s, usual_s=usual_s)
+
+    assert expected == interval_s(wait, settings=SyncSettings())
+
+
+# --- the client ---
+
+
+def test_the_client_is_what_the_engine_needs():
+    """The names that the engine calls are the client's; the types are checked by mypy here."""
+
+    def as_api(client: PostHogWarehouseClient) -> SyncApi:
+        return client
+
+    assert as_api.__annotations__["client"] is PostHogWarehouseClient
+    assert [] == [name for name in vars(SyncApi) if name[0] != "_" and not hasattr(PostHogWarehouseClient, name)]
