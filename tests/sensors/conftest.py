@@ -85,8 +85,9 @@ def sync_succeeded_check(key: dg.AssetKey) -> dg.AssetCheckKey:
     return dg.AssetCheckKey(asset_key=key, name=SYNC_SUCCEEDED)
 
 
-def _assets(model) -> list[TableAsset]:
-    snapshot = WarehouseSnapshot(
+def snapshot_of(model) -> WarehouseSnapshot:
+    """The state of a model's sources."""
+    return WarehouseSnapshot(
         taken_at=datetime.now(tz=UTC),
         host="model",
         project_id="1",
@@ -103,8 +104,12 @@ def _assets(model) -> list[TableAsset]:
             for source in model.list_sources()
         ),
     )
+
+
+def _assets(model) -> list[TableAsset]:
+    assets = table_assets(snapshot_of(model), spec_of=asset_spec)
     model.requests["sources"] = 0
-    return table_assets(snapshot, spec_of=asset_spec)
+    return assets
 
 
 @pytest.fixture

@@ -1,0 +1,47 @@
+"""Downstream assets with `AutomationCondition.eager()` follow the syncs that the sensor reports."""
+
+import dagster as dg
+import pytest
+
+from dw_orchestration.assets.factory import build_posthog_assets
+from dw_orchestration.sensors.cursor import SensorCursor
+from tests.sensors.conftest import snapshot_of
+from tests.sensors.warehouse_model import WarehouseModel
+
+
+# Dagster's own default selection for this evaluation uses a parameter that it calls beta
+pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
+
+
+def definitions(model) -> dg.Definitions:
+    """The model's tables with one asset downstream of the first, built anew as a reload does."""
+    assets = build_posthog_assets(snapshot_of(model))
+    first = next(asset for asset in assets if isinstance(asset, dg.AssetsDefinition)).keys
+
+    @dg.asset(deps=sorted(first)[:1], automation_condition=dg.AutomationCondition.eager())
+    def report() -> None: ...
+
+    return dg.Definitions(assets=[*assets, report], resources={"posthog_warehouse": object()})
+
+
+@pytest.mark.parametrize("reload", [False, True], ids=["same_definitions", "reloaded_between"])
+def test_eager_asset_is_requested_once_for_each_reported_sync(reports_on, reload):
+    """A sync that PostHog ran by itself counts like a run's, once, also after the code location was reloaded."""
+    model = WarehouseModel(tables=1)
+    reports = reports_on(model)
+    cursor, _ = reports.tick(SensorCursor())
+    defs, requested, automation = definitions(model), [], None
+    automation = dg.evaluate_automation_conditions(defs=defs, instance=reports.instance).cursor
+    for with_sync in (True, False, True, False):
+        model.advance(300)
+        if with_sync:
+            model.finish(model.start("source0", "s0t0"))
+        cursor, _ = reports.tick(cursor)
+        defs = definitions(model) if reload else defs
+        result = dg.evaluate_automation_conditions(defs=defs, instance=reports.instance, cursor=automation)
+        automation = result.cursor
+        requested.append(result.get_num_requested(dg.AssetKey("report")))
+        if requested[-1]:
+            dg.materialize([defs.resolve_assets_def("report")], instance=reports.instance, selection=["report"])
+
+    assert [1, 0, 1, 0] == requested
