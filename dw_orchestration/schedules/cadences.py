@@ -12,6 +12,8 @@ from dw_orchestration.assets.specs import SpecOf, TableAsset, asset_spec, table_
 from dw_orchestration.posthog.cadence import Cadence
 from dw_orchestration.resources.snapshot import WarehouseSnapshot
 from dw_orchestration.schedules.mode import SchedulingMode
+from dw_orchestration.schedules.overrides import ScheduleOverride, Timetable, overridden
+from dw_orchestration.schedules.takeover_file import TakeoverFile
 from dw_orchestration.sync.classify import SchemaClass
 
 # PostHog's clock and ours may differ by seconds: a sync that seems to have begun just before the tick belongs to it
@@ -36,6 +38,16 @@ class ScheduledTables:
         """The different cadences of the tables, earliest first."""
         return sorted({asset.table.cadence for asset in self.assets if asset.table.cadence is not None})
 
+    @property
+    def crons(self) -> list[str]:
+        """When to look which of the tables are due."""
+        return sorted({cron for cadence in self.cadences for cron in _crons(cadence)})
+
+    @property
+    def timezone(self) -> str:
+        """The time zone of the crons: PostHog knows only UTC."""
+        return "UTC"
+
     def due(self, moment: datetime) -> list[TableAsset]:
         """The tables that PostHog ticks for at this very moment."""
         return [asset for asset in self.assets if asset.table.cadence and asset.table.cadence.ticks_at(moment)]
@@ -51,6 +63,31 @@ class ScheduledTables:
         return f"{len(self.assets)} tables that PostHog syncs {when}."
 
 
+@dataclass(frozen=True)
+class OverriddenTables(ScheduledTables):
+    """Tables of one source that an override gives the same timetable: each tick takes all of them."""
+
+    timetable: Timetable
+
+    @property
+    def crons(self) -> list[str]:
+        """The override's cron."""
+        return [self.timetable.cron]
+
+    @property
+    def timezone(self) -> str:
+        """The override's time zone."""
+        return self.timetable.timezone
+
+    def due(self, moment: datetime) -> list[TableAsset]:  # noqa: ARG002  part of the method that this overrides
+        """All of them: Dagster evaluates the schedule at the cron's times alone."""
+        return list(self.assets)
+
+    def describe(self) -> str:
+        """Which tables, and when, in a sentence."""
+        return f"{len(self.assets)} tables at {self.timetable.cron} ({self.timezone}), in place of PostHog's cadence."
+
+
 def build_posthog_schedules(
     snapshot: WarehouseSnapshot,
     *,
@@ -59,6 +96,8 @@ def build_posthog_schedules(
     resource_key: str = DEFAULT_RESOURCE_KEY,
     step_per: StepPer = "source",
     default_status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.STOPPED,
+    overrides: Sequence[ScheduleOverride] = (),
+    takeover: TakeoverFile | None = None,
 ) -> list[dg.ScheduleDefinition]:
     """Schedules for the cadences that PostHog's `sync_frequency` and `sync_time_of_day` make.
 
@@ -70,38 +109,65 @@ def build_posthog_schedules(
         resource_key: As for `build_posthog_assets`.
         step_per: As for `build_posthog_assets`.
         default_status: Whether the schedules run before anybody switches them on.
+        overrides: Other times for some tables than PostHog's.
+        takeover: What a takeover moved out of the way: these tables keep ticking as PostHog did before it.
 
     Raises:
-        SetupError: `spec_of` gives two tables the same key.
+        SetupError: `spec_of` gives two tables the same key, or an override cannot be used.
     """
     if mode is SchedulingMode.OBSERVE:
         return []
-    assets = table_assets(snapshot, spec_of=spec_of)
+    assets = table_assets(takeover.as_before(snapshot) if takeover else snapshot, spec_of=spec_of)
     ops = {
         asset.key: step.name
         for step in steps_of(assets, step_per=step_per, resource_key=resource_key)
         for asset in step.assets
     }
-    return [_schedule(group, ops=ops, mode=mode, default_status=default_status) for group in scheduled_tables(assets)]
+    groups = scheduled_tables(assets, overrides=overrides)
+    return [_schedule(group, ops=ops, mode=mode, default_status=default_status) for group in groups]
 
 
-def scheduled_tables(assets: Sequence[TableAsset]) -> list[ScheduledTables]:
-    """The syncable tables by source and cadence; the name comes from both, never from a table.
+def scheduled_tables(
+    assets: Sequence[TableAsset], *, overrides: Sequence[ScheduleOverride] = ()
+) -> list[ScheduledTables]:
+    """The syncable tables by source and cadence, or override; the name comes from both, never from a table.
 
     A changed time of day is another cadence and so another schedule: Dagster then has no ticks to catch up with.
+
+    Raises:
+        SetupError: An override cannot be used.
     """
+    timetables = overridden(assets, overrides)
     groups: dict[tuple[str, str], list[TableAsset]] = {}
     for asset in assets:
-        cadence = asset.table.cadence
-        if cadence is not None and asset.table.schema_class is SchemaClass.SYNCABLE:
-            is_spread = asset.table.schema.sync_time_of_day is None and cadence.every <= _SPREAD_UP_TO
-            when = f"{cadence.interval_slug()}_spread" if is_spread else cadence.slug()
+        when = _when(asset, timetables.get(asset.key))
+        if when is not None and asset.table.schema_class is SchemaClass.SYNCABLE:
             groups.setdefault((asset.table.source.id, when), []).append(asset)
     names = unique_names(
         [f"{source_slug(group[0].table.source)}_{when}" for (_, when), group in groups.items()],
         [source_id for source_id, _ in groups],
     )
-    return [ScheduledTables(name=name, assets=tuple(group)) for name, group in zip(names, groups.values(), strict=True)]
+    return [
+        _sharing(group, name=name, timetable=timetables.get(group[0].key))
+        for name, group in zip(names, groups.values(), strict=True)
+    ]
+
+
+def _when(asset: TableAsset, timetable: Timetable | None) -> str | None:
+    """The part of a schedule's name that says when; None if the table has no schedule."""
+    if timetable is not None:
+        return timetable.slug()
+    cadence = asset.table.cadence
+    if cadence is None:
+        return None
+    is_spread = asset.table.schema.sync_time_of_day is None and cadence.every <= _SPREAD_UP_TO
+    return f"{cadence.interval_slug()}_spread" if is_spread else cadence.slug()
+
+
+def _sharing(group: Sequence[TableAsset], *, name: str, timetable: Timetable | None) -> ScheduledTables:
+    if timetable is None:
+        return ScheduledTables(name=name, assets=tuple(group))
+    return OverriddenTables(name=name, assets=tuple(group), timetable=timetable)
 
 
 def _schedule(
@@ -127,8 +193,8 @@ def _schedule(
     return dg.ScheduleDefinition(
         name=group.name,
         target=dg.AssetSelection.assets(*(asset.key for asset in group.assets)),
-        cron_schedule=sorted({cron for cadence in group.cadences for cron in _crons(cadence)}),
-        execution_timezone="UTC",
+        cron_schedule=group.crons,
+        execution_timezone=group.timezone,
         execution_fn=tick,
         default_status=default_status,
         description=group.describe(),

@@ -1,0 +1,229 @@
+"""Overrides: times of the user's own, for the tables that patterns name."""
+
+import re
+from datetime import UTC, datetime
+from zoneinfo import available_timezones
+
+import dagster as dg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from dw_orchestration.errors import SetupError
+from dw_orchestration.posthog.models import Schema
+from dw_orchestration.resources.snapshot import SourceSnapshot, WarehouseSnapshot
+from dw_orchestration.schedules import SchedulingMode, build_posthog_schedules
+from dw_orchestration.schedules.overrides import ScheduleOverride, Timetable
+
+WEEKDAYS = "30 7 * * mon-fri"
+
+
+def snapshot(**settings) -> WarehouseSnapshot:
+    """Stripe and a Postgres with the prefix `shop`, two tables each, every six hours."""
+    defaults = {"should_sync": True, "sync_type": "full_refresh", "sync_frequency": "6hour"}
+    names = {("Stripe", None): ["Customer", "Invoice"], ("Postgres", "shop"): ["public.orders", "public.visits"]}
+    return WarehouseSnapshot(
+        taken_at=datetime(2026, 1, 1, tzinfo=UTC),
+        host="https://us.posthog.com",
+        project_id="1",
+        sources=tuple(
+            SourceSnapshot(
+                id=f"source-{source_type}",
+                source_type=source_type,
+                prefix=prefix,
+                description=None,
+                access_method="warehouse",
+                upstream="db",
+                schemas=tuple(
+                    Schema.model_validate({"id": f"{source_type}-{table}", "name": table, **defaults, **settings})
+                    for table in tables
+                ),
+            )
+            for (source_type, prefix), tables in names.items()
+        ),
+    )
+
+
+def schedules(*overrides: ScheduleOverride, **options) -> dict[str, dg.ScheduleDefinition]:
+    """The schedules by name."""
+    built = build_posthog_schedules(snapshot(), overrides=overrides, **options)
+    return {schedule.name: schedule for schedule in built}
+
+
+def tick(schedule: dg.ScheduleDefinition, moment: datetime) -> dg.RunRequest:
+    """What the schedule asks for at a moment."""
+    with dg.build_schedule_context(scheduled_execution_time=moment) as context:
+        (request,) = schedule.evaluate_tick(context).run_requests
+    return request
+
+
+def taken_by(*patterns: str) -> set[str]:
+    """The tables whose schedule an override with these patterns makes."""
+    found = schedules(ScheduleOverride(tables=patterns, cron=WEEKDAYS))
+    return {
+        "/".join(key.path[1:])
+        for name, schedule in found.items()
+        if "cron" in name
+        for key in tick(schedule, datetime(2026, 3, 2, 7, 30, tzinfo=UTC)).asset_selection
+    }
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        (["stripe.*"], {"stripe/customer", "stripe/invoice"}),
+        (["stripe.customer"], {"stripe/customer"}),
+        (["STRIPE.Cust?mer"], {"stripe/customer"}),
+        (["postgres_shop.*"], {"postgres/shop/public/orders", "postgres/shop/public/visits"}),
+        (["postgres*.orders"], {"postgres/shop/public/orders"}),
+        (["posthog/postgres/shop/*"], {"postgres/shop/public/orders", "postgres/shop/public/visits"}),
+        (["*/invoice", "*.visits"], {"stripe/invoice", "postgres/shop/public/visits"}),
+    ],
+    ids=" ".join,
+)
+def test_patterns_name_tables(patterns, expected):
+    """By source type, by prefix, by table, and by asset key if there is a slash; case does not count."""
+    assert expected == taken_by(*patterns)
+
+
+def test_tables_with_the_same_override_and_source_share_a_schedule():
+    """The name comes from the cron and the zone; the other tables keep PostHog's cadence."""
+    override = ScheduleOverride(tables=["*.customer", "*.invoice", "*.orders"], cron=WEEKDAYS, timezone="Europe/Berlin")
+
+    assert {
+        "stripe_cron_30_7_any_any_montofri_europe_berlin",
+        "postgres_shop_cron_30_7_any_any_montofri_europe_berlin",
+        "postgres_shop_every_6h_spread",
+    } == schedules(override).keys()
+
+
+def test_cron_is_meant_in_its_time_zone():
+    """Dagster is told the zone, so that half past seven stays half past seven in summer."""
+    override = ScheduleOverride(tables=["stripe.*"], cron=WEEKDAYS, timezone="Europe/Berlin")
+
+    schedule = schedules(override)["stripe_cron_30_7_any_any_montofri_europe_berlin"]
+
+    assert ([WEEKDAYS], "Europe/Berlin") == (schedule.cron_schedule, schedule.execution_timezone)
+
+
+def test_ensure_accepts_only_syncs_since_the_tick():
+    """PostHog's own syncs at other times do not count for the tick."""
+    schedule = schedules(ScheduleOverride(tables=["*"], cron=WEEKDAYS))["stripe_cron_30_7_any_any_montofri_utc"]
+
+    request = tick(schedule, datetime(2026, 3, 2, 7, 30, tzinfo=UTC))
+
+    assert "2026-03-02T07:29:30+00:00" == request.run_config["ops"]["sync_stripe"]["config"]["accept_jobs_since"]
+
+
+def test_drive_and_observe_are_as_ever():
+    """With `drive` a tick starts a sync; with `observe` there are no schedules, overrides or not."""
+    override = ScheduleOverride(tables=["*"], cron=WEEKDAYS)
+    driven = schedules(override, mode=SchedulingMode.DRIVE)["stripe_cron_30_7_any_any_montofri_utc"]
+
+    assert {} == tick(driven, datetime(2026, 3, 2, 7, 30, tzinfo=UTC)).run_config
+    assert {} == schedules(override, mode=SchedulingMode.OBSERVE)
+
+
+def test_last_override_counts():
+    """First the rule, then its exceptions."""
+    rule = ScheduleOverride(tables=["*"], cron="@daily")
+    exception = ScheduleOverride(tables=["*.orders"], cron="0 1 * * *")
+
+    assert {"stripe_cron_atdaily_utc", "postgres_shop_cron_atdaily_utc", "postgres_shop_cron_0_1_any_any_any_utc"} == (
+        schedules(rule, exception).keys()
+    )
+
+
+def test_table_without_a_cadence_of_posthogs_can_have_one():
+    """A frequency that this version does not know is no hindrance: the override says when."""
+    state = snapshot(sync_frequency="fortnightly")
+
+    (schedule,) = build_posthog_schedules(state, overrides=[ScheduleOverride(tables=["stripe.*"], cron="@daily")])
+
+    assert "stripe_cron_atdaily_utc" == schedule.name
+
+
+def test_table_that_is_off_is_not_scheduled_by_an_override():
+    """Its syncs would be refused, and PostHog ends them when they are long."""
+    state = snapshot(should_sync=False)
+
+    assert [] == build_posthog_schedules(state, overrides=[ScheduleOverride(tables=["*"], cron="@daily")])
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ({"cron": "61 * * * *"}, "'61 \\* \\* \\* \\*' is no cron"),
+        ({"cron": "0 0 7 * * 1"}, "is no cron"),
+        ({"cron": ""}, "'' is no cron"),
+        ({"timezone": "Mars/Olympus"}, "'Mars/Olympus' is no time zone"),
+        ({"timezone": ""}, "'' is no time zone"),
+        ({"tables": ["strype.*"]}, "No table is named 'strype.\\*'. There are postgres_shop.public.orders,"),
+    ],
+)
+def test_impossible_override_is_one_clear_error(override, expected):
+    """The text says what is wrong and what to give instead."""
+    wrong = ScheduleOverride.model_validate({"tables": ["*"], "cron": WEEKDAYS} | override)
+
+    with pytest.raises(SetupError, match=expected):
+        schedules(wrong)
+
+
+def test_all_problems_are_in_one_error():
+    """Nobody should have to mend them one restart at a time."""
+    wrong = [ScheduleOverride(tables=["strype.*"], cron="x", timezone="y"), ScheduleOverride(tables=["*"], cron="z")]
+
+    with pytest.raises(SetupError, match=r"'x'.*'y'.*'strype\.\*'.*'z'"):
+        schedules(*wrong)
+
+
+@pytest.mark.filterwarnings("ignore:`parse_obj_as`")  # Dagster's own use of Pydantic
+def test_override_comes_from_yaml():
+    """As `defs.yaml` has it; a key that does not exist is refused."""
+    text = 'tables: ["stripe.*"]\ncron: "30 7 * * mon-fri"\ntimezone: Europe/Berlin\n'
+
+    override = ScheduleOverride.resolve_from_yaml(text)
+
+    assert ScheduleOverride(tables=["stripe.*"], cron=WEEKDAYS, timezone="Europe/Berlin") == override
+    with pytest.raises(Exception, match="zone"):
+        ScheduleOverride.resolve_from_yaml(text + "zone: UTC\n")
+
+
+def test_override_is_frozen():
+    """Definitions are a pure function of it."""
+    with pytest.raises(ValidationError, match="frozen"):
+        ScheduleOverride(tables=["*"], cron=WEEKDAYS).cron = "x"
+
+
+def fields(low: int, high: int) -> st.SearchStrategy[str]:
+    """What one field of a cron may be."""
+    numbers = st.integers(low, high).map(str)
+    spans = st.tuples(numbers, st.sampled_from("-,/"), numbers).map("".join)
+    steps = st.integers(1, high).map("*/{}".format)
+    return st.one_of(st.just("*"), numbers, spans, steps)
+
+
+CRONS = st.tuples(fields(0, 59), fields(0, 23), fields(1, 31), fields(1, 12), fields(0, 6)).map(" ".join)
+ZONES = st.sampled_from(sorted(available_timezones()))
+
+
+@given(one=st.builds(Timetable, CRONS, ZONES), other=st.builds(Timetable, CRONS, ZONES))
+def test_law_of_names(one, other):
+    """Different timetables have different names, and every name is one that Dagster takes."""
+    assert re.fullmatch("[a-z0-9_]+", one.slug())
+    assert (one == other) == (one.slug() == other.slug())
+
+
+def test_every_time_zone_has_a_name_of_its_own():
+    """`Etc/GMT+3` and `Etc/GMT-3` are half a day's work apart."""
+    zones = available_timezones()
+
+    assert len(zones) == len({Timetable(cron="@daily", timezone=zone).slug() for zone in zones})
+
+
+def test_spaces_make_no_other_schedule():
+    """What is written differently and means the same has one name."""
+    same = [ScheduleOverride(tables=["*"], cron=cron).timetable for cron in ("0 7 * * 1", " 0  7 * * 1 ")]
+
+    assert same[0] == same[1]
