@@ -1,8 +1,9 @@
 """The one place that puts resources, assets, schedules and sensors together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import dagster as dg
 from dagster.components import DefsStateConfig, DefsStateConfigArgs, ResolvedDefsStateConfig
@@ -18,10 +19,21 @@ from dw_orchestration.resources.state import refreshed
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource, WarehouseResource
 from dw_orchestration.schedules.cadences import build_posthog_schedules
 from dw_orchestration.schedules.mode import SchedulingMode
+from dw_orchestration.schedules.overrides import ScheduleOverride
+from dw_orchestration.schedules.takeover_file import TakeoverStore
+from dw_orchestration.schedules.takeover_job import build_takeover_job
 from dw_orchestration.sensors.job_status import build_job_status_sensor
 
 
-class WarehouseArgs(dg.Model, dg.Resolvable):
+class EmbeddedArgs(dg.Model, dg.Resolvable):
+    """The embedded warehouse, as `defs.yaml` names it."""
+
+    home: str = Field(description="The folder that holds everything of it.")
+    shop: bool = Field(default=True, description="Whether it runs a Postgres with a small shop as its first source.")
+    fixtures: str | None = Field(default=None, description="A folder with files that stand in for vendors.")
+
+
+class ProjectArgs(dg.Model, dg.Resolvable):
     """A PostHog project, as `defs.yaml` names it."""
 
     project_id: str = Field(description="The number in the address of the project's pages.")
@@ -30,10 +42,17 @@ class WarehouseArgs(dg.Model, dg.Resolvable):
     read_only: bool = Field(default=False, description="Refuse everything that would change anything in PostHog.")
 
 
-def _resolve_warehouse(_context: dg.ResolutionContext, args: WarehouseArgs) -> WarehouseResource:
-    return PostHogWarehouseResource(
-        host=args.host, project_id=args.project_id, api_key=args.api_key, read_only=args.read_only
-    )
+def _resolve_warehouse(context: dg.ResolutionContext, args: ProjectArgs | EmbeddedArgs) -> WarehouseResource:
+    # a template that holds digits alone resolves to a number, and a project's id is text
+    given: dict[str, Any] = {
+        name: str(context.resolve_value(value)) if isinstance(value, str) else value
+        for name, value in args.model_dump().items()
+    }
+    return LocalWarehouse(**given) if isinstance(args, EmbeddedArgs) else PostHogWarehouseResource(**given)
+
+
+def _resolve_path(context: dg.ResolutionContext, path: str | None) -> Path | None:
+    return Path(str(context.resolve_value(path))).absolute() if path else None
 
 
 @dataclass
@@ -52,7 +71,11 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
 
     warehouse: Annotated[
         WarehouseResource,
-        dg.Resolver(_resolve_warehouse, model_field_type=WarehouseArgs, description="The project to connect to."),
+        dg.Resolver(
+            _resolve_warehouse,
+            model_field_type=ProjectArgs | EmbeddedArgs,
+            description="The PostHog project to connect to, or the embedded warehouse in a folder (`home`).",
+        ),
     ]
     name: Annotated[
         str,
@@ -71,6 +94,21 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         bool,
         dg.Resolver.default(description="Whether the schedules run before anybody switches them on in the UI."),
     ] = False
+    overrides: Annotated[
+        Sequence[ScheduleOverride],
+        dg.Resolver.default(
+            description="Other times for some tables, as cron in a time zone: PostHog itself has no weekdays."
+        ),
+    ] = ()
+    takeover_file: Annotated[
+        Path | None,
+        dg.Resolver(
+            _resolve_path,
+            model_field_type=str | None,
+            description="A file that keeps what a takeover changed in PostHog; with it there is a job to take schedules"
+            " over and to give them back. Keep it where every process of the code location finds it.",
+        ),
+    ] = None
     step_per: Annotated[
         StepPer,
         dg.Resolver.default(
@@ -80,9 +118,11 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
     ] = "source"
     state_file: Annotated[
         Path | None,
-        dg.Resolver.default(
+        dg.Resolver(
+            _resolve_path,
+            model_field_type=str | None,
             description="Keep the state in this file instead of where `defs_state` says, in a repository for example."
-            " It is fetched if it is absent, and used as it stands otherwise."
+            " It is fetched if it is absent, and used as it stands otherwise.",
         ),
     ] = None
     defs_state: ResolvedDefsStateConfig = field(default_factory=DefsStateConfigArgs.local_filesystem)
@@ -134,6 +174,12 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         schedule_status = (
             dg.DefaultScheduleStatus.RUNNING if self.schedules_running else dg.DefaultScheduleStatus.STOPPED
         )
+        jobs = []
+        if self.takeover_file is not None:
+            taken_over = TakeoverStore.of(snapshot, self.takeover_file).read()
+            # a table that Dagster drives keeps its own cadence, though PostHog shows thirty days
+            snapshot = taken_over.as_before(snapshot)
+            jobs.append(self._takeover_job(snapshot, self.takeover_file))
         return dg.Definitions(
             assets=build_posthog_assets(
                 snapshot, spec_of=self.get_asset_spec, resource_key=self.name, step_per=self.step_per
@@ -144,10 +190,17 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
                 spec_of=self.get_asset_spec,
                 resource_key=self.name,
                 step_per=self.step_per,
+                overrides=self.overrides,
                 default_status=schedule_status,
             ),
+            jobs=jobs,
             sensors=[build_job_status_sensor(snapshot, spec_of=self.get_asset_spec, resource_key=self.name)],
             resources={self.name: self.warehouse},
+        )
+
+    def _takeover_job(self, snapshot: WarehouseSnapshot, takeover_file: Path) -> dg.JobDefinition:
+        return build_takeover_job(
+            snapshot, takeover_path=takeover_file, resource_key=self.name, spec_of=self.get_asset_spec
         )
 
 
@@ -162,9 +215,10 @@ def not_connected(problem: str, *, name: str = DEFAULT_RESOURCE_KEY) -> dg.Defin
 def _last_good(state_path: Path) -> WarehouseSnapshot | None:
     """The state to fall back on. One that cannot be read is none: replacing it is its cure."""
     try:
-        return WarehouseSnapshot.read(state_path)
+        state = WarehouseSnapshot.read(state_path)
     except (FileNotFoundError, SnapshotError):
         return None
+    return None if state.is_empty_handed else state
 
 
 __all__ = ["LocalWarehouse", "PostHogWarehouseComponent"]

@@ -8,13 +8,14 @@ This is the only module that reads the environment:
 """
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from dw_orchestration.component import PostHogWarehouseComponent, not_connected
+from dw_orchestration.errors import SetupError
 from dw_orchestration.resources.local import LocalWarehouse
 from dw_orchestration.resources.snapshot import WarehouseSnapshot
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
@@ -38,39 +39,55 @@ def definitions_for(environment: MutableMapping[str, str]) -> dg.Definitions:
 
     A project without a key, or a key without a project, gives one asset that says so, like any other wrong set-up.
     """
+    try:
+        component = component_for(environment)
+    except SetupError as error:
+        dg.get_dagster_logger("dw_orchestration").error(str(error))
+        return not_connected(str(error))
+    tables = _loaded(component, environment)
+    if isinstance(component.warehouse, LocalWarehouse):
+        return dg.Definitions.merge(tables, _shop_report(component.warehouse))
+    return tables
+
+
+def component_for(environment: Mapping[str, str]) -> PostHogWarehouseComponent:
+    """The component of the project that the environment names, or of the embedded warehouse.
+
+    Raises:
+        SetupError: The project is named without a key, or the key without a project.
+    """
     home = Path(environment.get("DW_ORCHESTRATION_HOME", DEFAULT_HOME)).absolute()
     project_id = environment.get("POSTHOG_PROJECT_ID")
     api_key = environment.get("POSTHOG_PERSONAL_API_KEY")
     if bool(project_id) != bool(api_key):
         missing = "POSTHOG_PERSONAL_API_KEY" if project_id else "POSTHOG_PROJECT_ID"
-        problem = f"{missing} is not set. Set the project and its key, or neither for the embedded warehouse."
-        dg.get_dagster_logger("dw_orchestration").error(problem)
-        return not_connected(problem)
+        raise SetupError(f"{missing} is not set. Set the project and its key, or neither for the embedded warehouse.")
     if not project_id or not api_key:
-        return _embedded(home, environment)
+        # nothing is billed here, so the schedules run from the start
+        return PostHogWarehouseComponent(
+            warehouse=LocalWarehouse(home=str(home)),
+            schedules_running=True,
+            state_file=home / "state_embedded.json",
+            takeover_file=home / "takeover_embedded.json",
+        )
     host = environment.get("POSTHOG_HOST") or "https://us.posthog.com"
-    component = PostHogWarehouseComponent(
+    return PostHogWarehouseComponent(
         warehouse=PostHogWarehouseResource(host=host, project_id=project_id, api_key=api_key),
         state_file=home / f"state_{project_id}.json",
+        takeover_file=home / f"takeover_{project_id}.json",
     )
-    return _loaded(component, environment)
 
 
-def _embedded(home: Path, environment: MutableMapping[str, str]) -> dg.Definitions:
-    warehouse = LocalWarehouse(home=str(home))
-    # nothing is billed here, so the schedules run from the start
-    component = PostHogWarehouseComponent(
-        warehouse=warehouse, schedules_running=True, state_file=home / "state_embedded.json"
-    )
-    shop_warehouse = DuckDBResource(database=str(warehouse.database), connection_config={"access_mode": "READ_ONLY"})
-    report = dg.Definitions(
+def _shop_report(warehouse: LocalWarehouse) -> dg.Definitions:
+    """The report on the embedded shop, which shows what a downstream asset looks like."""
+    read_only = {"access_mode": "READ_ONLY"}
+    return dg.Definitions(
         assets=[revenue_by_day],
         resources={
-            "shop_warehouse": shop_warehouse,
-            "reports": DuckDBResource(database=str(home / "reports.duckdb")),
+            "shop_warehouse": DuckDBResource(database=str(warehouse.database), connection_config=read_only),
+            "reports": DuckDBResource(database=str(warehouse.database.with_name("reports.duckdb"))),
         },
     )
-    return dg.Definitions.merge(_loaded(component, environment), report)
 
 
 def _loaded(component: PostHogWarehouseComponent, environment: MutableMapping[str, str]) -> dg.Definitions:
