@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from dw_orchestration.component import PostHogWarehouseComponent
     from dw_orchestration.posthog.client import PostHogWarehouseClient
     from dw_orchestration.resources import LocalWarehouse, PostHogWarehouseResource
-    from dw_orchestration.schedules import SchedulingMode, build_posthog_schedules
-    from dw_orchestration.sensors import build_job_status_sensor
+    from dw_orchestration.schedules import ScheduleOverride, SchedulingMode, build_posthog_schedules
+    from dw_orchestration.sensors import build_drift_sensor, build_job_status_sensor
 
 _MODULES = {
     "LocalWarehouse": "dw_orchestration.resources",
@@ -24,7 +24,9 @@ _MODULES = {
     "PostHogWarehouseClient": "dw_orchestration.posthog.client",
     "PostHogWarehouseComponent": "dw_orchestration.component",
     "PostHogWarehouseResource": "dw_orchestration.resources",
+    "ScheduleOverride": "dw_orchestration.schedules",
     "SchedulingMode": "dw_orchestration.schedules",
+    "build_drift_sensor": "dw_orchestration.sensors",
     "build_job_status_sensor": "dw_orchestration.sensors",
     "build_posthog_assets": "dw_orchestration.assets",
     "build_posthog_schedules": "dw_orchestration.schedules",
@@ -36,8 +38,10 @@ __all__ = [
     "PostHogWarehouseClient",
     "PostHogWarehouseComponent",
     "PostHogWarehouseResource",
+    "ScheduleOverride",
     "SchedulingMode",
     "__version__",
+    "build_drift_sensor",
     "build_job_status_sensor",
     "build_posthog_assets",
     "build_posthog_schedules",

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 import dagster as dg
 from dagster.components import DefsStateConfig, DefsStateConfigArgs, ResolvedDefsStateConfig
+from dagster_duckdb import DuckDBResource
 from pydantic import Field
 
 from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY, StepPer, build_posthog_assets
+from dw_orchestration.assets.history import build_sync_history, build_sync_history_schedule
 from dw_orchestration.assets.specs import asset_spec
 from dw_orchestration.assets.tables import Table
 from dw_orchestration.errors import SnapshotError
@@ -22,6 +24,7 @@ from dw_orchestration.schedules.mode import SchedulingMode
 from dw_orchestration.schedules.overrides import ScheduleOverride
 from dw_orchestration.schedules.takeover_file import TakeoverStore
 from dw_orchestration.schedules.takeover_job import build_takeover_job
+from dw_orchestration.sensors.drift import build_drift_check, build_drift_sensor
 from dw_orchestration.sensors.job_status import build_job_status_sensor
 
 
@@ -116,6 +119,15 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
             " or each `table` by itself."
         ),
     ] = "source"
+    history_file: Annotated[
+        Path | None,
+        dg.Resolver(
+            _resolve_path,
+            model_field_type=str | None,
+            description="A DuckDB file that keeps every sync; with it there are the asset `sync_history`, its daily"
+            " schedule, and the check and the sensor that tell when the state is out of date.",
+        ),
+    ] = None
     state_file: Annotated[
         Path | None,
         dg.Resolver(
@@ -174,13 +186,13 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         schedule_status = (
             dg.DefaultScheduleStatus.RUNNING if self.schedules_running else dg.DefaultScheduleStatus.STOPPED
         )
-        jobs = []
+        jobs: list[dg.JobDefinition] = []
         if self.takeover_file is not None:
             taken_over = TakeoverStore.of(snapshot, self.takeover_file).read()
             # a table that Dagster drives keeps its own cadence, though PostHog shows thirty days
             snapshot = taken_over.as_before(snapshot)
             jobs.append(self._takeover_job(snapshot, self.takeover_file))
-        return dg.Definitions(
+        tables = dg.Definitions(
             assets=build_posthog_assets(
                 snapshot, spec_of=self.get_asset_spec, resource_key=self.name, step_per=self.step_per
             ),
@@ -197,6 +209,21 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
             sensors=[build_job_status_sensor(snapshot, spec_of=self.get_asset_spec, resource_key=self.name)],
             resources={self.name: self.warehouse},
         )
+        return tables if self.history_file is None else dg.Definitions.merge(tables, self._history(snapshot))
+
+    def _history(self, snapshot: WarehouseSnapshot) -> dg.Definitions:
+        """Every sync kept, and what tells when the state is out of date."""
+        return dg.Definitions(
+            assets=[build_sync_history(snapshot, resource_key=self.name, history_resource_key=self._history_key)],
+            asset_checks=[build_drift_check(snapshot, resource_key=self.name)],
+            schedules=[build_sync_history_schedule(resource_key=self.name)],
+            sensors=[build_drift_sensor(snapshot, resource_key=self.name)],
+            resources={self._history_key: DuckDBResource(database=str(self.history_file))},
+        )
+
+    @property
+    def _history_key(self) -> str:
+        return f"{self.name}_sync_history"
 
     def _takeover_job(self, snapshot: WarehouseSnapshot, takeover_file: Path) -> dg.JobDefinition:
         return build_takeover_job(

@@ -69,12 +69,14 @@ def component_for(environment: Mapping[str, str]) -> PostHogWarehouseComponent:
             schedules_running=True,
             state_file=home / "state_embedded.json",
             takeover_file=home / "takeover_embedded.json",
+            history_file=home / "sync_history.duckdb",
         )
     host = environment.get("POSTHOG_HOST") or "https://us.posthog.com"
     return PostHogWarehouseComponent(
         warehouse=PostHogWarehouseResource(host=host, project_id=project_id, api_key=api_key),
         state_file=home / f"state_{project_id}.json",
         takeover_file=home / f"takeover_{project_id}.json",
+        history_file=home / "sync_history.duckdb",
     )
 
 

@@ -1,0 +1,170 @@
+"""The sync history as an asset: its report, its failures and its schedule."""
+
+from datetime import timedelta
+
+import dagster as dg
+import pytest
+from dagster_duckdb import DuckDBResource
+
+from dw_orchestration.assets.history import build_sync_history, build_sync_history_schedule, sync_history_key
+from dw_orchestration.local.rows import Status
+
+HOUR = timedelta(hours=1)
+RESOURCE = "posthog_warehouse"
+HISTORY = "posthog_sync_history"
+
+
+@pytest.fixture
+def materialize(project, tmp_path, now):
+    """Materializes the history of the project, on this network if one is given."""
+
+    def run(*, transport=None, days: int = 30, resource=None) -> tuple[dg.ExecuteInProcessResult, dg.DagsterInstance]:
+        warehouse = resource or project.resource(transport=transport)
+        asset = build_sync_history(project.resource().take_snapshot(), now=lambda: now)
+        defs = dg.Definitions(
+            assets=[asset],
+            jobs=[dg.define_asset_job("read", op_retry_policy=dg.RetryPolicy(max_retries=1))],
+            resources={
+                RESOURCE: warehouse,
+                HISTORY: DuckDBResource(database=str(tmp_path / "history.duckdb")),
+            },
+        )
+        result = defs.resolve_job_def("read").execute_in_process(
+            instance=instance,
+            run_config={"ops": {asset.op.name: {"config": {"days": days}}}},
+            raise_on_error=False,
+        )
+        return result, instance
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield run
+
+
+def metadata_of(result: dg.ExecuteInProcessResult) -> dict[str, object]:
+    """The values in the metadata of the materialization."""
+    (event,) = result.asset_materializations_for_node(f"{RESOURCE}__sync_history")
+    return {name: value.value for name, value in event.metadata.items()}
+
+
+def failure_of(result: dg.ExecuteInProcessResult) -> tuple[str, int]:
+    """What the failed step says in the end, and how often it was tried again."""
+    (event,) = [each for each in result.all_events if each.event_type is dg.DagsterEventType.STEP_FAILURE]
+    retries = [each for each in result.all_events if each.event_type is dg.DagsterEventType.STEP_RESTARTED]
+    return event.step_failure_data.user_failure_data.description, len(retries)
+
+
+def test_report_stands_in_the_metadata(project, materialize):
+    """What was read is counted at once, in numbers that Dagster plots."""
+    project.jobs("invoices", 60, newest=HOUR, every=HOUR)
+    project.job("contacts", ago=HOUR, rows=2, status=Status.FAILED, error="Bad key")
+
+    result, _ = materialize()
+
+    shown = metadata_of(result)
+    picture, table = shown.pop("rows_per_day"), shown.pop("tables_30_days")
+    assert {
+        "jobs_stored": 61,
+        "dagster/row_count": 61,
+        "jobs_read": 61,
+        "sources_failed": 0,
+        "syncs_30_days": 61,
+        "rows_30_days": 302,
+        "failures_30_days": 1,
+        "duration_median_s": 10.0,
+        "duration_p95_s": 10.0,
+    } == shown
+    assert picture.startswith("![Rows per day")
+    assert 2 == len(table)
+
+
+def test_second_materialization_goes_on(project, materialize):
+    """What is stored stays, and what came since is added."""
+    project.jobs("invoices", 60, newest=HOUR, every=HOUR)
+    materialize()
+    project.job("invoices", ago=timedelta(0))
+
+    result, _ = materialize()
+
+    # the newest stored one is read again
+    assert (61, 2) == tuple(metadata_of(result)[name] for name in ("jobs_stored", "jobs_read"))
+
+
+def test_days_limit_the_first_reading(project, materialize):
+    """The config says how far back the first reading goes."""
+    project.jobs("invoices", 10, newest=HOUR, every=12 * HOUR)
+
+    result, _ = materialize(days=2)
+
+    assert 4 == metadata_of(result)["jobs_stored"]
+
+
+def test_source_that_fails_does_not_stop_the_others(project, materialize, gone):
+    """The others are stored; the failed one is named in the metadata and in one warning."""
+    project.job("invoices", ago=HOUR)
+    project.job("contacts", ago=HOUR)
+
+    result, instance = materialize(transport=gone(project.source_of("contacts")))
+
+    assert result.success
+    shown = metadata_of(result)
+    assert (1, 1) == (shown["jobs_stored"], shown["sources_failed"])
+    assert shown["problems"].startswith("- Hubspot (main): PostHog has nothing under this id")
+    warnings = [log.user_message for log in instance.all_logs(result.run_id) if log.level == 30]
+    assert [f"1 of 2 sources were not read:\n{shown['problems']}"] == warnings
+
+
+def test_all_sources_failing_is_a_failure(project, materialize, gone):
+    """A run that could read nothing does not end green; a retry may find the sources again."""
+    result, _ = materialize(transport=gone(*project.sources.values()))
+
+    description, retries = failure_of(result)
+    assert description.startswith("None of the 2 sources could be read.\n- ")
+    assert 1 == retries
+
+
+def test_wrong_key_fails_with_the_reason(project, materialize):
+    """What is wrong with the set-up is said in one sentence, and not tried again."""
+    result, _ = materialize(resource=project.resource(api_key="phx_wrong"))
+
+    description, retries = failure_of(result)
+    assert description.startswith("PostHog does not accept the API key")
+    assert 0 == retries
+
+
+def test_asset_is_found_where_the_project_is(project):
+    """Its key and group are those of the project's resource, so that two projects have two."""
+    asset = build_sync_history(project.resource().take_snapshot(), resource_key="eu_project")
+
+    (spec,) = asset.specs
+    assert (dg.AssetKey(["eu_project", "sync_history"]), "eu_project") == (spec.key, spec.group_name)
+    assert {"posthog", "duckdb"} == spec.kinds
+    assert sync_history_key("eu_project") == spec.key
+
+
+@pytest.mark.parametrize(
+    ("host", "links"),
+    [("https://eu.posthog.com", ["https://eu.posthog.com/project/1/data-warehouse"]), ("embedded warehouse", [])],
+)
+def test_asset_links_to_where_there_are_pages(project, host, links):
+    """The way to PostHog's own pages stands in the metadata; the embedded warehouse has none."""
+    snapshot = project.resource().take_snapshot().model_copy(update={"host": host})
+
+    (spec,) = build_sync_history(snapshot).specs
+
+    assert links == [value.value for name, value in spec.metadata.items() if name == "posthog/link"]
+
+
+def test_schedule_runs_the_asset_once_it_is_switched_on(project):
+    """Every day at 00:15 UTC, and by default only when somebody wants it."""
+    schedule = build_sync_history_schedule()
+    defs = dg.Definitions(
+        assets=[build_sync_history(project.resource().take_snapshot())],
+        schedules=[schedule],
+        resources={RESOURCE: project.resource(), HISTORY: DuckDBResource(database="unused.duckdb")},
+    )
+
+    resolved = defs.resolve_schedule_def(schedule.name)
+    assert ("15 0 * * *", "UTC") == (resolved.cron_schedule, resolved.execution_timezone)
+    assert dg.DefaultScheduleStatus.STOPPED is resolved.default_status
+    job = defs.resolve_job_def(resolved.job_name)
+    assert {sync_history_key()} == job.asset_layer.executable_asset_keys

@@ -1,0 +1,268 @@
+"""What the history tells: figures, days and pictures."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import sys
+import zlib
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+from itertools import count
+from math import ceil, floor
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dw_orchestration.assets.history_chart import OTHERS, TOP_TABLES, rows_per_day_chart, stacks
+from dw_orchestration.assets.history_report import HistoryReport, report_metadata, report_of
+from dw_orchestration.posthog.models import Job, Source
+
+STRIPE = Source(id="stripe", source_type="Stripe", prefix="main")
+POSTGRES = Source(id="postgres", source_type="Postgres")
+NUMBERS = count()
+DAY = timedelta(days=1)
+PNG_PREFIX = "![Rows per day, by table](data:image/png;base64,"
+
+
+def job(
+    table: str = "invoices",
+    *,
+    created_at: datetime,
+    status: str = "Completed",
+    lasted_s: float | None = 10.0,
+    rows: int | None = 5,
+    billable: bool | None = None,
+) -> Job:
+    """A job of a table; without a duration it has no end."""
+    return Job.model_validate(
+        {
+            "id": f"job{next(NUMBERS)}",
+            "created_at": created_at,
+            "finished_at": None if lasted_s is None else created_at + timedelta(seconds=lasted_s),
+            "status": status,
+            "rows_synced": rows,
+            "billable": billable,
+            "schema": {"id": f"id of {table}", "name": table},
+        }
+    )
+
+
+def report_on(history, *jobs: Job, now: datetime) -> HistoryReport:
+    """The report when these are Stripe's jobs."""
+    history.save(STRIPE, jobs, read_at=now)
+    return report_of(history, now=now)
+
+
+def quantile(values: list[float], share: float) -> float | None:
+    """The value below which this share of the values lies, between its two neighbours in proportion."""
+    if not values:
+        return None
+    place = (len(values) - 1) * share
+    low, high = sorted(values)[floor(place)], sorted(values)[ceil(place)]
+    return low + (high - low) * (place - floor(place))
+
+
+def test_empty_history_has_a_report(history, now):
+    """Before the first sync there are zeros, and no durations, table or picture."""
+    metadata = report_metadata(report_of(history, now=now))
+
+    assert {
+        "jobs_stored": 0,
+        "dagster/row_count": 0,
+        "syncs_30_days": 0,
+        "rows_30_days": 0,
+        "failures_30_days": 0,
+    } == metadata
+
+
+JOBS = st.lists(
+    st.builds(
+        job,
+        st.sampled_from(["invoices", "customers"]),
+        created_at=st.datetimes(datetime(2026, 9, 20), datetime(2026, 11, 3, 12), timezones=st.just(UTC)),  # noqa: DTZ001  the zone is the strategy's to add
+        status=st.sampled_from(["Completed", "Completed", "Completed", "Failed", "Billing limits", "Running", "New"]),
+        lasted_s=st.integers(0, 86_400) | st.none(),
+        rows=st.none() | st.integers(0, 10**9),
+        billable=st.sampled_from([None, True, False]),
+    ),
+    max_size=25,
+)
+
+
+def test_durations_are_those_of_completed_syncs(history, now):
+    """Of a hundred syncs of 1 to 100 s, half take at most 50.5 s and 95 of them at most 95.05 s."""
+    completed = [job(created_at=now - DAY, lasted_s=seconds) for seconds in range(1, 101)]
+    at_once = [job(created_at=now - DAY, lasted_s=0, status="Billing limits") for _ in range(50)]
+
+    total = report_on(history, *completed, *at_once, now=now).total
+
+    assert (50.5, 95.05) == (total.duration_median_s, total.duration_p95_s)
+
+
+@given(jobs=JOBS)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_figures_are_those_of_a_count_by_hand(history_of, tmp_path, now, jobs):
+    """Rows, failures, median and 95th percentile are the same as when they are counted one by one."""
+    (tmp_path / "law.duckdb").unlink(missing_ok=True)
+    report = report_on(history_of(file="law.duckdb"), *jobs, now=now)
+
+    recent = [each for each in jobs if each.created_at >= now - 30 * DAY]
+    assert len(jobs) == report.jobs_stored
+    assert_counted(recent, report.total)
+    for table in report.tables:
+        assert_counted([each for each in recent if each.table.name == table.table], table)
+    assert {each.table.name for each in recent} == {table.table for table in report.tables}
+    by_day = Counter()
+    for each in recent:
+        by_day[each.created_at.date()] += (each.rows_synced or 0) if each.billable is not False else 0
+    assert +by_day == +sum((Counter({day.day: day.rows}) for day in report.days), Counter())
+
+
+def assert_counted(jobs: list[Job], figures) -> None:
+    """Compare figures with a count of the jobs that they stand for."""
+    ended = [each for each in jobs if each.finished_at or each.status in {"Completed", "Failed", "Billing limits"}]
+    completed = [each for each in jobs if each.status == "Completed"]
+    durations = [(each.finished_at - each.created_at).total_seconds() for each in completed if each.finished_at]
+    assert len(jobs) == figures.syncs
+    assert sum(each.rows_synced or 0 for each in jobs if each.billable is not False) == figures.rows
+    assert sum(each.status != "Completed" for each in ended) == figures.failures
+    assert max((each.created_at for each in completed), default=None) == figures.last_sync
+    # the report rounds to milliseconds
+    assert pytest.approx(quantile(durations, 0.5), abs=0.001) == figures.duration_median_s
+    assert pytest.approx(quantile(durations, 0.95), abs=0.001) == figures.duration_p95_s
+
+
+def test_days_are_those_of_utc(history, now):
+    """A sync before midnight UTC belongs to the day before, wherever the machine stands."""
+    midnight = datetime(2026, 11, 2, tzinfo=UTC)
+    report = report_on(
+        history,
+        job(created_at=midnight - timedelta(seconds=1), rows=1),
+        job(created_at=midnight, rows=2),
+        now=now,
+    )
+
+    assert [(date(2026, 11, 1), 1), (date(2026, 11, 2), 2)] == [(day.day, day.rows) for day in report.days]
+
+
+def test_table_with_most_rows_comes_first(history, now):
+    """The table of tables begins with what is billed most, and names source and table."""
+    history.save(POSTGRES, [job("orders", created_at=now - DAY, rows=70)], read_at=now)
+    report = report_on(
+        history,
+        job("invoices", created_at=now - DAY, rows=100, lasted_s=4),
+        job("invoices", created_at=now, rows=1, status="Failed"),
+        job("customers", created_at=now - DAY, rows=8),
+        now=now,
+    )
+
+    records = [record.data for record in report_metadata(report)["tables_30_days"].records]
+
+    assert ["invoices", "orders", "customers"] == [record["table"] for record in records]
+    assert {
+        "source": "Stripe (main)",
+        "table": "invoices",
+        "rows": 101,
+        "syncs": 2,
+        "failures": 1,
+        "median_s": 4.0,
+        "p95_s": 4.0,
+        "last_sync": "2026-11-02 12:00 UTC",
+    } == records[0]
+    assert "Postgres" == records[1]["source"]
+
+
+def test_renamed_table_stays_one(history, now):
+    """Syncs of one table count together, under the name that it had last."""
+    old = job("invoices", created_at=now - 2 * DAY, rows=1)
+    renamed = old.model_copy(
+        update={
+            "id": "later",
+            "created_at": now - DAY,
+            "table": old.table.model_copy(update={"name": "bills"}),
+        }
+    )
+
+    report = report_on(history, old, renamed, now=now)
+
+    assert [("bills", 2, 2)] == [(table.table, table.rows, table.syncs) for table in report.tables]
+
+
+def test_projects_that_share_a_file_are_kept_apart(history_of, now):
+    """A project's figures are its own, whatever else the file holds."""
+    one, other = history_of("one"), history_of("other")
+    other.save(STRIPE, [job(created_at=now, rows=100)], read_at=now)
+
+    report = report_on(one, job(created_at=now, rows=1), now=now)
+
+    assert (1, 1) == (report.jobs_stored, report.total.rows)
+
+
+ROWS = st.lists(
+    st.tuples(
+        st.dates(date(2026, 10, 1), date(2026, 10, 31)),
+        st.integers(1, 20).map(lambda number: f"Stripe table{number}"),
+        st.integers(0, 1000),
+    )
+)
+
+
+@given(rows=ROWS)
+def test_stacks_lose_no_row(rows):
+    """The top tables and the others together are all rows, with at most one layer more than the top."""
+    layers = stacks(rows)
+
+    assert sum(row[2] for row in rows) == sum(layer.total() for layer in layers.values())
+    assert len(layers) <= TOP_TABLES + 1
+    assert OTHERS not in list(layers)[:-1]
+
+
+def test_stacks_show_the_tables_with_most_rows():
+    """Eight tables have a layer each, those with fewer rows are one."""
+    day = date(2026, 10, 1)
+
+    layers = stacks([(day, f"table{number}", number) for number in range(1, 12)])
+
+    assert [*(f"table{number}" for number in range(11, 3, -1)), OTHERS] == list(layers)
+    assert 1 + 2 + 3 == layers[OTHERS][day]
+
+
+@pytest.mark.parametrize("table", ["orders", "a$b_{$c", "_hidden", "x" * 200])
+def test_picture_is_a_whole_png(table):
+    """The picture can be read to its end, is as large as meant and shows more than one colour, whatever the names."""
+    rows = [(date(2026, 10, 1) + number * DAY, f"Stripe {table}", number) for number in range(30)]
+
+    chart = rows_per_day_chart(rows, first=date(2026, 10, 1), last=date(2026, 10, 30))
+
+    size, pixels = png_of(chart)
+    assert (810, 324) == size
+    assert len(Counter(pixels)) > 10
+    assert len(chart) < 100_000
+
+
+def png_of(markdown: str) -> tuple[tuple[int, int], bytes]:
+    """The size of the picture and its packed lines; every part of the file has to be right."""
+    assert markdown.startswith(PNG_PREFIX)
+    picture = base64.b64decode(markdown.removeprefix(PNG_PREFIX).removesuffix(")"), validate=True)
+    assert b"\x89PNG\r\n\x1a\n" == picture[:8]
+    parts: dict[bytes, bytes] = {}
+    place = 8
+    while place < len(picture):
+        (length,) = struct.unpack_from(">I", picture, place)
+        kind, body = picture[place + 4 : place + 8], picture[place + 8 : place + 8 + length]
+        assert struct.unpack_from(">I", picture, place + 8 + length) == (zlib.crc32(kind + body),)
+        parts[kind] = parts.get(kind, b"") + body
+        place += 12 + length
+    width, height = struct.unpack_from(">II", parts[b"IHDR"])
+    return (width, height), zlib.decompress(parts[b"IDAT"])
+
+
+def test_without_matplotlib_a_line_says_how_to_get_the_picture(history, now, monkeypatch):
+    """The picture is an extra: its absence is no error, and explains itself."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+    metadata = report_metadata(report_on(history, job(created_at=now), now=now))
+
+    assert "Install `dw-orchestration[charts]` to see the rows per day as a picture here." == metadata["rows_per_day"]
