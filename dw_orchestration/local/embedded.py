@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from dw_orchestration.local import discovery
 from dw_orchestration.local.api import create_app
+from dw_orchestration.local.behaviours import Behaviours
 from dw_orchestration.local.http_server import HOST, HttpServer, bind
 from dw_orchestration.local.runner import Runner
 from dw_orchestration.local.scheduler import Scheduler, utc_now
@@ -120,10 +121,13 @@ class EmbeddedWarehouse:
         undo.callback(store.close)
         warehouse = Warehouse(self._home / "warehouse.duckdb", staging=self._home / "staging")
         connect = partial(connector_for, fixtures=self._fixtures)
-        worker = Worker(store, warehouse=warehouse, connect=connect, now=self._now)
+        behaviours = Behaviours()
+        worker = Worker(store, warehouse=warehouse, connect=connect, behaviours=behaviours, now=self._now)
         worker.settle()
-        runner = Runner(store, worker=worker, now=self._now, threads=self._threads)
-        return Services(store=store, warehouse=warehouse, runner=runner, connect=connect, now=self._now)
+        runner = Runner(store, worker=worker, behaviours=behaviours, now=self._now, threads=self._threads)
+        return Services(
+            store=store, warehouse=warehouse, runner=runner, behaviours=behaviours, connect=connect, now=self._now
+        )
 
     def _open_shop(self, undo: ExitStack, *, project_id: int) -> None:
         from dw_orchestration.local.shop import Shop

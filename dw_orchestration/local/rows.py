@@ -23,6 +23,8 @@ class Status(StrEnum):
     RUNNING = "Running"
     COMPLETED = "Completed"
     FAILED = "Failed"
+    BILLING_LIMIT = "Billing limits"
+    BILLING_LIMIT_TOO_LOW = "Billing limits too low"  # a job drops the "s", see its view
 
 
 class StartedBy(StrEnum):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from dw_orchestration.local.behaviours import Behaviours
     from dw_orchestration.local.rows import Job
     from dw_orchestration.local.store import Store
     from dw_orchestration.local.worker import Worker
@@ -29,9 +30,12 @@ STOP_WITHIN_S = 2.0
 class Runner:
     """Starts, stops and counts runs. A trigger while a run of that schema is on is dropped."""
 
-    def __init__(self, store: Store, *, worker: Worker, now: Callable[[], datetime], threads: int = 4) -> None:
+    def __init__(
+        self, store: Store, *, worker: Worker, behaviours: Behaviours, now: Callable[[], datetime], threads: int = 4
+    ) -> None:
         self._store = store
         self._worker = worker
+        self._behaviours = behaviours
         self._now = now
         self._lock = threading.Lock()
         self._runs: dict[UUID, Run] = {}
@@ -57,6 +61,8 @@ class Runner:
         deadline = time.monotonic() + STOP_WITHIN_S
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0))
+        for run in runs:
+            run.ended.wait(max(deadline - time.monotonic(), 0))
         for job in self._store.running_jobs():
             self._worker.fail(job, RESTARTED)
 
@@ -66,6 +72,8 @@ class Runner:
 
     def trigger(self, schema: Schema, *, started_by: StartedBy) -> bool:
         """Queue a run; False if one is queued or running already."""
+        if not self._behaviours.allows(started_by):
+            return False
         run = Run(schema.id, started_by)
         with self._lock:
             if schema.id in self._runs:
@@ -74,7 +82,10 @@ class Runner:
         if started_by is not StartedBy.SCHEDULE:
             # Running already before there is a job; a tick shows only when its job is there.
             self._store.update(Schema, schema.id, status=Status.RUNNING, updated_at=self._now())
-        self._tasks.put(partial(self._carry_out, run))
+        if self._behaviours.of(schema.id) is None:
+            self._tasks.put(partial(self._carry_out, run))
+        else:  # a scripted run may be held up for ever, and must not keep a worker from other tables
+            threading.Thread(target=self._carry_out, args=(run,), name="scripted-sync", daemon=True).start()
         return True
 
     def ask_to_stop(self, schema_id: UUID, *, reason: str) -> Run | None:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    from dw_orchestration.local.behaviours import Behaviours
     from dw_orchestration.local.runner import Runner
     from dw_orchestration.local.store import Store
     from dw_orchestration.local.syncing import Connector, Warehouse
@@ -24,10 +25,11 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The state, the tables, the workers, the way to a source, and the time."""
+    """The state, the tables, the workers, what they are asked to do wrong, the way to a source, and the time."""
 
     store: Store
     warehouse: Warehouse
     runner: Runner
+    behaviours: Behaviours
     connect: Callable[[str, Mapping[str, object]], Connector]
     now: Callable[[], datetime]

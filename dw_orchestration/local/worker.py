@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+from dw_orchestration.local.behaviours import BillingRefusal
 from dw_orchestration.local.rows import (
     DELETED,
     RESTARTED,
@@ -28,6 +29,7 @@ from dw_orchestration.local.syncing import SourceError, SyncCancelled, SyncReque
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from dw_orchestration.local.behaviours import Behaviours
     from dw_orchestration.local.store import Store
     from dw_orchestration.local.syncing import Connector, SyncResult, Warehouse
 
@@ -102,9 +104,11 @@ class Worker:
         *,
         warehouse: Warehouse,
         connect: Callable[[str, Mapping[str, object]], Connector],
+        behaviours: Behaviours,
         now: Callable[[], datetime],
     ) -> None:
         self._store = store
+        self._behaviours = behaviours
         self._warehouse = warehouse
         self._connect = connect
         self._now = now
@@ -113,17 +117,23 @@ class Worker:
         """Sync the run's schema; leaves no job when there is nothing to do or it is held back."""
         schema = self._store.schema(run.schema_id)
         source = self._store.source(schema.source_id) if schema else None
-        if schema is None or source is None:
+        if schema is None or source is None or not self._behaviours.before_job(run):
             return
         if run.cancelled.is_set() or self._is_held_back(schema):
             self.restore_status(schema)
             return
         job = self._begin(schema, run)
+        if self._behaviours.is_split(run):
+            self.fail(job, RESTARTED)
+            job = self._begin(schema, run)
         progress = Progress(lambda rows: self._store.update(Job, job.id, rows_synced=rows))
         try:
+            self._behaviours.before_rows(run)
             result = self._sync(job, schema=schema, source=source, run=run, progress=progress)
         except SyncCancelled:
             self.fail(job, run.reason, rows=progress.rows)
+        except BillingRefusal as refusal:
+            self._refuse(job, refusal.status)
         except SourceError as error:
             self.fail(job, str(error), rows=progress.rows, counts_in_streak=not error.permanent)
             if error.permanent:
@@ -182,6 +192,14 @@ class Worker:
             if self._store.finish_job(ended):
                 self._store.update(Schema, job.schema_id, status=Status.FAILED, latest_error=error)
                 self._log(job, error, level="ERROR")
+
+    def _refuse(self, job: Job, status: Status) -> None:
+        """Write the end of a job that billing kept from importing; the table's last error stays."""
+        ended = job.model_copy(update={"status": status, "finished_at": self._now()})
+        with self._store.transaction():
+            if self._store.finish_job(ended):
+                self._store.update(Schema, job.schema_id, status=status)
+                self._log(job, f"No sync: {status}", level="ERROR")
 
     def settle(self) -> None:
         """Give the jobs of a killed process their end: what it had committed counts as done."""

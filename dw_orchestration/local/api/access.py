@@ -11,7 +11,7 @@ from uuid import UUID
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from dw_orchestration.local.api.errors import ApiError, not_found
+from dw_orchestration.local.api.errors import ApiError, not_found, throttled
 from dw_orchestration.local.rows import ApiKey, Project, Schema, Source
 from dw_orchestration.local.services import Services
 
@@ -38,9 +38,7 @@ class Throttle:
         while calls and calls[0] <= now - 60:
             calls.popleft()
         if len(calls) >= self._per_minute:
-            wait_s = math.ceil(calls[0] + 60 - now)
-            text = f"Request was throttled. Expected available in {wait_s} seconds."
-            raise ApiError(429, code="throttled", detail=text, headers={"Retry-After": str(wait_s)})
+            raise throttled(wait_s=math.ceil(calls[0] + 60 - now))
         calls.append(now)
 
 
@@ -129,5 +127,16 @@ def _denied(detail: str) -> ApiError:
     return ApiError(403, code="permission_denied", detail=detail)
 
 
+async def _owner(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Services:
+    """Let in whoever has the warehouse's own key."""
+    services: Services = request.app.state.services
+    if "*" not in _key(services, credentials).scopes:
+        raise _denied("API key missing required scope '*'")
+    return services
+
+
+Owner = Annotated[Services, Depends(_owner)]
 Reader = Annotated[Access, Depends(_Door("read"))]
 Writer = Annotated[Access, Depends(_Door("write"))]

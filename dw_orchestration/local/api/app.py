@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from dw_orchestration.local.api import errors, schema_routes, source_routes
+from dw_orchestration.local.api import behaviour_routes, errors, schema_routes, source_routes
 from dw_orchestration.local.api.access import Throttle
 from dw_orchestration.local.api.bodies import request_schemas
 from dw_orchestration.version import __version__
@@ -62,9 +62,11 @@ def create_app(services: Services, *, rate_limit_per_minute: int | None = None) 
     app.state.services = services
     app.state.throttle = Throttle(rate_limit_per_minute)
     app.add_middleware(TrailingSlash)
+    app.add_middleware(behaviour_routes.Gateway, behaviours=services.behaviours)
     errors.install(app)
     app.include_router(schema_routes.router)
     app.include_router(source_routes.router)
+    app.include_router(behaviour_routes.router)
 
     @app.get("/_health/", responses={405: {"model": errors.ErrorOut}})
     async def health() -> HealthOut:

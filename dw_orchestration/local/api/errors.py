@@ -129,7 +129,14 @@ def field_error(problem: ErrorDetails) -> ApiError:
     return ApiError(400, code=code, detail=text.format_map(values), attr=attr)
 
 
-def _typed(error: ApiError) -> JSONResponse:
+def throttled(*, wait_s: int) -> ApiError:
+    """The 429 for a call too many; it says when to come again."""
+    text = f"Request was throttled. Expected available in {wait_s} seconds."
+    return ApiError(429, code="throttled", detail=text, headers={"Retry-After": str(wait_s)})
+
+
+def typed(error: ApiError) -> JSONResponse:
+    """The answer in the usual shape."""
     return JSONResponse(error.body.model_dump(), status_code=error.status, headers=error.headers)
 
 
@@ -138,11 +145,11 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ApiError)
     async def _on_api_error(_: Request, error: ApiError) -> JSONResponse:
-        return _typed(error)
+        return typed(error)
 
     @app.exception_handler(RuleError)
     async def _on_rule_error(_: Request, error: RuleError) -> JSONResponse:
-        return _typed(rule_error(str(error)))
+        return typed(rule_error(str(error)))
 
     @app.exception_handler(RefusedError)
     @app.exception_handler(SourceError)
@@ -155,16 +162,16 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _on_invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
-        return _typed(field_error(error.errors()[0]))
+        return typed(field_error(error.errors()[0]))
 
     @app.exception_handler(HTTPException)
     async def _on_http_error(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 405:  # noqa: PLR2004 - method not allowed
             text = f'Method "{request.method}" not allowed.'
-            return _typed(ApiError(405, code="method_not_allowed", detail=text, headers=error.headers))
-        return _typed(ApiError(error.status_code, code="not_found", detail="Not found."))
+            return typed(ApiError(405, code="method_not_allowed", detail=text, headers=error.headers))
+        return typed(ApiError(error.status_code, code="not_found", detail="Not found."))
 
     @app.exception_handler(Exception)
     async def _on_surprise(request: Request, error: Exception) -> JSONResponse:
         logger.error("%s %s broke off", request.method, request.url.path, exc_info=error)
-        return _typed(ApiError(500, code="error", detail="A server error occurred."))
+        return typed(ApiError(500, code="error", detail="A server error occurred."))

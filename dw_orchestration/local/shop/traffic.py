@@ -111,9 +111,7 @@ class Traffic:
                     with connection.transaction():
                         self._beat(connection)
         except psycopg.OperationalError:
-            _logger.exception(
-                "The shop's database went away: no more orders until the shop is started again."
-            )
+            _logger.exception("The shop's database went away: no more orders until the shop is started again.")
 
     def _beat(self, connection: psycopg.Connection) -> None:
         for _ in range(self._rng.choice(_ORDERS_A_BEAT)):

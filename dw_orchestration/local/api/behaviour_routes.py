@@ -1,0 +1,86 @@
+"""The endpoints that script the warehouse's behaviour, and the gateway that refuses calls on request.
+
+They stand outside PostHog's API, and out of the gateway's reach.
+"""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from dw_orchestration.local.api.access import Owner
+from dw_orchestration.local.api.bodies import body_of
+from dw_orchestration.local.api.errors import DetailError, throttled, typed
+from dw_orchestration.local.behaviours import Behaviours, TableBehaviour, WarehouseBehaviour
+from dw_orchestration.local.rows import Schema
+from dw_orchestration.local.store import Store
+
+BAD_GATEWAY = """<html>
+<head><title>502 Bad Gateway</title></head>
+<body><center><h1>502 Bad Gateway</h1></center><hr><center>nginx</center></body>
+</html>
+"""
+
+router = APIRouter(prefix="/_behaviours", include_in_schema=False)
+
+
+class TableScript(BaseModel):
+    """Which table is to behave how; `source` is its source's id or prefix."""
+
+    source: str
+    table: str
+    behaviour: TableBehaviour
+
+
+@router.post("/tables/", status_code=204)
+def script_table(owner: Owner, script: Annotated[TableScript, Depends(body_of(TableScript))]) -> None:
+    """Let the syncs of one table behave as said, until the reset."""
+    schema = _schema(owner.store, script)
+    owner.behaviours.set_table(schema.id, script.behaviour)
+
+
+@router.post("/warehouse/", status_code=204)
+def script_warehouse(
+    owner: Owner, behaviour: Annotated[WarehouseBehaviour, Depends(body_of(WarehouseBehaviour))]
+) -> None:
+    """Let the whole warehouse behave as said, until the reset."""
+    owner.behaviours.set_warehouse(behaviour)
+
+
+@router.delete("/", status_code=204)
+def reset(owner: Owner) -> None:
+    """Let everything behave as usual."""
+    owner.behaviours.reset()
+
+
+def _schema(store: Store, script: TableScript) -> Schema:
+    for project in store.projects():
+        for source in store.sources(project.id):
+            if script.source in {str(source.id), source.prefix}:
+                for schema in store.schemas_of(source.id):
+                    if schema.name == script.table:
+                        return schema
+    raise DetailError(f"There is no table {script.table!r} in a source with the id or prefix {script.source!r}.")
+
+
+class Gateway:
+    """Stands before the API, and refuses its calls while it is told to."""
+
+    def __init__(self, app: ASGIApp, *, behaviours: Behaviours) -> None:
+        self._app = app
+        self._behaviours = behaviours
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it in the API's place."""
+        answer = self._refusal(Request(scope)) if scope["type"] == "http" else None
+        await (answer or self._app)(scope, receive, send)
+
+    def _refusal(self, request: Request) -> Response | None:
+        behaviour = None if request.url.path.startswith("/_") else self._behaviours.refusal()
+        if behaviour is None:
+            return None
+        if behaviour.refuses == "throttled":
+            return typed(throttled(wait_s=behaviour.retry_after_s))
+        return HTMLResponse(BAD_GATEWAY, status_code=502)

@@ -1,0 +1,134 @@
+"""What the scenarios share: a Dagster instance, runs of the warehouse's tables in it, and ticks of its sensor."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+import dagster as dg
+import pytest
+
+from dw_orchestration.assets import asset_spec, build_posthog_assets
+from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY, steps_of
+from dw_orchestration.assets.specs import table_assets
+from dw_orchestration.sensors.job_status import build_job_status_sensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from dw_orchestration.resources.warehouse import WarehouseResource
+
+# as often as the machine allows: a scenario is about what happens, not about how long it takes
+FAST = {"poll_min_s": 0.2, "poll_max_s": 1.0}
+
+
+@dataclass
+class Dagster:
+    """A user's Dagster over what the warehouse holds at this moment."""
+
+    instance: dg.DagsterInstance
+    resource: WarehouseResource
+    cursor: str | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        """Fetch the state, as a deployment does."""
+        self.snapshot = self.resource.take_snapshot()
+
+    def materialize(
+        self, *tables: str, retry_policy: dg.RetryPolicy | None = None, **config: object
+    ) -> dg.ExecuteInProcessResult:
+        """Materialize some tables, or all; how it ended is in the result."""
+        assets = table_assets(self.snapshot, spec_of=asset_spec)
+        steps = steps_of(assets, step_per="source", resource_key=DEFAULT_RESOURCE_KEY)
+        return dg.materialize(
+            build_posthog_assets(self.snapshot, retry_policy=retry_policy),
+            selection=[self.key(table) for table in tables] or None,
+            instance=self.instance,
+            resources={DEFAULT_RESOURCE_KEY: self.resource},
+            run_config={"ops": {step.name: {"config": FAST | config} for step in steps}},
+            raise_on_error=False,
+        )
+
+    def tick(self) -> None:
+        """Let the job-status sensor tick once, and keep its events and its cursor as the daemon does."""
+        sensor = build_job_status_sensor(self.snapshot)
+        context = dg.build_sensor_context(
+            instance=self.instance, cursor=self.cursor, resources={DEFAULT_RESOURCE_KEY: self.resource}
+        )
+        data = sensor.evaluate_tick(context)
+        for event in data.asset_events:
+            self.instance.report_runless_asset_event(event)
+        self.cursor = data.cursor
+
+    def key(self, table: str) -> dg.AssetKey:
+        """The key of a table's asset."""
+        assets = table_assets(self.snapshot, spec_of=asset_spec)
+        return next(asset.key for asset in assets if asset.table.schema.name == table)
+
+    def adoptions(self, table: str) -> set[str]:
+        """The runs that have taken a sync of a table as theirs."""
+        return {record.run_id for record in self.instance.fetch_observations(self.key(table), limit=1000).records}
+
+    def reported(self, table: str) -> Counter[str]:
+        """How often each sync of a table has been reported as completed."""
+        records = self.instance.fetch_materializations(self.key(table), limit=1000).records
+        events = [record.asset_materialization for record in records]
+        return Counter(str(event.metadata["posthog/job_id"].value) for event in events if event)
+
+    def failures(self, table: str) -> Counter[str]:
+        """How often each sync of a table has been reported as failed."""
+        check = dg.AssetCheckKey(self.key(table), "sync_succeeded")
+        history = self.instance.event_log_storage.get_asset_check_execution_history(check, limit=1000)
+        evaluations = [
+            record.event.dagster_event.asset_check_evaluation_data
+            for record in history
+            if record.event
+            and record.event.dagster_event
+            and record.event.dagster_event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
+        ]
+        return Counter(str(one.metadata["posthog/job_id"].value) for one in evaluations if not one.passed)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance of the test's own."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def shared_instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance that other processes can share, in a folder of the test's own."""
+    home = tmp_path / "dagster"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        yield instance
+
+
+def failure_of(result: dg.ExecuteInProcessResult) -> str:
+    """What the failed step of a run has said at last."""
+    (event,) = [event for event in result.all_events if event.event_type is dg.DagsterEventType.STEP_FAILURE]
+    failure = event.step_failure_data.user_failure_data
+    assert failure is not None, event.step_failure_data.error
+    return str(failure.description)
+
+
+def retries(result: dg.ExecuteInProcessResult) -> int:
+    """How often a step was tried again."""
+    return sum(event.event_type is dg.DagsterEventType.STEP_UP_FOR_RETRY for event in result.all_events)
+
+
+class Stopwatch:
+    """How long the block took, in seconds."""
+
+    def __enter__(self) -> Self:
+        self._began = time.monotonic()
+        self.took_s = 0.0
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.took_s = time.monotonic() - self._began
