@@ -23,13 +23,13 @@ def jobs_of_earlier_tries(
         key: adoption
         for key, adoption in adoptions.items()
         if adoption is not None
-        and (adoption.run_id == context.run_id or not log.has_materialization_of(adoption.job_id, key))
+        and (adoption.run_id == context.run.run_id or not log.has_materialization_of(adoption.job_id, key))
     }
 
 
 def _earlier_runs(context: dg.AssetExecutionContext) -> Iterator[str]:
     if context.retry_number > 0:
-        yield context.run_id
+        yield context.run.run_id
     parent_id = context.run.parent_run_id
     while parent_id is not None:
         yield parent_id

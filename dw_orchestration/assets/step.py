@@ -4,22 +4,27 @@ from collections.abc import Iterator, Mapping
 
 import dagster as dg
 
-from dw_orchestration.assets.checks import sync_succeeded, sync_succeeded_key
+from dw_orchestration.assets.checks import Verdict, not_stale, sync_succeeded, table_verdicts
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.assets.guards import check_repeated_resync, check_resync, losses
-from dw_orchestration.assets.metadata import TriggeredBy, adoption_metadata, result_metadata
+from dw_orchestration.assets.metadata import TriggeredBy, adoption_metadata, finished_at, result_metadata
 from dw_orchestration.assets.records import RecordReader
 from dw_orchestration.assets.resume import jobs_of_earlier_tries
 from dw_orchestration.assets.tables import Table
 from dw_orchestration.errors import SetupError
 from dw_orchestration.posthog.client import PostHogWarehouseClient
-from dw_orchestration.posthog.errors import PostHogError, TransportError
-from dw_orchestration.posthog.models import Job
+from dw_orchestration.posthog.errors import (
+    AuthenticationError,
+    PermissionDeniedError,
+    PostHogError,
+    ProjectNotFoundError,
+    TransportError,
+)
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.sync.batch import SyncBatch
 from dw_orchestration.sync.clock import SystemClock
-from dw_orchestration.sync.errors import NotTriggeredError, SyncError
+from dw_orchestration.sync.errors import BillingLimitReachedError, NotTriggeredError, SyncError
 from dw_orchestration.sync.events import Adopted, BillingStopped, Ended, Notice, Progress, SyncEvent
 from dw_orchestration.sync.outcome import SyncOutcome, is_over
 from dw_orchestration.sync.settings import TableRequest
@@ -68,7 +73,9 @@ class _Step:
         self._keys = {table.schema.id: key for key, table in tables.items()}
         self._tables = {table.schema.id: table for table in tables.values()}
         self._started: dict[str, bool] = {}
+        self._going_on: dict[str, Adopted] = {}
         self._errors: dict[str, SyncError] = {}
+        self._client = client
         self._log = EventLog(context.instance)
         self._records = RecordReader(client, tables.values())
         self._batch = SyncBatch(client, self._requests(tables), settings=config.settings(), clock=SystemClock())
@@ -110,8 +117,10 @@ class _Step:
             case Notice():
                 self._context.log.warning(event.text)
             case Ended(error=None):
+                self._going_on.pop(event.schema_id, None)
                 yield from self._result(event)
             case Ended(error=SyncError() as error):
+                self._going_on.pop(event.schema_id, None)
                 self._errors[event.schema_id] = error
                 yield from self._fault(event, error)
             case BillingStopped():
@@ -120,6 +129,7 @@ class _Step:
     def _record_adoption(self, event: Adopted) -> None:
         table = self._tables[event.schema_id]
         self._started[event.schema_id] = event.started
+        self._going_on[event.schema_id] = event
         self._context.log_event(
             dg.AssetObservation(
                 asset_key=self._keys[event.schema_id],
@@ -138,37 +148,39 @@ class _Step:
         if self._log.has_materialization_of(job.id, key):
             self._context.log.info(f"{table.schema.name}: sync {job.id} has been reported already")
             return
+        record, before = self._records.after(job), self._log.last_sync(key)
         yield dg.MaterializeResult(
             asset_key=key,
             data_version=dg.DataVersion(job.id),
             metadata=result_metadata(
-                table,
-                job,
-                record=self._records.after(job),
-                triggered_by=self._triggered_by(schema_id),
-                queue_s=event.queue_s,
+                table, job, record=record, triggered_by=self._triggered_by(schema_id), queue_s=event.queue_s
             ),
         )
-        yield from self._verdict(schema_id, job)
+        yield from self._selected(
+            sync_succeeded(key, table, job),
+            not_stale(key, table, synced_at=job.created_at, now=finished_at(job)),
+            *table_verdicts(key, record, before=before),
+        )
 
     def _fault(self, event: Ended, error: SyncError) -> Iterator[StepResult]:
-        # the tables that a billing limit kept from starting are told of once, not one by one
-        if not isinstance(error, NotTriggeredError):
+        # a billing limit is told of once for all the tables that it cost, at the end
+        if not isinstance(error, NotTriggeredError | BillingLimitReachedError):
             self._context.log.error(str(error))
         if event.job is not None and is_over(event.job):
-            yield from self._verdict(event.schema_id, event.job)
+            key, table = self._keys[event.schema_id], self._tables[event.schema_id]
+            yield from self._selected(sync_succeeded(key, table, event.job))
 
-    def _verdict(self, schema_id: str, job: Job) -> Iterator[StepResult]:
-        key = self._keys[schema_id]
-        if sync_succeeded_key(key) in self._context.selected_asset_check_keys:
-            yield sync_succeeded(key, self._tables[schema_id], job).to_result()
+    def _selected(self, *verdicts: Verdict | None) -> Iterator[dg.AssetCheckResult]:
+        for verdict in verdicts:
+            if verdict is not None and verdict.check_key in self._context.selected_asset_check_keys:
+                yield verdict.to_result()
 
     def _triggered_by(self, schema_id: str) -> TriggeredBy:
         return "dagster" if self._started.get(schema_id) else "adopted"
 
     def _end_what_was_started(self) -> None:
         """Cancel for a user; an evicted or killed process leaves its syncs, which its retry takes up."""
-        run = self._context.instance.get_run_by_id(self._context.run_id)
+        run = self._context.instance.get_run_by_id(self._context.run.run_id)
         by_a_user = run is not None and run.status in (
             dg.DagsterRunStatus.CANCELING,
             dg.DagsterRunStatus.CANCELED,
@@ -178,9 +190,28 @@ class _Step:
             return
         for report in self._batch.cancel_started():
             self._context.log.warning(report.text)
+        for schema_id, joined in self._going_on.items():
+            if not joined.started:
+                name = self._tables[schema_id].schema.name
+                self._context.log.warning(f"{name}: sync {joined.job.id} was not started by this run and is left alone")
+
+    def _wrong_set_up(self) -> PostHogError | None:
+        """What keeps every table from being synced, if it is the key or the project and not the tables."""
+        if self._started or len(self._errors) < len(self._tables):
+            return None
+        try:
+            self._client.check_access(write=True)
+        except (AuthenticationError, PermissionDeniedError, ProjectNotFoundError) as error:
+            return error
+        except PostHogError:
+            # the tables' own errors say what is wrong
+            return None
+        return None
 
     def _failure(self) -> dg.Failure:
         """One failure for the step, with a line for each table; re-executing from it takes only the failed ones."""
+        if (wrong := self._wrong_set_up()) is not None:
+            return dg.Failure(description=str(wrong), allow_retries=False)
         errors = sorted(self._errors.items(), key=lambda item: self._tables[item[0]].schema.name)
         lines = [f"{self._tables[schema_id].schema.name}: {error}" for schema_id, error in errors]
         shown = lines[:MAX_ERRORS_SHOWN]
