@@ -76,7 +76,13 @@ def build_takeover_job(
     store = TakeoverStore.of(snapshot, takeover_path)
     name = f"{resource_key}_takeover"
 
-    @dg.op(name=name, description=DESCRIPTION, required_resource_keys={resource_key}, out=dg.Out(dg.Nothing))
+    # Dagster wants the names of jobs and ops in a code location to be different
+    @dg.op(
+        name=f"{resource_key}_move_schedules",
+        description=DESCRIPTION,
+        required_resource_keys={resource_key},
+        out=dg.Out(dg.Nothing),
+    )
     def take_over(context: dg.OpExecutionContext, config: TakeoverConfig) -> None:
         with getattr(context.resources, resource_key).client() as client:
             report = carry_out(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dw_orchestration import PostHogWarehouseComponent
+
 PROJECT = """
 [project]
 name = "proj"
@@ -101,3 +103,20 @@ def test_wrong_attribute_is_told_by_its_line(project):
     assert checked.returncode != 0
     assert "defs.yaml:8" in checked.stdout + checked.stderr
     assert "schedulling" in checked.stdout + checked.stderr
+
+
+@pytest.mark.xdist_group("component")
+def test_everything_that_the_component_offers_fits_together(warehouse, quiet_shelf, tmp_path):
+    """Assets, checks, schedules, sensors, jobs and resources make one code location without clashing names."""
+    component = PostHogWarehouseComponent(
+        warehouse=warehouse.resource,
+        takeover_file=tmp_path / "takeover.json",
+        history_file=tmp_path / "history.duckdb",
+    )
+
+    repository = component.build_defs_from_snapshot(warehouse.resource.take_snapshot()).get_repository_def()
+    repository.load_all_definitions()
+
+    assert repository.has_job("posthog_warehouse_takeover")
+    assert {"posthog_warehouse_job_status", "posthog_warehouse_drift"} == {each.name for each in repository.sensor_defs}
+    assert repository.has_schedule_def("posthog_warehouse_sync_history")

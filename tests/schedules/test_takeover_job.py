@@ -25,7 +25,7 @@ def definitions(project, tmp_path) -> dg.Definitions:
 
 def run(definitions, **config) -> dg.ExecuteInProcessResult:
     job = definitions.get_job_def("posthog_warehouse_takeover")
-    ops = {"posthog_warehouse_takeover": {"config": config}}
+    ops = {"posthog_warehouse_move_schedules": {"config": config}}
     return job.execute_in_process(run_config={"ops": ops}, raise_on_error=False)
 
 
