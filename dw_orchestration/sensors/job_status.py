@@ -198,10 +198,12 @@ class Tick:
 
 
 def _fresh_record(source: Source, job: Job) -> Schema | None:
-    """The table's record from the list of sources, unless that was read before the job ended."""
+    """The table's record from the list of sources, if it shows the table as this job left it.
+
+    PostHog dates a table's last sync at the start of its job.
+    """
     record = next((schema for schema in source.schemas if schema.id == job.schema_id), None)
-    is_fresh = record is not None and record.last_synced_at is not None and record.last_synced_at >= job.created_at
-    return record if is_fresh else None
+    return record if record is not None and record.last_synced_at == job.created_at else None
 
 
 def _from(ids: Sequence[str], first: str | None) -> list[str]:
