@@ -36,9 +36,7 @@ class WaitUntil(Protocol):
 class Database(Connection):
     """A database of the test's own."""
 
-    def execute(
-        self, sql: str, params: Sequence[Any] | Mapping[str, Any] | None = None
-    ) -> list[tuple[Any, ...]]:
+    def execute(self, sql: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Run one statement (or several without ``params``), commit, and return the rows it gives."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             cursor = connection.execute(sql.encode(), params)

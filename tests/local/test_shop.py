@@ -117,9 +117,7 @@ def test_every_day_sells_and_sundays_sell_best() -> None:
     """Ninety days all have orders, and the week has a rhythm: Sunday is the best day, Saturday the worst."""
     placed = [moment for *_, moment, _ in history(seed=7).orders() if isinstance(moment, datetime)]
     weekdays = Counter(moment.weekday() for moment in placed)
-    assert {(NOON - timedelta(days=back)).date() for back in range(91)} == {
-        moment.date() for moment in placed
-    }
+    assert {(NOON - timedelta(days=back)).date() for back in range(91)} == {moment.date() for moment in placed}
     assert (6, 5) == (max(weekdays, key=weekdays.__getitem__), min(weekdays, key=weekdays.__getitem__))
 
 
@@ -166,9 +164,7 @@ def test_incremental_reader_misses_nothing(open_shop: Connection, wait_until: Ca
 
     def read_on() -> bool:
         nonlocal cursor
-        news = rows(
-            open_shop, f"select id, updated_at from orders where updated_at >= '{cursor.isoformat()}'"
-        )
+        news = rows(open_shop, f"select id, updated_at from orders where updated_at >= '{cursor.isoformat()}'")
         seen.update(row[0] for row in news)
         cursor = max([cursor, *(row[1] for row in news)])
         return len([number for number in seen if number > first_id]) >= 6
@@ -182,9 +178,7 @@ def test_reopens_with_its_books(tmp_path: Path) -> None:
     """A shop that is closed and opened again has kept every order."""
     shop = Shop(tmp_path)
     connection = shop.start()
-    sold = (
-        "select count(*), sum(total), md5(string_agg(email, '' order by id)) from orders, customers limit 1"
-    )
+    sold = "select count(*), sum(total), md5(string_agg(email, '' order by id)) from orders, customers limit 1"
     sold = "select md5(string_agg(customers::text, '' order by id)) from customers where id <= 20000"
     before = figure(connection, sold)
     shop.stop()
@@ -340,9 +334,7 @@ def test_password_is_for_the_owner_only(tmp_path: Path) -> None:
 
 def test_dsn_quotes_what_a_uri_reserves() -> None:
     """Names and passwords may hold any character."""
-    connection = Connection(
-        host="127.0.0.1", port=5432, database="a/b", user="me@home", password="p@ss:w/rd?"
-    )
+    connection = Connection(host="127.0.0.1", port=5432, database="a/b", user="me@home", password="p@ss:w/rd?")
     parts = urlsplit(connection.dsn)
     assert "postgresql://me%40home:p%40ss%3Aw%2Frd%3F@127.0.0.1:5432/a%2Fb" == connection.dsn
     assert ("127.0.0.1", 5432) == (parts.hostname, parts.port)

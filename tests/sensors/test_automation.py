@@ -8,7 +8,6 @@ from dw_orchestration.sensors.cursor import SensorCursor
 from tests.sensors.conftest import snapshot_of
 from tests.sensors.warehouse_model import WarehouseModel
 
-
 # Dagster's own default selection for this evaluation uses a parameter that it calls beta
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 

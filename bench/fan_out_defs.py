@@ -1,0 +1,27 @@
+"""The code location that the measurements run: every table of the stand-in.
+
+BENCH_HOST is the stand-in, BENCH_STEP_PER what makes a step, BENCH_WHOLE whether sensors and schedules are there too:
+they make requests of their own.
+"""
+
+import os
+
+import dagster as dg
+from dagster.components import DefsStateConfigArgs
+
+from dw_orchestration.component import PostHogWarehouseComponent
+from dw_orchestration.resources import PostHogWarehouseResource
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Built from state that the code server fetches once and hands to its runs."""
+    component = PostHogWarehouseComponent(
+        warehouse=PostHogWarehouseResource(host=os.environ["BENCH_HOST"], project_id="1", api_key="phx_bench"),
+        step_per=os.environ["BENCH_STEP_PER"],
+        defs_state=DefsStateConfigArgs.legacy_code_server_snapshots(),
+    )
+    whole = dg.build_defs_for_component(component)
+    if os.environ["BENCH_WHOLE"] == "yes":
+        return whole
+    return dg.Definitions(assets=whole.assets, resources=whole.resources)

@@ -1,0 +1,221 @@
+"""A real Dagster deployment: webserver, code server and run workers as processes, driven over GraphQL."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+SETTINGS = """
+telemetry:
+  enabled: false
+run_coordinator:
+  module: dagster.core.run_coordinator
+  class: DefaultRunCoordinator
+"""
+LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError { __typename
+  ... on RepositoryLocation { repositories { name } } ... on PythonError { message } } } } } }"""
+LAUNCH = """mutation Launch($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
+  ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+  ... on RunConfigValidationInvalid { errors { message } } } }"""
+RE_EXECUTE = """mutation Repeat($params: ReexecutionParams!) { launchRunReexecution(reexecutionParams: $params) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
+TERMINATE = """mutation Terminate($run: String!) { terminateRun(runId: $run) { __typename
+  ... on TerminateRunFailure { message } ... on PythonError { message } } }"""
+ENDS = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+
+
+class Deployment:
+    """A webserver with one code location, in a folder of its own."""
+
+    def __init__(self, home: Path, *, location: Path, port: int, env: dict[str, str], wait: Callable[..., Any]) -> None:
+        self.home = home
+        self.wait_until = wait
+        (home / "dagster.yaml").write_text(SETTINGS)
+        self._address = f"http://127.0.0.1:{port}/graphql"
+        command = [
+            str(Path(sys.executable).with_name("dagster-webserver")),
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(port),
+            "-f",
+            str(location),
+        ]
+        with (home / "webserver.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                command, cwd=home, env={**os.environ, "DAGSTER_HOME": str(home), **env}, stdout=log, stderr=log
+            )
+        self.instance = dg.DagsterInstance.from_config(str(home))
+        self._location = self._repository = ""
+
+    def wait_until_loaded(self) -> None:
+        """Wait for the code location."""
+        self._location, self._repository = self.wait_until(self._loaded, 120)
+
+    def launch(self, *keys: dg.AssetKey, config: dict[str, Any] | None = None) -> str:
+        """Launch a run of some assets; its id."""
+        selector = {
+            "repositoryLocationName": self._location,
+            "repositoryName": self._repository,
+            "pipelineName": "__ASSET_JOB",
+            "assetSelection": [{"path": list(key.path)} for key in keys],
+        }
+        params = {"selector": selector, "runConfigData": json.dumps(config or {}), "mode": "default"}
+        return self._run_id(self._ask(LAUNCH, params=params)["launchRun"])
+
+    def re_execute(self, run_id: str, *, strategy: str) -> str:
+        """Launch what the UI's button for this strategy launches; the new run's id."""
+        params = {"parentRunId": run_id, "strategy": strategy}
+        return self._run_id(self._ask(RE_EXECUTE, params=params)["launchRunReexecution"])
+
+    def terminate(self, run_id: str) -> None:
+        """Do what the UI's button for ending a run does."""
+        answer = self._ask(TERMINATE, run=run_id)["terminateRun"]
+        assert answer["__typename"] == "TerminateRunSuccess", answer
+
+    def end_of(self, run_id: str) -> dg.DagsterRunStatus:
+        """Wait for the end of a run; how it ended."""
+        self.wait_until(lambda: self._run(run_id).status in ENDS, 90)
+        return self._run(run_id).status
+
+    def adopted(self, run_id: str) -> dict[str, tuple[str, str]]:
+        """The sync that a run follows for each table, and who started it, as the run has written it down."""
+        found = {}
+        for event in self._events(run_id, dg.DagsterEventType.ASSET_OBSERVATION):
+            metadata = event.asset_observation_data.asset_observation.metadata
+            job_id, by = metadata["posthog/job_id"].value, metadata["posthog/triggered_by"].value
+            found[self._name(event)] = (str(job_id), str(by))
+        return found
+
+    def materialized(self, run_id: str) -> dict[str, str]:
+        """The tables that a run has materialized, each with its sync."""
+        events = self._events(run_id, dg.DagsterEventType.ASSET_MATERIALIZATION)
+        return {self._name(event): str(event.materialization.metadata["posthog/job_id"].value) for event in events}
+
+    def log_of(self, run_id: str) -> str:
+        """All that a run has logged."""
+        return "\n".join(record.user_message for record in self.instance.all_logs(run_id))
+
+    def failure_of(self, run_id: str) -> str:
+        """What the failed step of a run ends with."""
+        (event,) = self._events(run_id, dg.DagsterEventType.STEP_FAILURE)
+        failure = event.step_failure_data.user_failure_data
+        assert failure is not None, event.step_failure_data.error
+        return str(failure.description)
+
+    def process_of(self, run_id: str) -> int:
+        """The id of the newest process in which steps of a run are executed."""
+        found = []
+        for record in self.instance.all_logs(run_id):
+            event = record.dagster_event
+            if event and (event.is_engine_event or event.event_type is dg.DagsterEventType.STEP_WORKER_STARTED):
+                text = f"{event.message} {event.event_specific_data}"
+                found += re.findall(r"pid: (\d+)|'pid': \w+\(text='(\d+)'\)", text)
+        return int(next(filter(None, found[-1])))
+
+    def count(self, run_id: str, kind: dg.DagsterEventType) -> int:
+        """How many events of a kind a run has."""
+        return len(self._events(run_id, kind))
+
+    def stop(self) -> None:
+        """End the webserver; its code server and run workers end with it."""
+        self.instance.dispose()
+        self._process.terminate()
+        self._process.wait(30)
+
+    def _run(self, run_id: str) -> dg.DagsterRun:
+        run = self.instance.get_run_by_id(run_id)
+        assert run is not None
+        return run
+
+    def _events(self, run_id: str, kind: dg.DagsterEventType) -> list[dg.DagsterEvent]:
+        records = self.instance.all_logs(run_id, of_type=kind)
+        return [record.dagster_event for record in records if record.dagster_event]
+
+    def _name(self, event: dg.DagsterEvent) -> str:
+        assert event.asset_key is not None
+        return event.asset_key.path[-1]
+
+    def _run_id(self, answer: dict[str, Any]) -> str:
+        assert answer["__typename"] == "LaunchRunSuccess", answer
+        return str(answer["run"]["runId"])
+
+    def _loaded(self) -> tuple[str, str] | None:
+        assert self._process.poll() is None, (self.home / "webserver.log").read_text()
+        try:
+            entries = self._ask(LOCATIONS)["workspaceOrError"]["locationEntries"]
+        except OSError:
+            return None
+        for entry in entries:
+            found = entry["locationOrLoadError"] or {}
+            assert found.get("__typename") != "PythonError", found
+            if found.get("repositories"):
+                return entry["name"], found["repositories"][0]["name"]
+        return None
+
+    def _ask(self, query: str, **variables: object) -> dict[str, Any]:
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(self._address, data=body, headers={"Content-Type": "application/json"})  # noqa: S310 - ours
+        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 - as above
+            answer = json.load(response)
+        assert not answer.get("errors"), answer["errors"]
+        data: dict[str, Any] = answer["data"]
+        return data
+
+
+class _Forward(BaseHTTPRequestHandler):
+    """Hands a request on as it is, and its answer back."""
+
+    target: ClassVar[str]
+    seen: ClassVar[list[str]]
+
+    def forward(self) -> None:
+        self.seen.append(f"{self.command} {self.path}")
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        connection = HTTPConnection(urlsplit(self.target).netloc, timeout=60)
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in {"host", "connection"}}
+        connection.request(self.command, self.path, body=body or None, headers=headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        self.send_response_only(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in {"content-length", "transfer-encoding", "connection"}:
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = do_PATCH = do_DELETE = forward  # noqa: N815 - the names that the library asks for
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as above
+        """Nothing: what was asked for is in `seen`."""
+
+
+@contextmanager
+def counted(target: str) -> Iterator[tuple[str, Sequence[str]]]:
+    """An address that stands before the target's, and the list of what was asked for there."""
+    seen: list[str] = []
+    handler = type("Forward", (_Forward,), {"target": target, "seen": seen})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", seen
+        server.shutdown()
+        thread.join()

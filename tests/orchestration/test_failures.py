@@ -1,0 +1,95 @@
+"""What fails, fails by itself, with its own reason; what cannot be synced is refused; nothing is green for nothing."""
+
+from __future__ import annotations
+
+import dagster as dg
+from warehouse import Shelf, events, execute, failure_of
+
+from dw_orchestration.posthog.enums import JobStatus
+from dw_orchestration.posthog.models import SchemaUpdate
+
+TWICE = dg.RetryPolicy(max_retries=1)
+
+
+def materialized(result: dg.ExecuteInProcessResult) -> set[str]:
+    """The tables that a run has materialized."""
+    return {key.path[-1] for key in (event.asset_key for event in result.get_asset_materialization_events()) if key}
+
+
+def test_a_table_that_fails_takes_no_other_with_it(shelf: Shelf, instance: dg.DagsterInstance) -> None:
+    """The others are materialized first; then the step fails, with a line for the failed table and its reason."""
+    execute(shelf.database, "drop table products")
+    result = shelf.materialize("customers", "orders", "products", instance=instance)
+    assert not result.success
+    assert {"customers", "orders"} == materialized(result)
+    first, second = failure_of(result).splitlines()
+    assert "1 of 3 tables did not complete." == first
+    error = shelf.newest("products").latest_error
+    assert error
+    assert second.startswith("products: ")
+    assert error.rstrip(".") in second
+
+
+def test_the_failed_table_fails_its_check(shelf: Shelf, instance: dg.DagsterInstance) -> None:
+    """`sync_succeeded` fails for the failed table alone, with the job and PostHog's own error."""
+    execute(shelf.database, "drop table products")
+    result = shelf.materialize("customers", "products", instance=instance)
+    checks = {
+        check.asset_key.path[-1]: check
+        for check in result.get_asset_check_evaluations()
+        if check.check_name == "sync_succeeded"
+    }
+    assert {"customers": True, "products": False} == {name: check.passed for name, check in checks.items()}
+    job = shelf.newest("products")
+    assert job.id == checks["products"].metadata["posthog/job_id"].value
+    assert job.latest_error == checks["products"].metadata["posthog/error"].value
+
+
+def test_a_failure_of_the_source_is_worth_a_retry(shelf: Shelf, instance: dg.DagsterInstance) -> None:
+    """A failure that may pass is tried again by a retry policy, which syncs the failed table alone once more."""
+    shelf.break_products()
+    before = shelf.counts()
+    result = shelf.materialize("customers", "products", instance=instance, retry_policy=TWICE)
+    assert "division by zero" in failure_of(result)
+    assert 1 == len(events(result, dg.DagsterEventType.STEP_UP_FOR_RETRY))
+    assert {"customers": 1, "products": 2} == shelf.counts() - before
+    assert {"customers"} == materialized(result)
+    assert 1 == len(result.get_asset_materialization_events())
+
+
+def test_a_table_that_is_gone_is_not_worth_a_retry(shelf: Shelf, instance: dg.DagsterInstance) -> None:
+    """A failure after which PostHog switches the table off is not tried again."""
+    execute(shelf.database, "drop table products")
+    result = shelf.materialize("products", instance=instance, retry_policy=TWICE)
+    assert "PostHog has switched the table off" in failure_of(result)
+    assert [] == events(result, dg.DagsterEventType.STEP_UP_FOR_RETRY)
+
+
+def test_a_table_that_is_off_is_refused_with_the_reason(shelf: Shelf, instance: dg.DagsterInstance) -> None:
+    """Materializing a table that is switched off in PostHog fails at once and says so; nothing is synced."""
+    shelf.warehouse.client.update_schema(shelf.record("products").id, SchemaUpdate(should_sync=False))
+    before = shelf.counts()
+    result = shelf.materialize("products", "orders", instance=instance)
+    assert not result.success
+    assert {"orders"} == materialized(result)
+    assert "switched off in PostHog" in failure_of(result)
+    assert {"orders": 1} == shelf.counts() - before
+
+
+def test_a_deleted_table_is_refused_with_the_reason(shelf: Shelf, instance: dg.DagsterInstance) -> None:
+    """A table that was deleted in PostHog since the state was fetched fails with that reason."""
+    assert shelf.snapshot.schemas
+    shelf.warehouse.client.delete_schema(shelf.record("products").id)
+    assert "PostHog does not have" in failure_of(shelf.materialize("products", instance=instance))
+
+
+def test_a_running_sync_can_be_made_a_failure(shelf: Shelf, instance: dg.DagsterInstance) -> None:
+    """With `if_running: fail`, a sync that is on already fails the step at once, and is left alone."""
+    with shelf.locked("orders"):
+        shelf.warehouse.client.reload_schema(shelf.record("orders").id)
+        job = shelf.wait_until(lambda: shelf.running("orders"))
+        result = shelf.materialize("orders", instance=instance, if_running="fail")
+        assert job == shelf.running("orders")
+    assert f"its sync {job.id} is running" in failure_of(result)
+    shelf.settle()
+    assert JobStatus.COMPLETED is shelf.newest("orders").status
