@@ -1,6 +1,6 @@
 """What Dagster's event log knows of jobs: which were adopted by a run, and which have been reported."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import dagster as dg
@@ -44,9 +44,20 @@ class EventLog:
         """The last run that adopted the job."""
         return next((adoption for adoption in self._adoptions(key) if adoption.job_id == job_id), None)
 
-    def last_adoption_by(self, run_ids: Collection[str], key: dg.AssetKey) -> Adoption | None:
-        """The last job that one of the runs adopted for the table."""
-        return next((adoption for adoption in self._adoptions(key) if adoption.run_id in run_ids), None)
+    def adoptions_by(self, run_id: str) -> dict[dg.AssetKey, Adoption]:
+        """The last job that the run adopted for each table.
+
+        Read from the run's own log, which is written before the index by tables: a run that was killed in between is
+        in the first alone.
+        """
+        adoptions: dict[dg.AssetKey, Adoption] = {}
+        for record in self._instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_OBSERVATION):
+            event = record.dagster_event
+            if event is not None and event.asset_key is not None:
+                metadata = event.asset_observation_data.asset_observation.metadata
+                if (adoption := _adoption(metadata, run_id=run_id)) is not None:
+                    adoptions[event.asset_key] = adoption
+        return adoptions
 
     def is_over(self, run_id: str) -> bool:
         """Whether the run has ended, or is not known any more."""
@@ -65,10 +76,9 @@ class EventLog:
 
     def _adoptions(self, key: dg.AssetKey) -> Iterator[Adoption]:
         for record in self._instance.fetch_observations(key, limit=_EVENTS_LOOKED_AT).records:
-            metadata = _metadata_of(record.asset_observation)
-            if (job_id := _job_id(metadata)) is not None:
-                started = metadata[TRIGGERED_BY].value == "dagster"
-                yield Adoption(job_id=job_id, run_id=record.run_id, started=started)
+            adoption = _adoption(_metadata_of(record.asset_observation), run_id=record.run_id)
+            if adoption is not None:
+                yield adoption
 
     def _evaluations(self, check: dg.AssetCheckKey) -> Iterator[dg.AssetCheckEvaluation]:
         history = self._instance.event_log_storage.get_asset_check_execution_history(check, limit=_EVENTS_LOOKED_AT)
@@ -76,6 +86,14 @@ class EventLog:
             event = record.event and record.event.dagster_event
             if event and event.event_type_value == "ASSET_CHECK_EVALUATION":
                 yield event.asset_check_evaluation_data
+
+
+def _adoption(metadata: Mapping[str, dg.MetadataValue], *, run_id: str) -> Adoption | None:
+    """What an observation says of an adoption; None for one that says something else."""
+    job_id = _job_id(metadata)
+    if job_id is None:
+        return None
+    return Adoption(job_id=job_id, run_id=run_id, started=metadata[TRIGGERED_BY].value == "dagster")
 
 
 def _metadata_of(event: dg.AssetMaterialization | dg.AssetObservation | None) -> Mapping[str, dg.MetadataValue]:

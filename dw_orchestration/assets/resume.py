@@ -15,19 +15,19 @@ def jobs_of_earlier_tries(
     A sync that has been reported already is no one's to take up: who re-executes a run that has completed wants
     another sync. Only a retry within the run keeps it, because the run has its result.
     """
-    runs = set(_earlier_runs(context))
-    if not runs:
-        return {}
-    adoptions = {key: log.last_adoption_by(runs, key) for key in keys}
+    adoptions: dict[dg.AssetKey, Adoption] = {}
+    for run_id in _earlier_runs(context):
+        adoptions = log.adoptions_by(run_id) | adoptions
     return {
-        key: adoption
-        for key, adoption in adoptions.items()
-        if adoption is not None
-        and (adoption.run_id == context.run.run_id or not log.has_materialization_of(adoption.job_id, key))
+        key: adoptions[key]
+        for key in keys
+        if key in adoptions
+        and (adoptions[key].run_id == context.run.run_id or not log.has_materialization_of(adoptions[key].job_id, key))
     }
 
 
 def _earlier_runs(context: dg.AssetExecutionContext) -> Iterator[str]:
+    """This run, if the step is tried again in it, then the runs that it repeats; the newest first."""
     if context.retry_number > 0:
         yield context.run.run_id
     parent_id = context.run.parent_run_id

@@ -31,6 +31,9 @@ from dw_orchestration.sync.settings import TableRequest
 
 StepResult = dg.MaterializeResult[None] | dg.AssetCheckResult
 MAX_ERRORS_SHOWN = 20
+# a table tells of its rows this often, unless more than so many tables are synced together
+PROGRESS_EVERY_S = 5.0
+TABLES_THAT_TALK = 10
 
 
 def sync_tables(
@@ -75,6 +78,8 @@ class _Step:
         self._started: dict[str, bool] = {}
         self._going_on: dict[str, Adopted] = {}
         self._errors: dict[str, SyncError] = {}
+        self._verdicts: list[Verdict] = []
+        self._told_at_s: dict[str, float] = {}
         self._client = client
         self._log = EventLog(context.instance)
         self._records = RecordReader(client, tables.values())
@@ -84,6 +89,8 @@ class _Step:
         try:
             for event in self._batch.events():
                 yield from self._tell(event)
+            # Dagster takes some twenty events a second: what the tables became comes first, what is said of it after
+            yield from (verdict.to_result() for verdict in self._verdicts)
         except dg.DagsterExecutionInterruptedError:
             self._end_what_was_started()
             raise
@@ -110,10 +117,7 @@ class _Step:
             case Adopted():
                 self._record_adoption(event)
             case Progress():
-                self._context.log.info(
-                    f"{self._tables[event.schema_id].schema.name}: {event.job.status},"
-                    f" {event.job.rows_synced or 0:,} rows so far, waited {event.waited_s:.0f} s"
-                )
+                self._log_progress(event)
             case Notice():
                 self._context.log.warning(event.text)
             case Ended(error=None):
@@ -122,12 +126,11 @@ class _Step:
             case Ended(error=SyncError() as error):
                 self._going_on.pop(event.schema_id, None)
                 self._errors[event.schema_id] = error
-                yield from self._fault(event, error)
+                self._note_fault(event, error)
             case BillingStopped():
                 self._context.log.error(str(event.error))
 
     def _record_adoption(self, event: Adopted) -> None:
-        table = self._tables[event.schema_id]
         self._started[event.schema_id] = event.started
         self._going_on[event.schema_id] = event
         self._context.log_event(
@@ -137,7 +140,18 @@ class _Step:
                 metadata=adoption_metadata(event.job, triggered_by=self._triggered_by(event.schema_id)),
             )
         )
-        self._context.log.info(f"{table.schema.name}: follows sync {event.job.id}")
+
+    def _log_progress(self, event: Progress) -> None:
+        """A line now and then for each table: the more tables, the less often."""
+        quiet_s = max(PROGRESS_EVERY_S, PROGRESS_EVERY_S * len(self._tables) / TABLES_THAT_TALK)
+        told_at_s = self._told_at_s.get(event.schema_id)
+        if is_over(event.job) or (told_at_s is not None and event.waited_s < told_at_s + quiet_s):
+            return
+        self._told_at_s[event.schema_id] = event.waited_s
+        self._context.log.info(
+            f"{self._tables[event.schema_id].schema.name}: {event.job.status},"
+            f" {event.job.rows_synced or 0:,} rows so far, waited {event.waited_s:.0f} s"
+        )
 
     def _result(self, event: Ended) -> Iterator[StepResult]:
         schema_id, job = event.schema_id, event.job
@@ -156,24 +170,23 @@ class _Step:
                 table, job, record=record, triggered_by=self._triggered_by(schema_id), queue_s=event.queue_s
             ),
         )
-        yield from self._selected(
+        self._keep(
             sync_succeeded(key, table, job),
             not_stale(key, table, synced_at=job.created_at, now=finished_at(job)),
             *table_verdicts(key, record, before=before),
         )
 
-    def _fault(self, event: Ended, error: SyncError) -> Iterator[StepResult]:
+    def _note_fault(self, event: Ended, error: SyncError) -> None:
         # a billing limit is told of once for all the tables that it cost, at the end
         if not isinstance(error, NotTriggeredError | BillingLimitReachedError):
             self._context.log.error(str(error))
         if event.job is not None and is_over(event.job):
             key, table = self._keys[event.schema_id], self._tables[event.schema_id]
-            yield from self._selected(sync_succeeded(key, table, event.job))
+            self._keep(sync_succeeded(key, table, event.job))
 
-    def _selected(self, *verdicts: Verdict | None) -> Iterator[dg.AssetCheckResult]:
-        for verdict in verdicts:
-            if verdict is not None and verdict.check_key in self._context.selected_asset_check_keys:
-                yield verdict.to_result()
+    def _keep(self, *verdicts: Verdict | None) -> None:
+        selected = self._context.selected_asset_check_keys
+        self._verdicts += [each for each in verdicts if each is not None and each.check_key in selected]
 
     def _triggered_by(self, schema_id: str) -> TriggeredBy:
         return "dagster" if self._started.get(schema_id) else "adopted"

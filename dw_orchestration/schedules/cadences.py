@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 
@@ -18,6 +19,9 @@ from dw_orchestration.sync.classify import SchemaClass
 
 # PostHog's clock and ours may differ by seconds: a sync that seems to have begun just before the tick belongs to it
 TICK_TOLERANCE = timedelta(seconds=30)
+# A job of its own shows a schedule with its tables alone in the UI. Each is resolved against all assets, though: for
+# 10,000 tables that took 272 s and 4.5 GB, where one job for all schedules took 4 s.
+OWN_JOBS_UP_TO = 50
 # longer intervals without a time of day tick at midnight, all alike
 _SPREAD_UP_TO = timedelta(days=1)
 
@@ -37,6 +41,11 @@ class ScheduledTables:
     def cadences(self) -> list[Cadence]:
         """The different cadences of the tables, earliest first."""
         return sorted({asset.table.cadence for asset in self.assets if asset.table.cadence is not None})
+
+    @property
+    def selection(self) -> dg.AssetSelection:
+        """All of the tables, due or not."""
+        return dg.AssetSelection.assets(*(asset.key for asset in self.assets))
 
     @property
     def crons(self) -> list[str]:
@@ -124,7 +133,13 @@ def build_posthog_schedules(
         for asset in step.assets
     }
     groups = scheduled_tables(assets, overrides=overrides)
-    return [_schedule(group, ops=ops, mode=mode, default_status=default_status) for group in groups]
+    every_key = [asset.key for group in groups for asset in group.assets]
+    shared_job = dg.define_asset_job(f"{resource_key}_scheduled_syncs", selection=dg.AssetSelection.assets(*every_key))
+    targets = [shared_job if len(groups) > OWN_JOBS_UP_TO else group.selection for group in groups]
+    return [
+        _schedule(group, target=target, ops=ops, mode=mode, default_status=default_status)
+        for group, target in zip(groups, targets, strict=True)
+    ]
 
 
 def scheduled_tables(
@@ -176,6 +191,7 @@ def _schedule(
     ops: dict[dg.AssetKey, str],
     mode: SchedulingMode,
     default_status: dg.DefaultScheduleStatus,
+    target: Any,
 ) -> dg.ScheduleDefinition:
     def tick(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         moment = context.scheduled_execution_time.astimezone(UTC)
@@ -192,7 +208,7 @@ def _schedule(
 
     return dg.ScheduleDefinition(
         name=group.name,
-        target=dg.AssetSelection.assets(*(asset.key for asset in group.assets)),
+        target=target,
         cron_schedule=group.crons,
         execution_timezone=group.timezone,
         execution_fn=tick,

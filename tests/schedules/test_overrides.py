@@ -80,7 +80,7 @@ def taken_by(*patterns: str) -> set[str]:
         (["posthog/postgres/shop/*"], {"postgres/shop/public/orders", "postgres/shop/public/visits"}),
         (["*/invoice", "*.visits"], {"stripe/invoice", "postgres/shop/public/visits"}),
     ],
-    ids=" ".join,
+    ids=lambda names: " ".join(sorted(names)),
 )
 def test_patterns_name_tables(patterns, expected):
     """By source type, by prefix, by table, and by asset key if there is a slash; case does not count."""
