@@ -12,7 +12,7 @@ run: $(VENV)/.local $(HOME_DIR)/dagster/dagster.yaml  ## Start the Dagster UI on
 	DAGSTER_HOME=$(HOME_DIR)/dagster $(BIN)/dagster dev --host 127.0.0.1 --port 3000
 
 test: $(VENV)/.dev wheel  ## All tests, against the installed wheel too
-	$(BIN)/pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 check: $(VENV)/.dev  ## Format, lint, types, directions of imports
 	$(BIN)/ruff format --check .

@@ -57,6 +57,16 @@ class PostHogSyncConfig(dg.Config):
         gt=0,
         description="Seconds that a sync may take in all. PostHog allows a full refresh a day.",
     )
+    poll_error_budget_s: float = Field(
+        default=15 * MINUTE_S,
+        gt=0,
+        description="Seconds for which PostHog may not answer, on end, before the run gives up on the syncs it follows.",
+    )
+    corpse_after_s: float = Field(
+        default=7 * DAY_S,
+        gt=0,
+        description="Age in seconds from which a sync that PostHog shows as running is taken to be a leftover.",
+    )
     poll_min_s: float = Field(default=2.0, gt=0, description="Seconds between two looks at a source at first.")
     poll_max_s: float = Field(default=30.0, gt=0, description="Seconds between two looks at a source at most.")
 
@@ -74,6 +84,8 @@ class PostHogSyncConfig(dg.Config):
             start_timeout_s=self.start_timeout_s,
             stall_timeout_s=self.stall_timeout_s,
             total_timeout_s=self.total_timeout_s,
+            poll_error_budget_s=self.poll_error_budget_s,
+            corpse_after_s=self.corpse_after_s,
             poll_min_s=self.poll_min_s,
             poll_max_s=self.poll_max_s,
         )

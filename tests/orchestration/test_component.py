@@ -67,7 +67,6 @@ def keys(listed: subprocess.CompletedProcess[str]) -> set[str]:
     return set(re.findall(r"\"(posthog/[a-z0-9_/]+)\"", listed.stdout))
 
 
-@pytest.mark.xdist_group("component")
 def test_project_named_by_the_environment_loads(project, tmp_path, warehouse):
     """Three variables and five lines make assets of the project's tables, and the key is in no file."""
     listed = project("list", "defs", "--json", yaml=BY_ENVIRONMENT)
@@ -78,7 +77,6 @@ def test_project_named_by_the_environment_loads(project, tmp_path, warehouse):
     assert not any(warehouse.endpoint["api_key"].encode() in path.read_bytes() for path in written)
 
 
-@pytest.mark.xdist_group("component")
 def test_embedded_warehouse_named_by_its_folder_loads(project, warehouse, tmp_path):
     """`home` instead of a project is the embedded warehouse, and the state may be a file of one's own."""
     yaml = f"""
@@ -95,7 +93,6 @@ attributes:
     assert (tmp_path / "state.json").exists()
 
 
-@pytest.mark.xdist_group("component")
 def test_wrong_attribute_is_told_by_its_line(project):
     """`dg check yaml` points at what it does not understand."""
     checked = project("check", "yaml", yaml=BY_ENVIRONMENT + "  schedulling: drive\n")
@@ -105,7 +102,6 @@ def test_wrong_attribute_is_told_by_its_line(project):
     assert "schedulling" in checked.stdout + checked.stderr
 
 
-@pytest.mark.xdist_group("component")
 def test_everything_that_the_component_offers_fits_together(warehouse, quiet_shelf, tmp_path):
     """Assets, checks, schedules, sensors, jobs and resources make one code location without clashing names."""
     component = PostHogWarehouseComponent(
