@@ -60,7 +60,7 @@ class PostHogSyncConfig(dg.Config):
     poll_error_budget_s: float = Field(
         default=15 * MINUTE_S,
         gt=0,
-        description="Seconds for which PostHog may not answer, on end, before the run gives up on the syncs it follows.",
+        description="Seconds on end for which PostHog may not answer before the run gives up on its syncs.",
     )
     corpse_after_s: float = Field(
         default=7 * DAY_S,
