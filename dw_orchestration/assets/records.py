@@ -1,12 +1,15 @@
 """The schemas' records after a sync, read with as few requests as give fresh answers."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from dw_orchestration.assets.tables import Table
 from dw_orchestration.posthog.errors import PostHogError
 from dw_orchestration.posthog.models import Job, Schema, Source
+
+# with more sources than this, one list of all of them is cheaper than a record of each
+SOURCES_READ_ONE_BY_ONE = 3
 
 
 class RecordApi(Protocol):
@@ -18,36 +21,41 @@ class RecordApi(Protocol):
     def get_source(self, source_id: str) -> Source:
         """A source with all its schemas and their tables."""
 
+    def list_sources(self) -> Iterator[Source]:
+        """Every source with its schemas; newer servers leave the tables' columns out."""
+
 
 class RecordReader:
     """Reads a schema's row count and columns once its sync has ended.
 
-    Several tables of a source tend to end together, and a source's record answers for all of them: it is read again
-    only for a job that was still going on when it was last read.
+    Several tables tend to end together, and one answer tells of all of them: it is asked for again only for a job that
+    was still going on when it was given.
     """
 
     def __init__(self, api: RecordApi, tables: Iterable[Table]) -> None:
-        tables = list(tables)
         self._api = api
         self._source_of = {table.schema.id: table.source.id for table in tables}
-        self._tables_of = Counter(table.source.id for table in tables)
-        self._read: dict[str, Source] = {}
+        self._tables_of = Counter(self._source_of.values())
+        self._records: dict[str, Schema] = {}
 
     def after(self, job: Job) -> Schema | None:
         """The schema as it stands after a completed job; None if it cannot be read, which is no failure of the sync."""
-        source_id = self._source_of[job.schema_id]
-        try:
-            if self._tables_of[source_id] == 1:
-                return self._api.get_schema(job.schema_id)
-            return self._in_source(source_id, job) or self._in_source(source_id, job, again=True)
-        except PostHogError:
-            return None
+        if not self._is_fresh(job):
+            try:
+                self._records |= {schema.id: schema for schema in self._read(job.schema_id)}
+            except PostHogError:
+                return None
+        return self._records.get(job.schema_id)
 
-    def _in_source(self, source_id: str, job: Job, *, again: bool = False) -> Schema | None:
-        if again or source_id not in self._read:
-            self._read[source_id] = self._api.get_source(source_id)
-        records = {schema.id: schema for schema in self._read[source_id].schemas}
-        record = records.get(job.schema_id)
-        # PostHog dates a schema's last sync at the start of its job
-        is_fresh = record is not None and record.last_synced_at is not None and record.last_synced_at >= job.created_at
-        return record if is_fresh or again else None
+    def _is_fresh(self, job: Job) -> bool:
+        """PostHog dates a schema's last sync at the start of its job."""
+        record = self._records.get(job.schema_id)
+        return record is not None and record.last_synced_at is not None and record.last_synced_at >= job.created_at
+
+    def _read(self, schema_id: str) -> list[Schema]:
+        source_id = self._source_of[schema_id]
+        if len(self._tables_of) > SOURCES_READ_ONE_BY_ONE:
+            return [schema for source in self._api.list_sources() for schema in source.schemas]
+        if self._tables_of[source_id] == 1:
+            return [self._api.get_schema(schema_id)]
+        return list(self._api.get_source(source_id).schemas)

@@ -2,6 +2,7 @@
 
 batch     SyncBatch: the loop over sources and triggers
 watch     one source: when to look, what follows from a look, what to do when it fails
+roster    many sources at once: their records from one list, which tells whose jobs to read
 reader    what to read with how few requests        pace, gate, blindness   when
 table     one table's way from its turn to its end
 plan      what to do at its turn                    attempt                 which job a trigger caused

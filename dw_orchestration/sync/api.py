@@ -18,6 +18,9 @@ class SyncApi(Protocol):
     def get_source(self, source_id: str) -> Source:
         """The source with all its schemas."""
 
+    def list_sources(self) -> Iterator[Source]:
+        """All sources with the records of their schemas, in lazy pages of 100; newer servers trim these records."""
+
     def list_jobs(
         self,
         source_id: str,

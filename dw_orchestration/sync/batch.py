@@ -17,7 +17,8 @@ from dw_orchestration.sync.cancel import Cancelling
 from dw_orchestration.sync.clock import Clock, ServerClock, Stopwatch, SystemClock
 from dw_orchestration.sync.errors import BillingLimitReachedError
 from dw_orchestration.sync.events import BillingStopped, CancelReport, Ended, Notice, SyncEvent
-from dw_orchestration.sync.gate import Gate
+from dw_orchestration.sync.gate import POLL_BURST_S, Bucket, Gate
+from dw_orchestration.sync.roster import Roster
 from dw_orchestration.sync.settings import SyncMode, SyncSettings, TableRequest
 from dw_orchestration.sync.table import Phase, Table
 from dw_orchestration.sync.watch import SourceWatch
@@ -47,7 +48,15 @@ class SyncBatch:
         self._server_clock = ServerClock(self._clock)
         self._tables = [Table(request, settings=self._settings) for request in requests]
         self._gate = Gate(settings=self._settings, at=self._clock.monotonic())
+        self._polls = Bucket(per_min=self._settings.polls_per_min, burst_s=POLL_BURST_S, at=self._clock.monotonic())
         self._watches = self._watch_sources()
+        self._roster = Roster(
+            api,
+            list(self._watches.values()),
+            settings=self._settings,
+            clock=self._clock,
+            stopwatch=self._stopwatch,
+        )
         self._billing: BillingLimitReachedError | None = None
         self._not_triggered: list[str] = []
 
@@ -95,15 +104,22 @@ class SyncBatch:
     def _steps(self) -> Iterator[SyncEvent]:
         """Look at sources and trigger tables, whatever is due first, until every table has ended."""
         while live := [watch for watch in self._watches.values() if watch.live]:
-            watch = min(live, key=lambda watch: watch.next_at)
+            lookers: list[Roster | SourceWatch] = [self._roster, *live]
+            looker = min(lookers, key=lambda looker: looker.next_at)
+            # The list is never held up: it tells which of the sources' turns matter.
+            look_at = looker.next_at if looker is self._roster else max(looker.next_at, self._polls.at)
             table = self._next_queued()
-            if table is None or watch.next_at <= self._gate.at:
-                self._sleep_until(watch.next_at)
-                yield from watch.look()
-                watch.plan_next(total_cost=self._total_cost())
+            if table is None or look_at <= self._gate.at:
+                self._sleep_until(look_at)
+                yield from self._look(looker)
             else:
                 self._sleep_until(self._gate.at)
                 yield from self._take_turn(table)
+
+    def _look(self, looker: Roster | SourceWatch) -> Iterator[SyncEvent]:
+        yield from looker.look()
+        self._polls.take(self._clock.monotonic(), cost=looker.cost)
+        looker.plan_next()
 
     def _next_queued(self) -> Table | None:
         queued = (table for table in self._tables if table.phase is Phase.QUEUED)
@@ -112,7 +128,7 @@ class SyncBatch:
     def _take_turn(self, table: Table) -> Iterator[SyncEvent]:
         yield from table.take_turn(self._watch_of(table).now(), server_now=self._server_clock.now())
         if table.phase is not Phase.QUEUED:
-            self._watch_of(table).hurry(total_cost=self._total_cost())
+            self._hurry(table)
         elif self._billing is not None:
             self._not_triggered.append(table.id)
             yield table.end(verdict.not_triggered(table.id, label=table.label))
@@ -138,7 +154,7 @@ class SyncBatch:
             self._server_clock.learn(at)
             table.trigger_accepted(watch.now(), at=at, took_s=self._clock.monotonic() - began)
         self._gate.passed(self._clock.monotonic())
-        watch.hurry(total_cost=self._total_cost())
+        self._hurry(table)
 
     def _ask_for(self, table: Table) -> datetime | None:
         if self._settings.mode is SyncMode.RESYNC:
@@ -161,8 +177,9 @@ class SyncBatch:
     def _watch_of(self, table: Table) -> SourceWatch:
         return self._watches[table.request.source_id]
 
-    def _total_cost(self) -> int:
-        return sum(watch.cost for watch in self._watches.values() if watch.live)
+    def _hurry(self, table: Table) -> None:
+        self._watch_of(table).hurry()
+        self._roster.hurry()
 
     def _sleep_until(self, at: float) -> None:
         left_s = at - self._clock.monotonic()

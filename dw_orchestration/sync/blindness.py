@@ -30,11 +30,15 @@ class Blindness:
             return self._told_s
         return min(settings.poll_min_s * 2.0 ** min(self._failures - 1, 10), settings.poll_max_s)
 
+    def lasts_s(self, now: float) -> float:
+        """How long it has been going on."""
+        return now - self._at
+
     def is_too_long(self, now: float, *, settings: SyncSettings) -> bool:
         """Whether to give up.
 
         Waits that PostHog asked for do not count against the budget for errors. They end at the total timeout,
         since a key can be used up by others for ever.
         """
-        lasted_s, budget_s = now - self._at, settings.poll_error_budget_s
+        lasted_s, budget_s = self.lasts_s(now), settings.poll_error_budget_s
         return lasted_s - self._told_in_all_s >= budget_s or lasted_s >= max(settings.total_timeout_s, budget_s)

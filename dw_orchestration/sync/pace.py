@@ -1,4 +1,4 @@
-"""How long to wait until the next look at a source."""
+"""How long to wait until the next look."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +10,13 @@ GROWTH = 0.05
 # Around its usual duration a table is looked at as often as at first, within this part of it, but at least so long.
 WINDOW = 0.05
 SHORTEST_WINDOW_S = 10.0
+# The record shows no row of a new job, so each look for one costs a request; the end shows without it.
+SEARCH_GROWTH = 1.0
+SHORTEST_SEARCHES = 3
+# A record can go on saying Running after the end.
+SWEEP_GROWTH = 0.1
+SHORTEST_SWEEP_S = MINUTE_S
+LONGEST_SWEEP_S = 5 * MINUTE_S
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,23 +40,34 @@ def interval_s(wait: Wait, *, settings: SyncSettings) -> float:
     return settings.poll_min_s if wait.job_age_s < wait.usual_s + margin else by_age
 
 
-def pause_s(waits: Iterable[Wait], *, cost: int, total_cost: int, settings: SyncSettings) -> float:
-    """The time to the next look at a source.
+def search_s(wait: Wait, *, settings: SyncSettings) -> float:
+    """The time to the next search for the new job of a table whose record is seen anyway."""
+    return max(min(SEARCH_GROWTH * wait.waited_s, settings.poll_max_s), SHORTEST_SEARCHES * settings.poll_min_s)
 
-    As the most impatient of its tables wants it, but a look that takes three requests comes a third as often, and
-    all sources together stay within their number of requests a minute.
+
+def sweep_s(wait: Wait, *, settings: SyncSettings) -> float:
+    """The time until the job of a table whose record says Running is read all the same.
+
+    Hardly before its usual end, at least once a minute at first after that, and often enough for the deadlines.
+    """
+    to_end = wait.usual_s - wait.job_age_s if wait.usual_s is not None else 0.0
+    wanted = max(SWEEP_GROWTH * wait.waited_s, SHORTEST_SWEEP_S, to_end)
+    slack_s = SWEEP_GROWTH * min(settings.stall_timeout_s, settings.total_timeout_s)
+    return min(wanted, LONGEST_SWEEP_S, max(slack_s, settings.poll_min_s))
+
+
+def pause_s(waits: Iterable[Wait], *, cost: int, settings: SyncSettings) -> float:
+    """The time to the next look: as the most impatient table wants it, but a costly look comes less often.
 
     Args:
-        waits: The waits of the source's tables.
-        cost: The requests of its last look.
-        total_cost: The same for all sources of the batch.
+        waits: The waits of the tables.
+        cost: The requests of the last look.
         settings: The batch's.
     """
     wanted = min((interval_s(wait, settings=settings) for wait in waits), default=settings.poll_max_s)
-    return max(wanted, floor_s(cost=cost, total_cost=total_cost, settings=settings))
+    return max(wanted, floor_s(cost=cost, settings=settings))
 
 
-def floor_s(*, cost: int, total_cost: int, settings: SyncSettings) -> float:
+def floor_s(*, cost: int, settings: SyncSettings) -> float:
     """The shortest time between two looks that cost so much."""
-    share_s = max(settings.poll_min_s * cost, MINUTE_S / settings.polls_per_min * total_cost)
-    return min(share_s, settings.poll_max_s)
+    return min(settings.poll_min_s * (1 + cost) / 2, settings.poll_max_s)

@@ -63,17 +63,24 @@ class JobReader:
         return self._api.get_source(self._source_id)
 
     def first_look(
-        self, schema_ids: Collection[str], *, since: datetime | None, after: datetime, resumed: Mapping[str, str]
+        self,
+        schema_ids: Collection[str],
+        *,
+        source: Source | None,
+        since: datetime | None,
+        after: datetime,
+        resumed: Mapping[str, str],
     ) -> FirstLook:
         """Read what was there before: one page of jobs, and more only where it matters.
 
         Args:
             schema_ids: The tables of interest.
+            source: The source's record, if it is known.
             since: Read back to this time at least.
             after: No job older than this is worth a search.
             resumed: The jobs to find, by the id of their table.
         """
-        source = self.source()
+        source = source or self.source()
         tables = {schema.id: schema for schema in source.schemas if schema.id in schema_ids}
         names = [schema.name for schema in tables.values()]
         jobs, horizon = self._newest(names if len(names) <= NAMES_AT_ONCE else (), since=since)

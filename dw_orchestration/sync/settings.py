@@ -47,8 +47,9 @@ class SyncSettings:
         poll_max_s: The longest.
         poll_error_budget_s: For so long may all looks at a source fail before its tables are given up.
         cancel_timeout_s: How long `cancel_started` waits for the jobs to end.
-        triggers_per_min: Half of PostHog's limit of 480 requests a minute.
-        polls_per_min: For all sources together, so that polling leaves room for triggers and for other programs.
+        triggers_per_min: Half of PostHog's limit of 480 requests a minute; a quarter of these may go at once.
+        polls_per_min: For all sources together, so that polling leaves room for triggers and for other programs; half
+            of these may go at once.
     """
 
     mode: SyncMode = SyncMode.RELOAD

@@ -11,14 +11,14 @@ from dw_orchestration.posthog.errors import (
     PermissionDeniedError,
     PostHogError,
 )
-from dw_orchestration.posthog.models import Job, Schema
+from dw_orchestration.posthog.models import Job, Schema, Source
 from dw_orchestration.sync import verdict
 from dw_orchestration.sync.api import SyncApi
 from dw_orchestration.sync.blindness import Blindness
 from dw_orchestration.sync.clock import Clock, ServerClock, Stopwatch
 from dw_orchestration.sync.errors import SyncError
 from dw_orchestration.sync.events import Notice, SyncEvent
-from dw_orchestration.sync.pace import Wait, floor_s, pause_s
+from dw_orchestration.sync.pace import Wait, floor_s, interval_s, pause_s, search_s, sweep_s
 from dw_orchestration.sync.reader import NAMES_AT_ONCE, FirstLook, JobReader
 from dw_orchestration.sync.settings import SyncSettings
 from dw_orchestration.sync.table import Phase, Table
@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 # In a source of many tables the record tells whose jobs to read; but it can be wrong, so each is read now and then.
 SWEEP_S = 120.0
+# As the time of the next look: before all that only has its turn.
+AT_ONCE = float("-inf")
 
 
 class SourceWatch:
@@ -64,6 +66,8 @@ class SourceWatch:
         self._blind_s = 0.0
         self._blind: Blindness | None = None
         self._record: dict[str, Schema] | None = None
+        self._listed: Source | None = None
+        self._news: set[str] = set()
 
     @property
     def live(self) -> list[Table]:
@@ -75,9 +79,35 @@ class SourceWatch:
         """Whether the last look succeeded; nothing is triggered at a source that cannot be seen."""
         return self._is_known and self._blind is None
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the list of sources has its record."""
+        return self._listed is not None
+
     def now(self) -> float:
         """The time that this source has been watched; it stands still while it cannot be seen."""
         return self._stopwatch.now() - self._blind_s
+
+    def waits(self) -> list[Wait]:
+        """What its tables wait for."""
+        now = self.now()
+        return [_wait(table, now) for table in self._waiting]
+
+    def told(self, source: Source | None) -> None:
+        """Take the source's record from the list of all; None if that cannot be had.
+
+        A record without one of the tables is not used: only a look at the source itself tells that one is deleted.
+        """
+        was_told = self.is_told
+        schemas = {schema.id: schema for schema in source.schemas} if source is not None else {}
+        self._listed = source if all(table.id in schemas for table in self.live) else None
+        if not self._is_known:
+            return
+        if self._listed is not None:
+            self._take(schemas)
+        is_due = bool(self._news) if self.is_told else was_told
+        if is_due and self._blind is None:
+            self.next_at = AT_ONCE
 
     def look(self) -> Iterator[SyncEvent]:
         """Look once, and tell what follows from it."""
@@ -87,24 +117,43 @@ class SourceWatch:
             yield from self._first_look()
         else:
             yield from self._next_look()
-            self.cost = max(self._reader.cost, 1)
+        self.cost = max(self._reader.cost, 1)
 
-    def plan_next(self, *, total_cost: int) -> None:
+    def plan_next(self) -> None:
         """Choose the time of the next look."""
         self._last_at = self._clock.monotonic()
         if self._blind is not None:
             self.next_at = self._last_at + self._blind.pause_s(self._settings)
-            return
-        now = self.now()
-        waits = [_wait(table, now) for table in self.live if table.phase not in {Phase.NEW, Phase.QUEUED}]
-        pause = pause_s(waits, cost=self.cost, total_cost=total_cost, settings=self._settings)
-        self.next_at = self._last_at + pause
+        elif self.is_told:
+            self.next_at = self._last_at + self._pause_beside_the_list()
+        else:
+            self.next_at = self._last_at + pause_s(self.waits(), cost=self.cost, settings=self._settings)
 
-    def hurry(self, *, total_cost: int) -> None:
+    def hurry(self) -> None:
         """A table was triggered: look soon."""
-        floor = self._last_at + floor_s(cost=self.cost, total_cost=total_cost, settings=self._settings)
-        soon = max(self._clock.monotonic() + self._settings.poll_min_s, floor)
+        if self.is_told:
+            soon = self._clock.monotonic() + self._pause_beside_the_list()
+        else:
+            floor = self._last_at + floor_s(cost=self.cost, settings=self._settings)
+            soon = max(self._clock.monotonic() + self._settings.poll_min_s, floor)
         self.next_at = min(self.next_at, soon)
+
+    @property
+    def _waiting(self) -> list[Table]:
+        return [table for table in self.live if table.phase not in {Phase.NEW, Phase.QUEUED}]
+
+    def _pause_beside_the_list(self) -> float:
+        """The time to the next look, when whatever happens is told."""
+        now = self.now()
+        wanted = min((self._patience_s(table, now) for table in self._waiting), default=SWEEP_S)
+        return max(wanted, floor_s(cost=self.cost, settings=self._settings))
+
+    def _patience_s(self, table: Table, now: float) -> float:
+        wait = _wait(table, now)
+        if table.phase is Phase.AWAITING:
+            return search_s(wait, settings=self._settings)
+        is_running = table.schema is not None and table.schema.status is SyncStatus.RUNNING
+        return sweep_s(wait, settings=self._settings) if is_running else interval_s(wait, settings=self._settings)
 
     def _first_look(self) -> Iterator[SyncEvent]:
         look = yield from self._ask(self._read_first)
@@ -129,6 +178,7 @@ class SourceWatch:
         settings = self._settings
         return self._reader.first_look(
             {table.id for table in self.live},
+            source=self._listed,
             since=settings.accept_jobs_since,
             after=self._server_clock.now() - timedelta(seconds=settings.corpse_after_s),
             resumed={t.id: t.request.resume_job_id for t in self.live if t.request.resume_job_id is not None},
@@ -137,20 +187,27 @@ class SourceWatch:
     def _read_next(self) -> tuple[list[Table], dict[str, list[Job]]]:
         read = self.live
         if len(read) > NAMES_AT_ONCE:
-            self._record = {schema.id: schema for schema in self._reader.source().schemas}
-            read = [table for table in read if self._is_worth_reading(table, self._record.get(table.id))]
+            if not self.is_told:
+                self._record = {schema.id: schema for schema in self._reader.source().schemas}
+                self._take(self._record)
+            read = [table for table in read if self._is_worth_reading(table)]
         jobs: dict[str, list[Job]] = {}
         for job in self._reader.look([table.want for table in read]):
             jobs.setdefault(job.schema_id, []).append(job)
+        self._news -= {table.id for table in read}
         return read, jobs
 
-    def _is_worth_reading(self, table: Table, schema: Schema | None) -> bool:
-        before, table.schema = table.schema, schema
-        if schema is None or before is None or table.phase is Phase.AWAITING:
+    def _take(self, record: Mapping[str, Schema]) -> None:
+        """Note which tables' records tell of something new."""
+        for table in self.live:
+            before, table.schema = table.schema, record.get(table.id)
+            if _is_news(before, table.schema, table=table):
+                self._news.add(table.id)
+
+    def _is_worth_reading(self, table: Table) -> bool:
+        if table.phase is Phase.AWAITING or table.id in self._news or table.schema is None:
             return True
-        if (schema.status, schema.last_synced_at) != (before.status, before.last_synced_at):
-            return True
-        if (schema.status is SyncStatus.RUNNING) != bool(table.book.running()):
+        if (table.schema.status is SyncStatus.RUNNING) != bool(table.book.running()):
             return True
         return table.phase is not Phase.QUEUED and self.now() - table.looked_at >= SWEEP_S
 
@@ -213,6 +270,14 @@ class SourceWatch:
 
     def _end_all(self, error: Callable[[Table], SyncError]) -> Iterator[SyncEvent]:
         yield from (table.end(error(table)) for table in self.live)
+
+
+def _is_news(before: Schema | None, after: Schema | None, *, table: Table) -> bool:
+    """Whether a table's record tells of more than the sync that is expected to run."""
+    if before is None or after is None or before.last_synced_at != after.last_synced_at:
+        return True
+    is_expected = after.status is SyncStatus.RUNNING and table.phase in {Phase.AWAITING, Phase.FOLLOWING}
+    return before.status != after.status and not is_expected
 
 
 def _wait(table: Table, now: float) -> Wait:

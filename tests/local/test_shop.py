@@ -33,6 +33,7 @@ OWNER = """
 import signal, sys
 from pathlib import Path
 from dw_orchestration.local.shop import {kind}
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 owned = {kind}(Path(sys.argv[1]))
 print(owned.start().port, flush=True)
 signal.pause()
@@ -77,6 +78,7 @@ def own_in_another_process(folder: Path, *, kind: str) -> subprocess.Popen[bytes
 def end(owner: subprocess.Popen[bytes], *, by: int) -> None:
     with owner:
         owner.send_signal(by)
+        owner.wait(30)
 
 
 @pytest.mark.parametrize(

@@ -81,4 +81,4 @@ def test_a_confirmed_resync_brings_everything_again(shelf: Shelf, instance: dg.D
     told = f"orders: the resync drops 40 rows, last synced at {synced_at:%Y-%m-%d %H:%M:%S} UTC"
     lines = log_of(result, instance)
     assert told in lines
-    assert lines.index(told) < lines.index("follows sync")
+    assert lines.index(told) < lines.index("ASSET_OBSERVATION")

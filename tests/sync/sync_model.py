@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 START = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
 PAGE = 50
+SOURCES_PAGE = 100
 RESTARTED = "This sync run was interrupted too many times by restarts on PostHog's side, so it did not finish."
 CANCELLED = "Sync cancelled by user"
 
@@ -106,8 +107,10 @@ class World:
         t: Seconds since START, by the server.
         skew_s: How far the engine's wall clock is off.
         latency_s: What each request takes.
+        unlisted: The sources and tables that the list of sources leaves out.
+        slow_s: What the requests of an operation take besides.
         triggers: How often each table's trigger was sent and may have had its effect.
-        others: How many other requests were made.
+        others: How many other requests were made, and `calls` how many of each operation.
         faults: What the next calls of an operation (`list_jobs`, or `list_jobs <source>`) raise; None lets one through.
         lost: How many of the next triggers take effect and lose their answer.
     """
@@ -116,12 +119,15 @@ class World:
         self.t = 0.0
         self.skew_s = skew_s
         self.latency_s = latency_s
+        self.slow_s: dict[str, float] = {}
         self.sources: dict[str, list[Table]] = {}
+        self.unlisted: set[str] = set()
         self.access = AccessMethod.WAREHOUSE
         self.rows: list[Row] = []
         self.triggers: Counter[str] = Counter()
         self.cancels: Counter[str] = Counter()
         self.others = 0
+        self.calls: Counter[str] = Counter()
         self.faults: dict[str, deque[PostHogError | None]] = defaultdict(deque)
         self.outages: list[tuple[float, float, Callable[[], PostHogError]]] = []
         self.lost = 0
@@ -209,8 +215,21 @@ class World:
         """The source with its tables."""
         self._request("get_source", f"get_source {source_id}", is_trigger=False)
         self._known(source_id)
-        tables = tuple(self._schema(table) for table in self.sources[source_id])
-        return Source(id=source_id, source_type="Postgres", access_method=self.access, schemas=tables)
+        return self._source(source_id)
+
+    def list_sources(self) -> Iterator[Source]:
+        """All sources, newest first, 100 in a request."""
+        offset = 0
+        while True:
+            self._request("list_sources", is_trigger=False)
+            newest = [source_id for source_id in reversed(self.sources) if source_id not in self.unlisted]
+            page = [self._source(source_id) for source_id in newest[offset : offset + SOURCES_PAGE]]
+            for source in page:
+                shown = tuple(schema for schema in source.schemas if schema.id not in self.unlisted)
+                yield source.model_copy(update={"schemas": shown})
+            offset += SOURCES_PAGE
+            if offset >= len(newest):
+                return
 
     def list_jobs(
         self,
@@ -271,9 +290,10 @@ class World:
     # --- its inside ---
 
     def _request(self, *operations: str, is_trigger: bool) -> None:
-        self.sleep(self.latency_s)
+        self.sleep(self.latency_s + sum(self.slow_s.get(operation, 0.0) for operation in operations))
         if not is_trigger:
             self.others += 1
+            self.calls[operations[0]] += 1
         scripted = [self.faults[operation].popleft() for operation in operations if self.faults[operation]]
         fault = next((fault for fault in scripted if fault is not None), None)
         for begin, end, make in self.outages:
@@ -365,6 +385,10 @@ class World:
                 "latest_error": row.error,
             }
         )
+
+    def _source(self, source_id: str) -> Source:
+        tables = tuple(self._schema(table) for table in self.sources[source_id])
+        return Source(id=source_id, source_type="Postgres", access_method=self.access, schemas=tables)
 
     def _schema(self, table: Table) -> Schema:
         return Schema(

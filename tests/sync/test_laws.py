@@ -113,10 +113,10 @@ what: st.SearchStrategy[dict[str, Any]] = (
 stories = st.builds(
     Story,
     tables=st.lists(
-        st.tuples(st.integers(0, 2), st.lists(runs, min_size=1, max_size=3), pasts), min_size=1, max_size=6
+        st.tuples(st.integers(0, 5), st.lists(runs, min_size=1, max_size=3), pasts), min_size=1, max_size=8
     ),
-    own_starts=st.lists(st.tuples(st.integers(0, 5), seconds), max_size=4),
-    cancels=st.lists(st.tuples(st.integers(0, 5), seconds), max_size=2),
+    own_starts=st.lists(st.tuples(st.integers(0, 7), seconds), max_size=4),
+    cancels=st.lists(st.tuples(st.integers(0, 7), seconds), max_size=2),
     outages=st.lists(st.tuples(seconds, st.integers(1, 400).map(float), st.sampled_from(sorted(FAULTS))), max_size=3),
     lost=st.integers(0, 2),
     skew_s=st.sampled_from([0.0, -300.0, 300.0]),

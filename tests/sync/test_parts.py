@@ -16,8 +16,9 @@ from dw_orchestration.sync.api import SyncApi
 from dw_orchestration.sync.book import JobBook
 from dw_orchestration.sync.classify import SchemaClass, classify
 from dw_orchestration.sync.clock import ServerClock, Stopwatch, SystemClock
+from dw_orchestration.sync.gate import Bucket, Gate
 from dw_orchestration.sync.outcome import SyncOutcome, is_over, was_cancelled, was_interrupted
-from dw_orchestration.sync.pace import Wait, floor_s, interval_s, pause_s
+from dw_orchestration.sync.pace import Wait, floor_s, interval_s, pause_s, search_s, sweep_s
 from dw_orchestration.sync.settings import SyncSettings
 
 
@@ -224,14 +225,73 @@ def test_an_interval_is_within_its_bounds(wait: Wait):
     assert settings.poll_min_s <= interval_s(wait, settings=settings) <= settings.poll_max_s
 
 
-@given(st.lists(waits), st.integers(1, 20), st.integers(0, 100))
-def test_a_pause_pays_for_what_a_look_costs(some: list[Wait], cost: int, others: int):
+@given(st.lists(waits), st.integers(1, 20))
+def test_a_pause_pays_for_what_a_look_costs(some: list[Wait], cost: int):
     """A look of many requests comes less often, and no pause is beyond the longest."""
     settings = SyncSettings()
-    pause = pause_s(some, cost=cost, total_cost=cost + others, settings=settings)
+    pause = pause_s(some, cost=cost, settings=settings)
 
-    assert min(settings.poll_min_s * cost, settings.poll_max_s) <= pause <= settings.poll_max_s
-    assert floor_s(cost=cost, total_cost=cost + others, settings=settings) <= pause
+    assert floor_s(cost=cost, settings=settings) <= pause <= settings.poll_max_s
+    assert settings.poll_min_s <= floor_s(cost=cost, settings=settings) < floor_s(cost=100, settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "usual_s", "search", "sweep"),
+    [
+        (0, None, 6, 60),
+        (20, None, 20, 60),
+        (900, None, 30, 90),
+        (9000, None, 30, 300),
+        (0, 20, 6, 60),
+        (0, 200, 6, 200),
+        (100, 200, 30, 100),
+        (190, 200, 30, 60),
+        (0, 3600, 6, 300),
+    ],
+)
+def test_beside_the_list_a_table_is_looked_at_seldom(
+    *, waited_s: float, usual_s: float | None, search: float, sweep: float
+):
+    """A new job is searched for ever more seldom; a record that says Running is doubted every few minutes."""
+    settings, wait = SyncSettings(), Wait(waited_s=waited_s, job_age_s=waited_s, usual_s=usual_s)
+
+    assert (search, sweep) == (search_s(wait, settings=settings), sweep_s(wait, settings=settings))
+
+
+def test_deadlines_are_kept_beside_the_list():
+    """A running table is looked at ten times as often as its shortest deadline comes."""
+    wait = Wait(waited_s=100)
+
+    assert 20 == sweep_s(wait, settings=SyncSettings(stall_timeout_s=200))
+    assert 30 == sweep_s(wait, settings=SyncSettings(total_timeout_s=300))
+    assert 2 == sweep_s(wait, settings=SyncSettings(total_timeout_s=1))
+
+
+# --- gate ---
+
+
+@given(st.lists(st.tuples(st.floats(0, 30), st.integers(1, 5)), max_size=60), st.floats(1, 600))
+def test_a_bucket_keeps_its_pace_after_the_burst(takes: list[tuple[float, int]], per_min: float):
+    """Whoever waits for `at` takes no more than the burst, the pace, and what the last one took."""
+    bucket, now, taken = Bucket(per_min=per_min, burst_s=15, at=0.0), 0.0, 0
+    for pause, cost in takes:
+        now = max(now + pause, bucket.at)
+        assert taken <= (now + 15) * per_min / 60 + 1e-6
+        bucket.take(now, cost=cost)
+        taken += cost
+        assert now <= bucket.at
+
+
+def test_a_quarter_of_a_minutes_triggers_go_at_once():
+    """The first sixty go as fast as they are answered, the next ones at the pace."""
+    gate = Gate(settings=SyncSettings(triggers_per_min=240), at=0.0)
+    times = []
+    for _ in range(70):
+        times.append(gate.at)
+        gate.passed(gate.at)
+
+    assert [0.0] * 61 == times[:61]
+    assert [0.25 * n for n in range(1, 10)] == pytest.approx(times[61:])
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,9 @@ def lags(world: World, **settings: Any) -> list[float]:
         (50, 1, 60, 45, 3, 85),
         (100, 1, 60, 60, 3, 100),
         (1000, 1, 60, 300, 3, 400),
-        (1, 10, 20, 110, 4, 35),
-        (1, 50, 20, 260, 8, 60),
+        (1, 10, 20, 50, 3, 30),
+        (1, 50, 3600, 2000, 3, 3620),
+        (5, 60, 600, 850, 3, 680),
         (1, 1, 3600, 300, 3, 3610),
         (200, 1, 3600, 600, 20, 3750),
     ],
@@ -137,7 +138,7 @@ def test_a_foreign_run_is_seen_while_a_table_waits_for_its_turn():
     last = world.table("0-59")
     world.at(1, lambda: world.start(last, Run(duration_s=600)))
 
-    play(world, triggers_per_min=60).to_end()
+    play(world, triggers_per_min=30).to_end()
 
     assert 0 == world.triggers["0-59"]
 
@@ -148,7 +149,7 @@ def test_triggers_do_not_starve_polls():
 
     seen = lags(world)
 
-    assert world.t > 75
+    assert world.t > 70
     assert max(seen) <= 10
 
 
