@@ -10,7 +10,7 @@ from dw_orchestration.sync.clock import Clock, Stopwatch
 from dw_orchestration.sync.events import Notice, SyncEvent
 from dw_orchestration.sync.pace import floor_s, pause_s
 from dw_orchestration.sync.settings import SyncSettings
-from dw_orchestration.sync.watch import SourceWatch
+from dw_orchestration.sync.watch import AT_ONCE, SourceWatch
 
 PAGE = 100
 """So many sources come in one answer."""
@@ -42,7 +42,8 @@ class Roster:
         clock: Clock,
         stopwatch: Stopwatch,
     ) -> None:
-        self.next_at = clock.monotonic() if len(watches) > FEW_SOURCES else NEVER
+        # before any source: real clocks move between making the watches and this
+        self.next_at = AT_ONCE if len(watches) > FEW_SOURCES else NEVER
         self.cost = 0
         self._api = api
         self._watches = watches

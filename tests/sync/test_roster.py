@@ -1,6 +1,7 @@
 """Batches of many sources: one list tells where something has happened."""
 
 from functools import partial
+from itertools import count
 from statistics import median
 
 import pytest
@@ -36,6 +37,17 @@ def test_fifty_sources_of_one_table_each_take_hardly_longer_than_one():
     assert world.calls["get_source"] == 0
     assert world.t <= 30
     assert median(seen) <= 3
+
+
+def test_the_list_is_read_before_any_source_also_by_a_clock_that_moves():
+    """Real clocks move while a batch is made: the list must not come second for that."""
+    world = world_of(1, sources=50, duration_s=20)
+    still, reads = world.monotonic, count()
+    world.monotonic = lambda: still() + 1e-6 * next(reads)
+
+    completed(world)
+
+    assert 0 == world.calls["get_source"]
 
 
 def test_a_long_wait_for_many_sources_costs_a_list_a_look():
