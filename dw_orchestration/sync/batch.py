@@ -47,7 +47,8 @@ class SyncBatch:
         self._stopwatch = Stopwatch(self._clock)
         self._server_clock = ServerClock(self._clock)
         self._tables = [Table(request, settings=self._settings) for request in requests]
-        self._gate = Gate(settings=self._settings, at=self._clock.monotonic())
+        sources = len({table.request.source_id for table in self._tables})
+        self._gate = Gate(settings=self._settings, sources=max(sources, 1), at=self._clock.monotonic())
         self._polls = Bucket(per_min=self._settings.polls_per_min, burst_s=POLL_BURST_S, at=self._clock.monotonic())
         self._watches = self._watch_sources()
         self._roster = Roster(

@@ -31,9 +31,11 @@ class Bucket:
 class Gate:
     """Lets triggers through one by one, and closes for a while when PostHog takes none."""
 
-    def __init__(self, *, settings: SyncSettings, at: float) -> None:
+    def __init__(self, *, settings: SyncSettings, sources: int, at: float) -> None:
         self._settings = settings
-        self._bucket = Bucket(per_min=settings.triggers_per_min, burst_s=TRIGGER_BURST_S, at=at)
+        # one table of each source may begin at once; the others keep the pace, so that a billing limit is met by few
+        burst_s = min((sources - 1) * MINUTE_S / settings.triggers_per_min, TRIGGER_BURST_S)
+        self._bucket = Bucket(per_min=settings.triggers_per_min, burst_s=burst_s, at=at)
         self._opens_at = at
         self._closed_since: float | None = None
 

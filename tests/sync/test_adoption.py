@@ -126,7 +126,7 @@ def test_a_job_that_began_between_the_first_look_and_the_trigger_is_not_ours():
     world.add("s", first, table)
     world.at(2, lambda: world.start(table))
 
-    played = play(world, triggers_per_min=2, poll_min_s=30).to_end()
+    played = play(world, triggers_per_min=6, poll_min_s=30).to_end()
 
     assert (1, 1) == (world.triggers["t"], len(world.rows_of(table)))
     assert [False] == [event.started for event in played.all(Adopted, "t")]
@@ -140,7 +140,7 @@ def test_a_sync_that_ran_in_between_is_not_taken_for_the_one_asked_for():
     world.add("s", first, table)
     world.at(0.5, lambda: world.start(table))
 
-    played = play(world, triggers_per_min=2).to_end()
+    played = play(world, triggers_per_min=6).to_end()
 
     assert 2 == len(world.rows_of(table))
     assert played.all(Adopted, "t")[0].job.id == world.rows_of(table)[-1].id

@@ -111,7 +111,7 @@ def test_a_resync_does_not_take_a_job_that_began_before_it():
     world.add("s", first, table)
     world.at(4, lambda: world.start(table))
 
-    played = play(world, mode=SyncMode.RESYNC, triggers_per_min=2, poll_min_s=30).to_end()
+    played = play(world, mode=SyncMode.RESYNC, triggers_per_min=6, poll_min_s=30).to_end()
 
     assert 2 == len(world.rows_of(table))
     assert [world.rows_of(table)[-1].id] == [event.job.id for event in played.all(Adopted, "t")]

@@ -282,16 +282,17 @@ def test_a_bucket_keeps_its_pace_after_the_burst(takes: list[tuple[float, int]],
         assert now <= bucket.at
 
 
-def test_a_quarter_of_a_minutes_triggers_go_at_once():
-    """The first sixty go as fast as they are answered, the next ones at the pace."""
-    gate = Gate(settings=SyncSettings(triggers_per_min=240), at=0.0)
+@pytest.mark.parametrize(("sources", "at_once"), [(1, 1), (2, 2), (60, 60), (100, 61)])
+def test_each_source_may_begin_at_once(sources, at_once):
+    """As many triggers as there are sources, up to some sixty, go as fast as they are answered; then the pace holds."""
+    gate = Gate(settings=SyncSettings(triggers_per_min=240), sources=sources, at=0.0)
     times = []
     for _ in range(70):
         times.append(gate.at)
         gate.passed(gate.at)
 
-    assert [0.0] * 61 == times[:61]
-    assert [0.25 * n for n in range(1, 10)] == pytest.approx(times[61:])
+    assert [0.0] * at_once == times[:at_once]
+    assert [0.25 * n for n in range(1, 71 - at_once)] == pytest.approx(times[at_once:])
 
 
 @pytest.mark.parametrize(
