@@ -31,8 +31,13 @@ class PostHogSyncConfig(dg.Config):
     )
     accept_jobs_since: str | None = Field(
         default=None,
-        description="An ISO 8601 time. A sync that began then or later and has not failed is taken instead of starting"
-        " one. Schedules set it to their tick, so that there is one sync for each.",
+        description="An ISO 8601 time. A sync that began then or later is taken instead of starting one, however it"
+        " ended. Schedules set it to their tick, so that there is one sync for each.",
+    )
+    trigger_after: str | None = Field(
+        default=None,
+        description="An ISO 8601 time, by PostHog's clock. No sync is started before it. Schedules set it to a little"
+        " after their tick, so that PostHog's own sync comes first.",
     )
     wait: bool = Field(
         default=True,
@@ -74,12 +79,13 @@ class PostHogSyncConfig(dg.Config):
         """The same for the engine.
 
         Raises:
-            ValueError: `accept_jobs_since` is not an ISO 8601 time.
+            ValueError: `accept_jobs_since` or `trigger_after` is not an ISO 8601 time.
         """
         return SyncSettings(
             mode=SyncMode(self.sync_mode),
             if_running=IfRunning(self.if_running),
             accept_jobs_since=_utc(self.accept_jobs_since),
+            trigger_after=_utc(self.trigger_after),
             wait=self.wait,
             start_timeout_s=self.start_timeout_s,
             stall_timeout_s=self.stall_timeout_s,

@@ -19,6 +19,8 @@ from dw_orchestration.sync.classify import SchemaClass
 
 # PostHog's clock and ours may differ by seconds: a sync that seems to have begun just before the tick belongs to it
 TICK_TOLERANCE = timedelta(seconds=30)
+# PostHog begins its own syncs at the tick, but may be busy; what has not appeared after so long is started from here
+OWN_SYNC_WITHIN = timedelta(seconds=30)
 # A job of its own shows a schedule with its tables alone in the UI. Each is resolved against all assets, though: for
 # 10,000 tables that took 272 s and 4.5 GB, where one job for all schedules took 4 s.
 OWN_JOBS_UP_TO = 50
@@ -61,6 +63,10 @@ class ScheduledTables:
         """The tables that PostHog ticks for at this very moment."""
         return [asset for asset in self.assets if asset.table.cadence and asset.table.cadence.ticks_at(moment)]
 
+    def trigger_after(self, moment: datetime) -> datetime | None:
+        """Until when PostHog's own syncs for a tick are waited for."""
+        return moment + OWN_SYNC_WITHIN
+
     def next_tick(self, after: datetime) -> datetime:
         """When the first of the tables ticks next."""
         return min(cadence.next_tick(after) for cadence in self.cadences)
@@ -91,6 +97,10 @@ class OverriddenTables(ScheduledTables):
     def due(self, moment: datetime) -> list[TableAsset]:  # noqa: ARG002  part of the method that this overrides
         """All of them: Dagster evaluates the schedule at the cron's times alone."""
         return list(self.assets)
+
+    def trigger_after(self, moment: datetime) -> datetime | None:  # noqa: ARG002  part of the method that this overrides
+        """PostHog has no sync of its own at these times."""
+        return None
 
     def describe(self) -> str:
         """Which tables, and when, in a sentence."""
@@ -202,7 +212,7 @@ def _schedule(
         yield dg.RunRequest(
             run_key=f"{group.name}:{moment.isoformat()}",
             asset_selection=keys,
-            run_config=_run_config({ops[key] for key in keys}, moment=moment, mode=mode),
+            run_config={} if mode is SchedulingMode.DRIVE else _ensure(group, moment, ops={ops[key] for key in keys}),
             tags={"posthog/tick": moment.strftime("%Y-%m-%dT%H.%M")},
         )
 
@@ -217,11 +227,12 @@ def _schedule(
     )
 
 
-def _run_config(op_names: Iterable[str], *, moment: datetime, mode: SchedulingMode) -> dict[str, object]:
-    if mode is SchedulingMode.DRIVE:
-        return {}
+def _ensure(group: ScheduledTables, moment: datetime, *, ops: Iterable[str]) -> dict[str, object]:
+    """The run config that makes a tick have exactly one sync: PostHog's own if it comes, else one of ours."""
     config = {"accept_jobs_since": (moment - TICK_TOLERANCE).isoformat()}
-    return {"ops": {name: {"config": config} for name in sorted(op_names)}}
+    if (after := group.trigger_after(moment)) is not None:
+        config["trigger_after"] = after.isoformat()
+    return {"ops": {name: {"config": config} for name in sorted(ops)}}
 
 
 def _crons(cadence: Cadence) -> list[str]:

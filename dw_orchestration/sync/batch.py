@@ -60,6 +60,7 @@ class SyncBatch:
         )
         self._billing: BillingLimitReachedError | None = None
         self._not_triggered: list[str] = []
+        self._is_holding = False
 
     def events(self) -> Iterator[SyncEvent]:
         """Do it, and tell what happens as it happens.
@@ -128,6 +129,10 @@ class SyncBatch:
 
     def _take_turn(self, table: Table) -> Iterator[SyncEvent]:
         yield from table.take_turn(self._watch_of(table).now(), server_now=self._server_clock.now())
+        if table.phase is Phase.HOLDING and not self._is_holding:
+            self._is_holding = True
+            after = self._settings.trigger_after
+            yield Notice(text=f"PostHog's own syncs are due and may yet begin; none is started before {after}.")
         if table.phase is not Phase.QUEUED:
             self._hurry(table)
         elif self._billing is not None:

@@ -56,12 +56,12 @@ class JobBook:
         """The job that came next, whatever became of it."""
         return next((other for other in reversed(self.jobs) if other.created_at > job.created_at), None)
 
-    def good_since(self, since: datetime) -> Job | None:
-        """A job created at or after this time that runs or has completed; a running one first."""
-        recent = [job for job in self.jobs if job.created_at >= since]
+    def best_since(self, since: datetime, *, after: Job | None) -> Job | None:
+        """The newest job created at or after `since`, and later than `after`: one that runs, else a completed one."""
+        recent = [job for job in self.jobs if job.created_at >= since and (after is None or _is_later(job, after))]
         live = (job for job in recent if not is_over(job))
         completed = (job for job in recent if job.status is JobStatus.COMPLETED)
-        return next(live, None) or next(completed, None)
+        return next(live, None) or next(completed, None) or next(iter(recent), None)
 
     def usual_s(self, *, besides: Job | None = None) -> float | None:
         """What the completed jobs, besides this one, took: their median, in seconds; None without any."""
@@ -86,3 +86,7 @@ class JobBook:
         gap = STREAK_GAP * (1 << min(len(streak) - STREAK_LENGTH, 3))
         last = streak[0]
         return (last.finished_at or last.created_at) + min(gap, STREAK_GAP_LIMIT)
+
+
+def _is_later(job: Job, other: Job) -> bool:
+    return job.created_at > other.created_at

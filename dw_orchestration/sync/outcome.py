@@ -35,6 +35,7 @@ class SyncOutcome(StrEnum):
 _CANCELLED = re.compile(r"cancelled$|this sync run was cancelled|sync cancelled by|sync stopped because", re.IGNORECASE)
 _RESTARTED = re.compile(r"interrupted .*by restarts|worker (was )?(being )?(restart|shut)", re.IGNORECASE)
 _DELETED = re.compile(r"sync stopped because the table was deleted", re.IGNORECASE)
+_SWITCHED_OFF = re.compile(r"sync stopped because syncing was turned off", re.IGNORECASE)
 _GIVEN_UP = re.compile(r"sync stopped because of an error", re.IGNORECASE)
 
 
@@ -73,6 +74,14 @@ def was_interrupted(job: Job) -> bool:
 def table_was_deleted(job: Job) -> bool:
     """Whether the job was stopped because its table was deleted at PostHog."""
     return job.status is JobStatus.FAILED and bool(_DELETED.match(_error_text(job)))
+
+
+def was_unwanted(job: Job) -> bool:
+    """Whether the job was stopped because somebody switched its table off or deleted it: no news to them.
+
+    A table that PostHog switches off by itself has a Failed job with the source's own error instead.
+    """
+    return table_was_deleted(job) or (job.status is JobStatus.FAILED and bool(_SWITCHED_OFF.match(_error_text(job))))
 
 
 def _error_text(job: Job) -> str:

@@ -28,6 +28,11 @@ class WaitFor:
 
 
 @dataclass(frozen=True)
+class HoldOff:
+    """Wait: a sync of PostHog's own may be about to begin."""
+
+
+@dataclass(frozen=True)
 class Refuse:
     """End here."""
 
@@ -39,7 +44,7 @@ class Trigger:
     """Ask PostHog for a sync."""
 
 
-Step = Follow | WaitFor | Refuse | Trigger
+Step = Follow | WaitFor | HoldOff | Refuse | Trigger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +78,13 @@ def decide(case: Case) -> tuple[Step, list[str]]:
         return step, []
     if (step := _refused(case)) is not None:
         return step, []
-    since = case.settings.accept_jobs_since
-    if since is not None and (job := case.book.good_since(since)) is not None:
+    if (job := _accepted(case)) is not None:
         return Follow(job), []
     running, notices = _running(case)
     step = _beside(running[0], case=case) if running else None
     if step is None and running:
         notices.append(f"PostHog cancels the running sync {running[0].id} of {case.label} for the resync.")
-    return step or _in_streak(case) or Trigger(), notices
+    return step or _in_streak(case) or _too_early(case) or Trigger(), notices
 
 
 def _resumed(case: Case) -> Step | None:
@@ -92,6 +96,12 @@ def _resumed(case: Case) -> Step | None:
     if is_good or case.settings.mode is SyncMode.RESYNC:
         return Follow(job, started=case.request.resume_started)
     return None
+
+
+def _accepted(case: Case) -> Job | None:
+    """The sync that makes a trigger needless: even one that failed is the one for its tick, but not to its retry."""
+    since, tried = case.settings.accept_jobs_since, case.book.get(case.request.resume_job_id)
+    return case.book.best_since(since, after=tried) if since is not None else None
 
 
 def _refused(case: Case) -> Refuse | None:
@@ -140,3 +150,8 @@ def _in_streak(case: Case) -> Refuse | None:
         return None
     wait_s = (ends - case.server_now).total_seconds()
     return Refuse(verdict.in_streak(case.request.schema_id, label=case.label, book=case.book, wait_s=wait_s))
+
+
+def _too_early(case: Case) -> HoldOff | None:
+    after = case.settings.trigger_after
+    return HoldOff() if after is not None and case.server_now < after else None

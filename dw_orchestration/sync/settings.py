@@ -36,8 +36,10 @@ class SyncSettings:
     Attributes:
         mode: Reload or resync.
         if_running: What to do about a sync that is already running.
-        accept_jobs_since: A sync that PostHog created at or after this time (PostHog's clock) and that runs or has
-            completed is as good as one of ours: it is adopted, and nothing is triggered.
+        accept_jobs_since: A sync that PostHog created at or after this time (PostHog's clock) is as good as one of
+            ours, however it ended: it is adopted, and nothing is triggered.
+        trigger_after: Nothing is triggered before this time (PostHog's clock), because a sync of PostHog's own may be
+            about to begin.
         wait: Follow each sync to its end. Without it, a table ends SUBMITTED as soon as its job is known.
         start_timeout_s: From the trigger to the job. PostHog's workers may be busy for minutes.
         stall_timeout_s: Without a change of rows or status. Hours, because loading shows no progress.
@@ -55,6 +57,7 @@ class SyncSettings:
     mode: SyncMode = SyncMode.RELOAD
     if_running: IfRunning = IfRunning.ATTACH
     accept_jobs_since: datetime | None = None
+    trigger_after: datetime | None = None
     wait: bool = True
     start_timeout_s: float = 5 * MINUTE_S
     stall_timeout_s: float = 6 * HOUR_S
@@ -74,13 +77,11 @@ class SyncSettings:
                 raise ValueError(f"{field.name} is {value}: it has to be above 0.")
         if self.poll_min_s > self.poll_max_s:
             raise ValueError(f"poll_min_s ({self.poll_min_s}) is above poll_max_s ({self.poll_max_s}).")
-        if self.accept_jobs_since is not None:
-            self._check_since(self.accept_jobs_since)
-
-    def _check_since(self, since: datetime) -> None:
-        if since.tzinfo is None:
-            raise ValueError("accept_jobs_since has no time zone: give an aware time, best in UTC.")
-        if self.mode is SyncMode.RESYNC:
+        for name in ("accept_jobs_since", "trigger_after"):
+            moment = getattr(self, name)
+            if moment is not None and moment.tzinfo is None:
+                raise ValueError(f"{name} has no time zone: give an aware time, best in UTC.")
+        if self.mode is SyncMode.RESYNC and self.accept_jobs_since is not None:
             raise ValueError("accept_jobs_since with a resync: no other sync can stand in for a resync.")
 
 

@@ -13,7 +13,7 @@ from dw_orchestration.sync.book import JobBook
 from dw_orchestration.sync.errors import SyncError
 from dw_orchestration.sync.events import Adopted, Ended, Notice, Progress, SyncEvent
 from dw_orchestration.sync.outcome import SyncOutcome, duration_s, is_over, was_interrupted
-from dw_orchestration.sync.plan import Case, Follow, Refuse, WaitFor, decide
+from dw_orchestration.sync.plan import Case, Follow, HoldOff, Refuse, WaitFor, decide
 from dw_orchestration.sync.reader import FirstLook, Want
 from dw_orchestration.sync.settings import SyncMode, SyncSettings, TableRequest
 
@@ -32,6 +32,8 @@ class Phase(Enum):
     """Its turn to be triggered will come."""
     WAITING = auto()
     """A running sync has to end first."""
+    HOLDING = auto()
+    """PostHog's own sync is due, and may appear yet."""
     AWAITING = auto()
     """Triggered, or its sync was interrupted: a new job is to appear."""
     FOLLOWING = auto()
@@ -64,6 +66,7 @@ class Table:
         self._began: float | None = None
         self._progress_at = 0.0
         self._waited_for: Job | None = None
+        self._held_with: frozenset[str] = frozenset()
         self._interrupted: Job | None = None
         self._leaves_job = not settings.wait
 
@@ -130,8 +133,22 @@ class Table:
                 self._waited_for = job
                 self._enter(Phase.WAITING, now, job=job, server_now=server_now)
                 yield Notice(text=f"{self.label} waits for the end of the sync {job.id}.", schema_id=self.id)
+            case HoldOff():
+                self._held_with = self.book.ids
+                self._enter(Phase.HOLDING, now)
             case Refuse(error):
                 yield self.end(error)
+
+    def hold_left_s(self, *, server_now: datetime) -> float:
+        """How long it still holds off, unless a job appears."""
+        until = self.settings.trigger_after
+        return max(0.0, (until - server_now).total_seconds()) if until is not None else 0.0
+
+    def let_go(self, *, server_now: datetime) -> None:
+        """Let its turn come again if it was held off, and a job has appeared or the time is up."""
+        has_news = self.book.ids > self._held_with
+        if self.phase is Phase.HOLDING and (has_news or not self.hold_left_s(server_now=server_now)):
+            self.phase = Phase.QUEUED
 
     def begin_trigger(self, now: float) -> None:
         """About to ask PostHog. Said before: a process stopped within the request knows what it may have begun."""

@@ -152,6 +152,8 @@ class SourceWatch:
         wait = _wait(table, now)
         if table.phase is Phase.AWAITING:
             return search_s(wait, settings=self._settings)
+        if table.phase is Phase.HOLDING:
+            return max(table.hold_left_s(server_now=self._server_clock.now()), self._settings.poll_min_s)
         is_running = table.schema is not None and table.schema.status is SyncStatus.RUNNING
         return sweep_s(wait, settings=self._settings) if is_running else interval_s(wait, settings=self._settings)
 
@@ -171,6 +173,8 @@ class SourceWatch:
         now, server_now = self.now(), self._server_clock.now()
         for table in read:
             yield from table.see(jobs.get(table.id, ()), now, server_now=server_now)
+        for table in self.live:
+            table.let_go(server_now=server_now)
         lost = [table for table in read if table.want.job_id not in {None, *(j.id for j in jobs.get(table.id, ()))}]
         yield from self._check(lost, now)
 

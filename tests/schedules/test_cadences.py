@@ -141,7 +141,16 @@ def test_ensure_accepts_what_posthog_started_for_the_tick():
 
     request = tick_of(schedule, datetime(2026, 3, 1, 7, 11, tzinfo=UTC))
 
-    expected = {"ops": {"sync_postgres_p0": {"config": {"accept_jobs_since": "2026-03-01T07:10:30+00:00"}}}}
+    expected = {
+        "ops": {
+            "sync_postgres_p0": {
+                "config": {
+                    "accept_jobs_since": "2026-03-01T07:10:30+00:00",
+                    "trigger_after": "2026-03-01T07:11:30+00:00",
+                }
+            }
+        }
+    }
     assert expected == request.run_config
 
 

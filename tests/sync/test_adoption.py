@@ -1,6 +1,7 @@
 """Which job a table follows."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from sync_model import START, Run, Table, World, one_table, play, requests_for
@@ -253,27 +254,94 @@ def test_a_table_without_any_job_says_so():
 
 
 @pytest.mark.parametrize(
-    ("ago_s", "took_s", "status", "triggers"),
+    ("ago_s", "took_s", "status", "outcome"),
     [
-        (100, 50, "Completed", 0),
-        (100, None, "Running", 0),
-        (100, 50, "Failed", 1),
-        (100, 50, "Billing limits", 1),
-        (400, 50, "Completed", 1),
+        (100, 50, "Completed", SyncOutcome.COMPLETED),
+        (100, None, "Running", SyncOutcome.COMPLETED),
+        (100, 50, "Failed", SyncOutcome.FAILED),
+        (100, 50, "Billing limits", SyncOutcome.BILLING_LIMIT),
     ],
 )
 def test_a_sync_since_the_tick_stands_in_for_one_of_ours(
-    ago_s: float, took_s: float | None, status: str, triggers: int
+    ago_s: float, took_s: float | None, status: str, outcome: SyncOutcome
 ):
-    """With `accept_jobs_since`, a running or completed job since then is adopted; a failed or older one is not."""
+    """With `accept_jobs_since`, the job since then is the one, however it ended: a tick has one sync."""
     world, table = one_table()
     row = world.past(table, ago_s=ago_s, took_s=took_s, status=status)
     world.at(30, lambda: world._finish(row, "Completed", error=None))
 
     played = play(world, accept_jobs_since=START - timedelta(seconds=300)).to_end()
 
-    assert (triggers, SyncOutcome.COMPLETED) == (world.triggers["t"], played.ended().outcome)
-    assert bool(triggers) is played.all(Adopted)[-1].started
+    assert (0, outcome) == (world.triggers["t"], played.ended().outcome)
+    assert [row.id] == [adopted.job.id for adopted in played.all(Adopted)]
+
+
+def test_a_sync_from_before_the_tick_does_not_stand_in_for_one_of_ours():
+    """With `accept_jobs_since`, an older job is not the tick's: one is started."""
+    world, table = one_table()
+    world.past(table, ago_s=400, took_s=50)
+
+    played = play(world, accept_jobs_since=START - timedelta(seconds=300)).to_end()
+
+    assert (1, SyncOutcome.COMPLETED) == (world.triggers["t"], played.ended().outcome)
+
+
+def test_of_several_syncs_since_the_tick_a_good_one_counts():
+    """A job that completed is taken before a later one that failed."""
+    world, table = one_table()
+    good = world.past(table, ago_s=200, took_s=50)
+    world.past(table, ago_s=100, took_s=50, status="Failed")
+
+    played = play(world, accept_jobs_since=START - timedelta(seconds=300)).to_end()
+
+    assert [good.id] == [adopted.job.id for adopted in played.all(Adopted)]
+
+
+def test_a_retry_of_a_tick_starts_a_sync_of_its_own():
+    """The job that failed was the tick's; the try after it has to start another, or take one that came since."""
+    world, table = one_table()
+    failed = world.past(table, ago_s=100, took_s=50, status="Failed")
+    requests = requests_for(world, resume_job_id=failed.id)
+
+    played = play(world, requests=requests, accept_jobs_since=START - timedelta(seconds=300)).to_end()
+
+    assert (1, SyncOutcome.COMPLETED) == (world.triggers["t"], played.ended().outcome)
+
+
+@pytest.mark.parametrize("tables", [1, 60])
+@pytest.mark.parametrize("sources", [1, 5])
+@pytest.mark.parametrize("late_s", [2.0, 25.0])
+def test_posthogs_own_sync_comes_first_if_it_comes_in_time(tables: int, sources: int, late_s: float):
+    """Until `trigger_after` nothing is triggered, and a sync that PostHog begins meanwhile is the one."""
+    world = World()
+    for source in range(sources):
+        for n in range(tables):
+            world.add(f"s{source}", Table(f"{source}-{n}", f"table_{n}", last_synced_at=-3600.0))
+    everyone = [table for group in world.sources.values() for table in group]
+    for table in everyone:
+        world.at(late_s, partial(world.start, table, Run(queue_s=0.5, duration_s=3.0)))
+
+    played = play(world, accept_jobs_since=START, trigger_after=START + timedelta(seconds=30)).to_end()
+
+    assert (0, {SyncOutcome.COMPLETED}) == (sum(world.triggers.values()), set(played.outcomes().values()))
+    assert {False} == {adopted.started for adopted in played.all(Adopted)}
+    assert 1 == played.notices().count("may yet begin")
+
+
+@pytest.mark.parametrize("skew_s", [-300.0, 0.0, 300.0])
+@pytest.mark.parametrize("sources", [1, 5])
+def test_what_posthog_does_not_begin_in_time_is_started(skew_s: float, sources: int):
+    """From `trigger_after` on, by PostHog's clock, a table without a job since the tick is triggered, once."""
+    world = World(skew_s=skew_s)
+    for source in range(sources):
+        world.add(f"s{source}", Table(f"t{source}", "users", last_synced_at=-3600.0))
+
+    played = play(world, accept_jobs_since=START, trigger_after=START + timedelta(seconds=30)).to_end()
+
+    assert {f"t{source}": 1 for source in range(sources)} == dict(world.triggers)
+    assert {SyncOutcome.COMPLETED} == set(played.outcomes().values())
+    assert min(row.created_at for row in world.rows) >= 30
+    assert max(row.created_at for row in world.rows) <= 45
 
 
 def test_jobs_since_the_tick_are_found_on_later_pages():

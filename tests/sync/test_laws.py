@@ -108,7 +108,10 @@ modes = st.fixed_dictionaries(
     }
 )
 what: st.SearchStrategy[dict[str, Any]] = (
-    st.just({}) | st.just({"mode": SyncMode.RESYNC}) | st.just({"accept_jobs_since": START - timedelta(minutes=20)})
+    st.just({})
+    | st.just({"mode": SyncMode.RESYNC})
+    | st.just({"accept_jobs_since": START - timedelta(minutes=20)})
+    | st.just({"accept_jobs_since": START, "trigger_after": START + timedelta(seconds=30)})
 )
 stories = st.builds(
     Story,

@@ -153,6 +153,7 @@ def test_each_error_has_an_outcome_of_its_own_and_a_place_in_the_tree():
         ({"poll_min_s": -1.0}, "poll_min_s is -1.0"),
         ({"poll_min_s": 60.0}, "is above poll_max_s"),
         ({"accept_jobs_since": datetime(2026, 1, 1)}, "no time zone"),  # noqa: DTZ001  what is refused
+        ({"trigger_after": datetime(2026, 1, 1)}, "trigger_after has no time zone"),  # noqa: DTZ001  what is refused
     ],
 )
 def test_nonsense_is_refused_early(settings: dict[str, Any], complaint: str):
