@@ -12,6 +12,7 @@ from dw_orchestration.assets.metadata import TriggeredBy, adoption_metadata, fin
 from dw_orchestration.assets.records import RecordReader
 from dw_orchestration.assets.resume import jobs_of_earlier_tries
 from dw_orchestration.assets.tables import Table
+from dw_orchestration.assets.ticks import wait_for_open_ticks
 from dw_orchestration.errors import SetupError
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.errors import (
@@ -140,6 +141,9 @@ class _Step:
                 metadata=adoption_metadata(event.job, triggered_by=self._triggered_by(event.schema_id)),
             )
         )
+        if is_over(event.job):
+            # the job-status sensor may be reporting it at this moment
+            wait_for_open_ticks(self._context.instance)
 
     def _log_progress(self, event: Progress) -> None:
         """A line now and then for each table: the more tables, the less often."""

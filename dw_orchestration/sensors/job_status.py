@@ -19,7 +19,7 @@ from dw_orchestration.sensors.cursor import SensorCursor, SourceCursor
 from dw_orchestration.sensors.news import NewsApi, advance, may_have_news, read_jobs
 from dw_orchestration.sensors.reports import AssetEvent, events_of
 from dw_orchestration.sensors.staleness import changes
-from dw_orchestration.sync.outcome import is_over
+from dw_orchestration.sync.outcome import is_over, was_unwanted
 
 DEFAULT_BUDGET_S = 15.0
 # Dagster's storage takes about forty a second, and a tick must end within its minute
@@ -40,8 +40,9 @@ def build_job_status_sensor(
     """The sensor that polls the sources' jobs and reports each finished one exactly once.
 
     A completed job becomes a materialization of its table, any other a failed evaluation of the table's check
-    `sync_succeeded`. Jobs that a run has adopted are left to it, and reported here only if it died. A table whose rows
-    are older than twice its interval fails its check `not_stale`, until they are newer.
+    `sync_succeeded`. Jobs that a run has adopted are left to it, and reported here only if it died. Jobs that ended
+    because somebody switched their table off are not reported: that is no failure. A table whose rows are older than
+    twice its interval fails its check `not_stale`, until they are newer.
 
     Args:
         snapshot: What the warehouse holds; tables that came later are reported after the next refresh of the state.
@@ -99,7 +100,6 @@ class Tick:
     max_events: int = MAX_EVENTS_PER_TICK
     auto_heal: int = 0
     now: Callable[[], float] = time.monotonic
-    today: Callable[[], datetime] = lambda: datetime.now(UTC)
     events: list[AssetEvent] = field(default_factory=list)
     reported: int = 0
     problems: list[str] = field(default_factory=list)
@@ -134,7 +134,7 @@ class Tick:
 
     def run_requests(self) -> list[dg.RunRequest]:
         """A sync for each table that PostHog has silently stopped scheduling, as far as that is allowed."""
-        day = f"{self.today():%Y-%m-%d}"
+        day = f"{self._server_now():%Y-%m-%d}"
         return [
             dg.RunRequest(run_key=f"heal:{asset.table.schema.id}:{day}", asset_selection=[asset.key])
             for asset in self.forgotten
@@ -147,6 +147,10 @@ class Tick:
             parts.append(f"{len(self.unknown_tables)} tables are newer than the state: refresh it to see them")
         return ". ".join([*parts, *self.problems]) + "."
 
+    def _server_now(self) -> datetime:
+        """PostHog's time, by which all of its times are to be judged; ours may be minutes off."""
+        return self.api.server_time or datetime.now(UTC)
+
     def _worth_reading(self, sources: dict[str, Source], cursor: SensorCursor) -> tuple[list[str], str | None]:
         """The sources that may have news, beginning where the last tick stopped, then one quiet one in turn."""
         known = {asset.table.source.id for asset in self.assets}
@@ -158,7 +162,7 @@ class Tick:
     def _report_staleness(self, sources: Iterable[Source], known_stale: Sequence[str]) -> tuple[str, ...]:
         """Evaluate `not_stale` where its answer has changed; the schemas for which it is red now."""
         stale = set(known_stale)
-        found = changes(sources, self._by_schema, known_stale=stale, now=self.today())
+        found = changes(sources, self._by_schema, known_stale=stale, now=self._server_now())
         for change in found[: max(0, self.max_events - len(self.events))]:
             self.events.append(change.verdict.to_evaluation())
             stale ^= {change.asset.table.schema.id}
@@ -179,6 +183,8 @@ class Tick:
         asset = self._by_schema.get(job.schema_id)
         if asset is None:
             self.unknown_tables.add(job.schema_id)
+            return True
+        if was_unwanted(job):
             return True
         if self.log.has_report_of(job.id, asset.key):
             return True

@@ -22,6 +22,10 @@ _FIRST_TICK_JOBS = 250
 class NewsApi(Protocol):
     """What reading news asks of a client."""
 
+    @property
+    def server_time(self) -> datetime | None:
+        """PostHog's time at the last answer."""
+
     def list_sources(self) -> Iterator[Source]:
         """Every source with its schemas' status and last sync."""
 

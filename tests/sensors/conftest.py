@@ -28,7 +28,6 @@ class Reports:
 
     def tick(self, cursor, *, stored: int | None = None, **settings):
         """One tick: its events are stored (all, or the first few before it dies), and its cursor is returned."""
-        settings = {"today": lambda: self.model.now} | settings
         work = Tick(self.model, self.assets, EventLog(self.instance), **settings)
         after = work.run(cursor)
         for event in work.events if stored is None else work.events[:stored]:

@@ -198,6 +198,28 @@ def test_sync_that_did_not_complete_fails_the_check(reports_on, status):
     assert (False, "it broke") == (event.passed, event.metadata["posthog/error"].value)
 
 
+@pytest.mark.parametrize(
+    ("error", "events"),
+    [
+        ("Sync stopped because syncing was turned off", 0),
+        ("Sync stopped because the table was deleted", 0),
+        ("Sync stopped because of an error that PostHog does not retry", 1),
+        ("Sync cancelled by user", 1),
+    ],
+)
+def test_what_the_user_switched_off_is_silent_and_what_posthog_did_is_not(reports_on, error, events):
+    """Whoever switches a table off stops its sync and knows; a failure or a cancelled sync is told of, once."""
+    model = WarehouseModel()
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    model.finish(model.start("source0", "s0t0"), "Failed", error=error)
+
+    cursor, first = reports.tick(cursor)
+    _, second = reports.tick(cursor)
+
+    assert (events, 0) == (len(first.events), len(second.events))
+
+
 def test_check_turns_green_again_with_the_next_good_sync(reports_on):
     """A failed check is not left red after the table has recovered."""
     model = WarehouseModel()

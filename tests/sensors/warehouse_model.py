@@ -20,6 +20,7 @@ class ModelJob:
     visible_from: datetime
     finished_at: datetime | None = None
     status: str = "Running"
+    error: str = "it broke"
 
 
 @dataclass
@@ -58,9 +59,9 @@ class WarehouseModel:
         source.jobs.append(job)
         return job
 
-    def finish(self, job: ModelJob, status: str = "Completed") -> None:
+    def finish(self, job: ModelJob, status: str = "Completed", *, error: str = "it broke") -> None:
         """End a sync."""
-        job.status, job.finished_at = status, self.now
+        job.status, job.finished_at, job.error = status, self.now, error
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""
@@ -71,6 +72,11 @@ class WarehouseModel:
         return [job for source in self.sources.values() for job in source.jobs if job.finished_at is None]
 
     # --- what the sensor asks
+
+    @property
+    def server_time(self) -> datetime:
+        """The time at the last answer."""
+        return self.now
 
     def list_sources(self) -> Iterator[Source]:
         """Every source; one request a hundred."""
@@ -133,7 +139,7 @@ class WarehouseModel:
                 "finished_at": shown_end,
                 "status": job.status,
                 "rows_synced": 1,
-                "latest_error": None if job.status in ("Running", "Completed") else "it broke",
+                "latest_error": None if job.status in ("Running", "Completed") else job.error,
                 "schema": {"id": job.table, "name": job.table, "should_sync": True},
             }
         )

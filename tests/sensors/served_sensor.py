@@ -1,0 +1,19 @@
+"""The code location of the test with a real daemon: a warehouse's tables, and the sensor that reports their syncs."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+
+from dw_orchestration.assets import build_posthog_assets
+from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY
+from dw_orchestration.resources import LocalWarehouse, WarehouseSnapshot
+from dw_orchestration.sensors import build_job_status_sensor
+
+snapshot = WarehouseSnapshot.read(Path(os.environ["SNAPSHOT"]))
+defs = dg.Definitions(
+    assets=build_posthog_assets(snapshot),
+    sensors=[build_job_status_sensor(snapshot, interval=timedelta(seconds=1))],
+    resources={DEFAULT_RESOURCE_KEY: LocalWarehouse(home=os.environ["WAREHOUSE"])},
+)

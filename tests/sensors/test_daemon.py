@@ -1,0 +1,89 @@
+"""What a real Dagster daemon makes of the sensor, when it is killed in the midst of a tick."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+
+from dw_orchestration.assets.specs import asset_spec, table_assets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dw_orchestration.testing.warehouse import EmbeddedWarehouse
+
+LOCATION = Path(__file__).with_name("served_sensor.py")
+TABLES = [f"table_{number:02}" for number in range(40)]
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """An instance that the daemon shares, in a folder of the test's own."""
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        yield instance
+
+
+@contextmanager
+def daemon(home: Path, warehouse: EmbeddedWarehouse) -> Iterator[None]:
+    """A daemon that is killed at the end of the block, with the code server that it has started."""
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": str(home),
+        "SNAPSHOT": str(home / "state.json"),
+        "WAREHOUSE": warehouse.resource.home,
+    }
+    command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "-f", str(LOCATION)]
+    with (home / "daemon.log").open("ab") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=home, start_new_session=True)
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+
+
+def reports(instance: dg.DagsterInstance, keys: list[dg.AssetKey]) -> Counter[str]:
+    """How often each sync stands in the event log."""
+    events = [record for key in keys for record in instance.fetch_materializations(key, limit=100).records]
+    return Counter(str(event.asset_materialization.metadata["posthog/job_id"].value) for event in events)
+
+
+def cursor_of(instance: dg.DagsterInstance) -> str | None:
+    """The cursor that the daemon has kept for the sensor."""
+    states = [state for state in instance.all_instigator_state() if state.instigator_type.value == "SENSOR"]
+    return states[0].instigator_data.cursor if states and states[0].instigator_data else None
+
+
+def test_a_daemon_killed_between_the_events_and_the_cursor_reports_each_sync_once(
+    embedded_warehouse, instance, tmp_path, wait_until
+):
+    """SIGKILL after some of a tick's events: the next daemon begins at the old cursor, and repeats none of them."""
+    embedded_warehouse.add_source("Stripe", prefix="acme", tables={name: [{"id": 1}] for name in TABLES})
+    jobs = {embedded_warehouse.sync(name).id for name in TABLES}
+    snapshot = embedded_warehouse.snapshot()
+    snapshot.write(tmp_path / "state.json")
+    keys = [asset.key for asset in table_assets(snapshot, spec_of=asset_spec)]
+
+    with daemon(tmp_path, embedded_warehouse):
+        wait_until(lambda: reports(instance, keys[:5]), 60)
+    before = reports(instance, keys)
+    assert cursor_of(instance) is None
+    assert 0 < len(before) < len(jobs)
+
+    with daemon(tmp_path, embedded_warehouse):
+        wait_until(lambda: cursor_of(instance), 60)
+        after = reports(instance, keys)
+        late = embedded_warehouse.sync(TABLES[0]).id
+        wait_until(lambda: late in reports(instance, keys), 60)
+    assert dict.fromkeys(jobs, 1) == after
+    assert dict.fromkeys({*jobs, late}, 1) == reports(instance, keys)
