@@ -44,6 +44,7 @@ class HttpServer:
             lifespan="off",
             log_config=None,
             access_log=False,
+            date_header=False,  # the application knows the time that the warehouse lives in
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=DRAIN_S,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -13,7 +14,10 @@ from dw_orchestration.local.api.bodies import request_schemas
 from dw_orchestration.version import __version__
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from dw_orchestration.local.services import Services
 
@@ -35,6 +39,25 @@ class TrailingSlash:
         if scope["type"] == "http" and not scope["path"].endswith("/"):
             scope = {**scope, "path": scope["path"] + "/"}
         await self._app(scope, receive, send)
+
+
+class Dated:
+    """Tells the time in each answer, as any web server does, but by the warehouse's own clock."""
+
+    def __init__(self, app: ASGIApp, *, now: Callable[[], datetime]) -> None:
+        self._app = app
+        self._now = now
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and date the answer."""
+
+        async def dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                date = format_datetime(self._now(), usegmt=True).encode()
+                message = {**message, "headers": [*message["headers"], (b"date", date)]}
+            await send(message)
+
+        await self._app(scope, receive, dated)
 
 
 class _Api(FastAPI):
@@ -63,6 +86,7 @@ def create_app(services: Services, *, rate_limit_per_minute: int | None = None) 
     app.state.throttle = Throttle(rate_limit_per_minute)
     app.add_middleware(TrailingSlash)
     app.add_middleware(behaviour_routes.Gateway, behaviours=services.behaviours)
+    app.add_middleware(Dated, now=services.now)
     errors.install(app)
     app.include_router(schema_routes.router)
     app.include_router(source_routes.router)
