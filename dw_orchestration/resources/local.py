@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -93,6 +94,27 @@ class LocalWarehouse(WarehouseResource):
         self._home.mkdir(parents=True, exist_ok=True)
         _take_lease(self._home)
         return self._running() or self._start()
+
+    def stop(self) -> None:
+        """Stop the embedded warehouse if it runs, whoever uses it; running syncs fail, and what it keeps stays.
+
+        Raises:
+            LocalWarehouseError: It is still there after `start_timeout_s`.
+        """
+        if not self._home.exists():
+            return
+        if (endpoint := self._running()) is not None:
+            os.kill(endpoint["pid"], signal.SIGTERM)
+        deadline = time.monotonic() + self.start_timeout_s
+        while _is_locked(self._home / "server.lock"):
+            if time.monotonic() >= deadline:
+                raise LocalWarehouseError(f"The embedded warehouse in {self._home} does not stop.")
+            time.sleep(0.05)
+        if (lease := _LEASES.pop(self._home, None)) is not None:
+            lease.close()
+        for process in [one for one in _STARTED if endpoint is not None and one.pid == endpoint["pid"]]:
+            process.wait()
+            _STARTED.remove(process)
 
     def _running(self) -> Endpoint | None:
         """Where it listens, if it does.

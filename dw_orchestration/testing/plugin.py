@@ -5,8 +5,6 @@ It imports nothing but pytest until a test asks for the fixture, since every run
 
 from __future__ import annotations
 
-import os
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,10 +23,9 @@ def embedded_warehouse_process(tmp_path_factory: pytest.TempPathFactory) -> Iter
 
     folder = tmp_path_factory.mktemp("embedded_warehouse")
     resource = LocalWarehouse(home=str(folder / "home"), shop=False, fixtures=str(folder / "fixtures"))
-    endpoint = resource.ensure_running()
+    resource.ensure_running()
     yield resource
-    os.kill(endpoint["pid"], signal.SIGTERM)
-    os.waitpid(endpoint["pid"], 0)  # it is a child of this process, which made its home a moment before
+    resource.stop()
 
 
 @pytest.fixture

@@ -61,10 +61,7 @@ class WarehouseProcess:
     def stop(self) -> None:
         """End the process and see it gone."""
         self.client.close()
-        (process,) = (started for started in local._STARTED if started.pid == self.endpoint["pid"])
-        process.terminate()
-        process.wait(30)
-        local._LEASES.pop(self.home).close()
+        self.resource.stop()
 
     def project(self, **settings: Any) -> PostHogWarehouseResource:
         """The warehouse as a PostHog project, with other settings where they are given."""
