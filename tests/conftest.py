@@ -6,6 +6,7 @@ import shutil
 import time
 import uuid
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import psycopg
@@ -23,6 +24,21 @@ Answer = TypeVar("Answer")
 settings.register_profile("default", deadline=None, max_examples=100)
 settings.register_profile("thorough", deadline=None, max_examples=2000)
 settings.load_profile("default")
+
+
+@dataclass
+class Clock:
+    """A clock that a test sets."""
+
+    moment: datetime = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        """The time it shows."""
+        return self.moment
+
+    def advance(self, **span: float) -> None:
+        """Move it forward."""
+        self.moment += timedelta(**span)
 
 
 class WaitUntil(Protocol):

@@ -62,6 +62,11 @@ class PostHogSyncConfig(dg.Config):
         gt=0,
         description="Seconds that a sync may take in all. PostHog allows a full refresh a day.",
     )
+    on_stall: Literal["leave", "cancel"] = Field(
+        default="leave",
+        description="What happens to a sync that stalls or takes too long, besides the failure of the run: PostHog"
+        " starts no other sync of the table while it shows as running.",
+    )
     poll_error_budget_s: float = Field(
         default=15 * MINUTE_S,
         gt=0,
@@ -90,6 +95,7 @@ class PostHogSyncConfig(dg.Config):
             start_timeout_s=self.start_timeout_s,
             stall_timeout_s=self.stall_timeout_s,
             total_timeout_s=self.total_timeout_s,
+            cancel_stalled=self.on_stall == "cancel",
             poll_error_budget_s=self.poll_error_budget_s,
             corpse_after_s=self.corpse_after_s,
             poll_min_s=self.poll_min_s,

@@ -154,5 +154,7 @@ def _text_or_none(value: object) -> str | None:
 
 
 def _cut(text: str) -> str:
-    flat = " ".join(text.split())
+    page = re.search(r"^\s*<.*?<title[^>]*>(.*?)</title>", text, re.DOTALL | re.IGNORECASE)
+    flat = " ".join((page.group(1) if page else text).split())
+    flat = f"a web page, {flat!r}" if page else flat
     return flat if len(flat) <= DETAIL_LIMIT else f"{flat[: DETAIL_LIMIT - 3]}..."

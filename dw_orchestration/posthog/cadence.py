@@ -113,12 +113,7 @@ class Cadence:
         return f"every {unit}" if count == 1 else f"every {count} {unit}s"
 
     def slug(self) -> str:
-        """For names, such as `every_6h_at_01_11`; different cadences have different ones."""
-        day = f"{self.offset.days}d_" if self.offset.days else ""
-        return f"{self.interval_slug()}_at_{day}{self._first_time():%H_%M}"
-
-    def interval_slug(self) -> str:
-        """The interval alone for names, such as `every_6h`."""
+        """The interval for names, such as `every_6h`."""
         count, _, short = self._in_units()
         return f"every_{count}{short}"
 

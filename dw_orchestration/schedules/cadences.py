@@ -1,4 +1,4 @@
-"""Schedules that tick when PostHog does: one for all tables of a source that share a cadence."""
+"""Schedules that tick when PostHog does: one for all tables of a source that share an interval."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,16 +24,14 @@ OWN_SYNC_WITHIN = timedelta(seconds=30)
 # A job of its own shows a schedule with its tables alone in the UI. Each is resolved against all assets, though: for
 # 10,000 tables that took 272 s and 4.5 GB, where one job for all schedules took 4 s.
 OWN_JOBS_UP_TO = 50
-# longer intervals without a time of day tick at midnight, all alike
-_SPREAD_UP_TO = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class ScheduledTables:
-    """Tables of one source that share a schedule.
+    """Tables of one source that share a schedule, by their interval; a tick takes the ones whose minute it is.
 
-    Tables with a time of day share one if they tick together. PostHog gives each table without one a minute of its
-    own, so those share one by their interval, and a tick takes the ones whose minute it is.
+    The times of day stay out of it: PostHog gives each table without one a minute of its own, and a schedule that was
+    switched on in the UI has to stay on when somebody changes the time of a table in PostHog.
     """
 
     name: str
@@ -74,8 +72,8 @@ class ScheduledTables:
     def describe(self) -> str:
         """Which tables, and when, in a sentence."""
         first, *others = self.cadences
-        when = first.describe() if not others else f"{first.describe_interval()}, each at a minute of its own"
-        return f"{len(self.assets)} tables that PostHog syncs {when}."
+        when = first.describe() if not others else f"{first.describe_interval()}, at {1 + len(others)} different times"
+        return f"{_tables(self.assets)} that PostHog syncs {when}."
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,8 @@ class OverriddenTables(ScheduledTables):
 
     def describe(self) -> str:
         """Which tables, and when, in a sentence."""
-        return f"{len(self.assets)} tables at {self.timetable.cron} ({self.timezone}), in place of PostHog's cadence."
+        when = f"{self.timetable.cron} ({self.timezone})"
+        return f"{_tables(self.assets)} at {when}, in place of PostHog's cadence."
 
 
 def build_posthog_schedules(
@@ -147,7 +146,7 @@ def build_posthog_schedules(
     shared_job = dg.define_asset_job(f"{resource_key}_scheduled_syncs", selection=dg.AssetSelection.assets(*every_key))
     targets = [shared_job if len(groups) > OWN_JOBS_UP_TO else group.selection for group in groups]
     return [
-        _schedule(group, target=target, ops=ops, mode=mode, default_status=default_status)
+        _schedule(group, target=target, ops=ops, mode=mode, default_status=default_status, since=snapshot.taken_at)
         for group, target in zip(groups, targets, strict=True)
     ]
 
@@ -155,9 +154,7 @@ def build_posthog_schedules(
 def scheduled_tables(
     assets: Sequence[TableAsset], *, overrides: Sequence[ScheduleOverride] = ()
 ) -> list[ScheduledTables]:
-    """The syncable tables by source and cadence, or override; the name comes from both, never from a table.
-
-    A changed time of day is another cadence and so another schedule: Dagster then has no ticks to catch up with.
+    """The syncable tables by source and interval, or override; the name comes from both, never from a table.
 
     Raises:
         SetupError: An override cannot be used.
@@ -183,10 +180,7 @@ def _when(asset: TableAsset, timetable: Timetable | None) -> str | None:
     if timetable is not None:
         return timetable.slug()
     cadence = asset.table.cadence
-    if cadence is None:
-        return None
-    is_spread = asset.table.schema.sync_time_of_day is None and cadence.every <= _SPREAD_UP_TO
-    return f"{cadence.interval_slug()}_spread" if is_spread else cadence.slug()
+    return cadence.slug() if cadence is not None else None
 
 
 def _sharing(group: Sequence[TableAsset], *, name: str, timetable: Timetable | None) -> ScheduledTables:
@@ -202,9 +196,14 @@ def _schedule(
     mode: SchedulingMode,
     default_status: dg.DefaultScheduleStatus,
     target: Any,
+    since: datetime,
 ) -> dg.ScheduleDefinition:
     def tick(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         moment = context.scheduled_execution_time.astimezone(UTC)
+        if mode is SchedulingMode.ENSURE and moment < since:
+            # after a restart Dagster makes up for an hour's ticks of crons that were not there an hour ago
+            yield dg.SkipReason(f"The state is newer ({since:%Y-%m-%d %H:%M} UTC): PostHog may not have ticked then.")
+            return
         keys = [asset.key for asset in group.due(moment)]
         if not keys:
             yield dg.SkipReason(f"PostHog's next tick is {group.next_tick(moment):%Y-%m-%d %H:%M} UTC.")
@@ -241,3 +240,7 @@ def _crons(cadence: Cadence) -> list[str]:
         return exact
     minutes = int(cadence.offset.total_seconds() // 60)
     return [f"{minutes % 60} {minutes // 60 % 24} * * *"]
+
+
+def _tables(assets: Sequence[TableAsset]) -> str:
+    return f"{len(assets)} tables" if len(assets) != 1 else "One table"

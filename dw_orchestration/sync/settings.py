@@ -44,6 +44,8 @@ class SyncSettings:
         start_timeout_s: From the trigger to the job. PostHog's workers may be busy for minutes.
         stall_timeout_s: Without a change of rows or status. Hours, because loading shows no progress.
         total_timeout_s: From the trigger, or from attaching, to the end.
+        cancel_stalled: Whether a sync that shows no progress, or takes too long, is also cancelled in PostHog, so that
+            the next one can begin. Otherwise it is left alone.
         corpse_after_s: A Running row older than this is one that PostHog never finalized: nothing attaches to it.
         poll_min_s: The shortest time between two looks at a source.
         poll_max_s: The longest.
@@ -62,6 +64,7 @@ class SyncSettings:
     start_timeout_s: float = 5 * MINUTE_S
     stall_timeout_s: float = 6 * HOUR_S
     total_timeout_s: float = DAY_S
+    cancel_stalled: bool = False
     corpse_after_s: float = 7 * DAY_S
     poll_min_s: float = 2.0
     poll_max_s: float = 30.0

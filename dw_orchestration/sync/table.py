@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from enum import Enum, auto
 
 from dw_orchestration.posthog.enums import AccessMethod, JobStatus
 from dw_orchestration.posthog.models import Job, Schema
@@ -13,6 +12,8 @@ from dw_orchestration.sync.book import JobBook
 from dw_orchestration.sync.errors import SyncError
 from dw_orchestration.sync.events import Adopted, Ended, Notice, Progress, SyncEvent
 from dw_orchestration.sync.outcome import SyncOutcome, duration_s, is_over, was_interrupted
+from dw_orchestration.sync.pace import Wait
+from dw_orchestration.sync.phase import Phase
 from dw_orchestration.sync.plan import Case, Follow, HoldOff, Refuse, WaitFor, decide
 from dw_orchestration.sync.reader import FirstLook, Want
 from dw_orchestration.sync.settings import SyncMode, SyncSettings, TableRequest
@@ -21,24 +22,6 @@ from dw_orchestration.sync.settings import SyncMode, SyncSettings, TableRequest
 LOOKBACK = timedelta(minutes=1)
 # `after` is compared strictly, and the row itself has to be found.
 JUST_BEFORE = timedelta(milliseconds=1)
-
-
-class Phase(Enum):
-    """Where a table is on its way."""
-
-    NEW = auto()
-    """Nothing has been read of it."""
-    QUEUED = auto()
-    """Its turn to be triggered will come."""
-    WAITING = auto()
-    """A running sync has to end first."""
-    HOLDING = auto()
-    """PostHog's own sync is due, and may appear yet."""
-    AWAITING = auto()
-    """Triggered, or its sync was interrupted: a new job is to appear."""
-    FOLLOWING = auto()
-    """Its job is known and goes on."""
-    ENDED = auto()
 
 
 class Table:
@@ -178,6 +161,11 @@ class Table:
             if job is not None:
                 started = self.started and self._attempt.caused(job)
                 yield from self._adopt(job, now, started=started, server_now=server_now)
+
+    def wait(self, now: float) -> Wait:
+        """What it waits for, as far as the pace of looks depends on it."""
+        usual_s = self.book.usual_s() if self.phase is not Phase.AWAITING else None
+        return Wait(waited_s=now - self.since, job_age_s=self.job_age_s + now - self.since, usual_s=usual_s)
 
     def keep_watching(self) -> None:
         """Follow its job from here on, even if it was to be left to itself."""

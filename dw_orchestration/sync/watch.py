@@ -10,6 +10,7 @@ from dw_orchestration.posthog.errors import (
     NotFoundError,
     PermissionDeniedError,
     PostHogError,
+    ProjectNotFoundError,
 )
 from dw_orchestration.posthog.models import Job, Schema, Source
 from dw_orchestration.sync import verdict
@@ -19,9 +20,10 @@ from dw_orchestration.sync.clock import Clock, ServerClock, Stopwatch
 from dw_orchestration.sync.errors import SyncError
 from dw_orchestration.sync.events import Notice, SyncEvent
 from dw_orchestration.sync.pace import Wait, floor_s, interval_s, pause_s, search_s, sweep_s
+from dw_orchestration.sync.phase import Phase
 from dw_orchestration.sync.reader import NAMES_AT_ONCE, FirstLook, JobReader
 from dw_orchestration.sync.settings import SyncSettings
-from dw_orchestration.sync.table import Phase, Table
+from dw_orchestration.sync.table import Table
 
 T = TypeVar("T")
 
@@ -91,7 +93,7 @@ class SourceWatch:
     def waits(self) -> list[Wait]:
         """What its tables wait for."""
         now = self.now()
-        return [_wait(table, now) for table in self._waiting]
+        return [table.wait(now) for table in self._waiting]
 
     def told(self, source: Source | None) -> None:
         """Take the source's record from the list of all; None if that cannot be had.
@@ -149,7 +151,7 @@ class SourceWatch:
         return max(wanted, floor_s(cost=self.cost, settings=self._settings))
 
     def _patience_s(self, table: Table, now: float) -> float:
-        wait = _wait(table, now)
+        wait = table.wait(now)
         if table.phase is Phase.AWAITING:
             return search_s(wait, settings=self._settings)
         if table.phase is Phase.HOLDING:
@@ -223,8 +225,19 @@ class SourceWatch:
         if self._record is not None:
             yield from self._compare(self._record)
         yield from (table.not_started() for table in late if table.is_live)
-        ends = (table.overdue(now) for table in self.live)
-        yield from (end for end in ends if end is not None)
+        for table in self.live:
+            if (end := table.overdue(now)) is not None:
+                yield end
+                yield from self._cancel(table) if self._settings.cancel_stalled else ()
+
+    def _cancel(self, table: Table) -> Iterator[SyncEvent]:
+        """Ask PostHog to stop a sync that was given up, so that another one can begin."""
+        try:
+            self._api.cancel_schema(table.id)
+        except PostHogError as exc:
+            yield Notice(text=f"{table.label}: its sync could not be cancelled: {exc}", schema_id=table.id)
+        else:
+            yield Notice(text=f"{table.label}: PostHog was asked to cancel its sync.", schema_id=table.id)
 
     def _compare(self, record: Mapping[str, Schema]) -> Iterator[SyncEvent]:
         for table in self.live:
@@ -245,6 +258,8 @@ class SourceWatch:
         try:
             with self._stopwatch.stopped():
                 answer = call()
+        except ProjectNotFoundError as exc:
+            yield from self._refuse_all(exc)
         except NotFoundError:
             yield from self._end_all(lambda table: verdict.deleted(table.id, label=table.label))
         except PostHogError as exc:
@@ -260,7 +275,7 @@ class SourceWatch:
         self._blind = self._blind or Blindness(at=self._clock.monotonic(), watched_s=self._stopwatch.now())
         self._blind.note(exc, settings=self._settings)
         if not self._is_known and isinstance(exc, AuthenticationError | PermissionDeniedError):
-            yield from self._end_all(lambda table: verdict.not_shown(table.id, label=table.label, exc=exc))
+            yield from self._refuse_all(exc)
         elif self._blind.is_too_long(self._clock.monotonic(), settings=self._settings):
             yield from self._end_all(lambda table: verdict.polling_lost(table.id, label=table.label, exc=exc))
         elif is_first:
@@ -272,6 +287,9 @@ class SourceWatch:
             yield Notice(text=f"The source {self.source_id} can be read again.")
         self._blind = None
 
+    def _refuse_all(self, exc: PostHogError) -> Iterator[SyncEvent]:
+        return self._end_all(lambda table: verdict.not_shown(table.id, label=table.label, exc=exc))
+
     def _end_all(self, error: Callable[[Table], SyncError]) -> Iterator[SyncEvent]:
         yield from (table.end(error(table)) for table in self.live)
 
@@ -282,9 +300,3 @@ def _is_news(before: Schema | None, after: Schema | None, *, table: Table) -> bo
         return True
     is_expected = after.status is SyncStatus.RUNNING and table.phase in {Phase.AWAITING, Phase.FOLLOWING}
     return before.status != after.status and not is_expected
-
-
-def _wait(table: Table, now: float) -> Wait:
-    in_phase_s = now - table.since
-    usual_s = table.book.usual_s() if table.phase is not Phase.AWAITING else None
-    return Wait(waited_s=in_phase_s, job_age_s=table.job_age_s + in_phase_s, usual_s=usual_s)

@@ -42,10 +42,11 @@ class Dagster:
     ) -> dg.ExecuteInProcessResult:
         """Materialize some tables, or all; how it ended is in the result."""
         assets = table_assets(self.snapshot, spec_of=asset_spec)
-        steps = steps_of(assets, step_per="source", resource_key=DEFAULT_RESOURCE_KEY)
+        selected = [asset for asset in assets if not tables or asset.table.schema.name in tables]
+        steps = steps_of(selected, step_per="source", resource_key=DEFAULT_RESOURCE_KEY)
         return dg.materialize(
             build_posthog_assets(self.snapshot, retry_policy=retry_policy),
-            selection=[self.key(table) for table in tables] or None,
+            selection=[asset.key for asset in selected],
             instance=self.instance,
             resources={DEFAULT_RESOURCE_KEY: self.resource},
             run_config={"ops": {step.name: {"config": FAST | config} for step in steps}},

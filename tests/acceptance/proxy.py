@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
 from typing import TYPE_CHECKING, ClassVar, Self
 from urllib.parse import urlsplit
 
@@ -62,7 +63,7 @@ class Exchange:
 
 
 class FaultyProxy:
-    """Forwards to the warehouse; a share of the exchanges, drawn with a seed, has one of the faults.
+    """Forwards to the warehouse; a share of the exchanges, drawn with a seed, has one of the faults, each in its turn.
 
     Attributes:
         exchanges: All that has passed, in order.
@@ -75,7 +76,7 @@ class FaultyProxy:
         self.exchanges: list[Exchange] = []
         self.share = 0.0
         self.only_triggers = False
-        self._faults = tuple(faults)
+        self._faults = cycle(faults)
         self._random = random.Random(seed)  # noqa: S311 - a test's dice
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"proxy": self})
@@ -108,7 +109,7 @@ class FaultyProxy:
             return None
         with self._lock:
             is_spoilt = self._random.random() < self.share
-            return self._random.choice(self._faults) if is_spoilt else None
+            return next(self._faults) if is_spoilt else None
 
     def note(self, exchange: Exchange) -> None:
         """Keep an exchange."""

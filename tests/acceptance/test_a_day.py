@@ -21,13 +21,13 @@ import pytest
 from croniter import croniter_range
 
 from dw_orchestration.assets import build_posthog_assets
-from dw_orchestration.assets.checks import SYNC_SUCCEEDED
+from dw_orchestration.assets.checks import NOT_STALE, SYNC_SUCCEEDED
 from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY
 from dw_orchestration.local.behaviours import TableBehaviour
 from dw_orchestration.local.embedded import EmbeddedWarehouse
 from dw_orchestration.posthog.client import PostHogWarehouseClient
-from dw_orchestration.posthog.enums import JobStatus
+from dw_orchestration.posthog.enums import JobStatus, SyncStatus
 from dw_orchestration.posthog.models import SchemaUpdate
 from dw_orchestration.resources import PostHogWarehouseResource
 from dw_orchestration.schedules import build_posthog_schedules
@@ -96,7 +96,8 @@ class Day:
 
     def pass_by(self) -> None:
         """Let the day pass: schedules launch their runs, and every quarter of an hour the sensor looks."""
-        schedules = build_posthog_schedules(self.dagster.snapshot)
+        # the state is as old as the day: ticks from before it would start nothing
+        schedules = build_posthog_schedules(self.dagster.snapshot.model_copy(update={"taken_at": DAY}))
         moments: dict[datetime, list[dg.ScheduleDefinition]] = {DAY + n * HOUR / 4: [] for n in range(1, 97)}
         for schedule in schedules:
             assert isinstance(schedule.cron_schedule, list)
@@ -213,8 +214,29 @@ def test_every_tick_has_one_job_and_every_job_one_event(day: Day) -> None:
     assert {LOST: {"dagster"}} | {name: {"adopted"} for name in names() if name != LOST} == starters(day, jobs)
     (killed,) = [job for job in jobs[KILLED] if job.status is not JobStatus.COMPLETED]
     assert Counter({killed.id: 1}) == day.dagster.failures(KILLED)
-    assert f"Sync {killed.id}: Failed. {KILLED_BY}" in red_checks(day, KILLED)
+    assert f"Sync {killed.id}: Failed. {KILLED_BY}" in red_checks(day, KILLED, SYNC_SUCCEEDED)
     assert 1 == sum(not run.success for run in day.runs)
+
+
+def test_scenario_7_a_table_is_silently_not_scheduled_any_more(day: Day) -> None:
+    """`not_stale` is red once the rows are two intervals old, though PostHog shows nothing wrong."""
+    name = "public.orders"
+    day.clock.skip_to(DAY + timedelta(minutes=12))
+    day.wait_until(lambda: len(day.jobs(name)) == 1)
+    day.embedded.services.store.delete_schedule(day.schema_id(name))
+    synced_at = day.jobs(name)[0].created_at
+    reds = {}
+    for minutes in (60, 115, 125, 180):
+        day.clock.skip_to(synced_at + timedelta(minutes=minutes))
+        day.dagster.tick()
+        reds[minutes] = [table for table in names() if red_checks(day, table, NOT_STALE)]
+    assert {60: [], 115: [], 125: [name], 180: [name]} == reds
+    record = next(schema for schema in day.client.list_schemas() if schema.name == name)
+    assert (True, SyncStatus.COMPLETED, None) == (record.should_sync, record.status, record.latest_error)
+
+    day.dagster.materialize(name)
+
+    assert not EventLog(day.dagster.instance).is_red(dg.AssetCheckKey(day.dagster.key(name), NOT_STALE))
 
 
 def ticks_of(table: str, jobs: Sequence[Job]) -> Counter[datetime]:
@@ -238,7 +260,7 @@ def starters(day: Day, jobs: dict[str, list[Job]]) -> dict[str, set[str]]:
     return found
 
 
-def red_checks(day: Day, table: str) -> list[str | None]:
+def red_checks(day: Day, table: str, name: str) -> list[str | None]:
     """What the failed evaluations of a table's check say."""
-    check = dg.AssetCheckKey(day.dagster.key(table), SYNC_SUCCEEDED)
+    check = dg.AssetCheckKey(day.dagster.key(table), name)
     return [one.description for one in EventLog(day.dagster.instance)._evaluations(check) if not one.passed]

@@ -33,8 +33,7 @@ def test_fifty_tables_over_a_bad_network(embedded_warehouse: EmbeddedWarehouse, 
     assert [[JobStatus.COMPLETED]] * 50 == [[job.status for job in jobs[name]] for name in TABLES]
     assert 50 == proxy.triggers
     assert {name: {jobs[name][0].id: 1} for name in TABLES} == {name: dagster.reported(name) for name in TABLES}
-    # which faults a seed meets depends on the number of requests: most of them, in any case
-    assert len({exchange.fault for exchange in proxy.exchanges if exchange.fault}) >= len(Fault) - 1
+    assert set(Fault) == {exchange.fault for exchange in proxy.exchanges if exchange.fault}
     # other seeds took 129 to 151; PostHog allows 480 a minute
     assert len(proxy.exchanges) <= 300
 

@@ -6,7 +6,7 @@ import csv
 import ssl
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from dw_orchestration.local.embedded import EmbeddedWarehouse
+from tests.conftest import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,21 +27,6 @@ if TYPE_CHECKING:
 
 # Loading certificates, which nothing here needs, would take longer than most of the tests.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-@dataclass
-class Clock:
-    """A clock that a test sets."""
-
-    moment: datetime = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        """The time it shows."""
-        return self.moment
-
-    def advance(self, **span: float) -> None:
-        """Move it forward."""
-        self.moment += timedelta(**span)
 
 
 @dataclass

@@ -13,7 +13,8 @@ from dw_orchestration.local.rows import Job, StartedBy, Status
 from dw_orchestration.local.worker import Progress, held_back_until
 
 if TYPE_CHECKING:
-    from tests.local.conftest import Clock, Orders, Server, Servers
+    from tests.conftest import Clock
+    from tests.local.conftest import Orders, Server, Servers
 
 
 def schema_path(server: Server, source: str, name: str = "orders") -> str:

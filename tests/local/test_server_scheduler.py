@@ -16,7 +16,8 @@ from dw_orchestration.local.ticks import EPOCH, EVERY, Ticks, minute_of_day, tic
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.local.conftest import Clock, Orders, Server, Servers
+    from tests.conftest import Clock
+    from tests.local.conftest import Orders, Server, Servers
 
 ID = UUID("497f6eca-6276-4993-bfeb-53cbbbba6f08")
 STARTED = {"should_sync": True, "sync_type": "full_refresh"}

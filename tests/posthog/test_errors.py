@@ -157,6 +157,18 @@ def test_errors_survive_another_process(cls: type[errors.ApiError]):
     assert (cls, str(cls(problem)), problem) == (type(again), str(again), again.problem)
 
 
+def test_a_web_page_is_named_by_its_title(server: ScriptedServer, client: PostHogWarehouseClient):
+    """A gateway's page in the place of an answer says little, and its markup nothing at all."""
+    page = b"<html>\n<head><title>413 Too\nLarge</title></head><body><center>nginx</center></body></html>"
+    server.tell(page, status=413)
+
+    with pytest.raises(errors.ApiError) as raised:
+        client.get_schema("s1")
+
+    assert "a web page, '413 Too Large'" in str(raised.value)
+    assert "<" not in str(raised.value)
+
+
 @pytest.mark.parametrize("body", [b"<html>Log in</html>", b'{"id": "s1", "na', b"[]", b'{"id": 5}', b""])
 def test_a_success_of_another_shape_is_an_error(client: PostHogWarehouseClient, server: ScriptedServer, body: Any):
     """A 200 that is a page, truncated JSON or another object is never taken for a schema."""

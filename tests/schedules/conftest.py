@@ -3,7 +3,7 @@
 import json
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import time
 from pathlib import Path
 
 import pytest
@@ -12,21 +12,9 @@ from dw_orchestration.local.embedded import EmbeddedWarehouse, Endpoint
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.models import SchemaUpdate
 from dw_orchestration.resources.snapshot import WarehouseSnapshot
+from tests.conftest import Clock
 
 TABLES = ("customers", "invoices")
-
-
-@dataclass
-class Clock:
-    """A clock that a test moves."""
-
-    moment: datetime = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.moment
-
-    def advance(self, **span: float) -> None:
-        self.moment += timedelta(**span)
 
 
 @dataclass

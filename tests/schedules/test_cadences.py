@@ -56,23 +56,39 @@ def tick_of(schedule: dg.ScheduleDefinition, moment: datetime) -> dg.RunRequest 
     return requests[0] if requests else None
 
 
-def test_tables_of_a_source_with_the_same_cadence_share_a_schedule():
-    """A schedule for each source and cadence, however many tables there are."""
-    state = snapshot([table(1), table(2), table(3, sync_frequency="24hour")], [table(4)])
+def test_tables_of_a_source_with_the_same_interval_share_a_schedule():
+    """A schedule for each source and interval, however many tables and times of day there are."""
+    state = snapshot([table(1), table(2, sync_time_of_day=time(8)), table(3, sync_frequency="24hour")], [table(4)])
 
-    names = [schedule.name for schedule in build_posthog_schedules(state)]
+    schedules = {schedule.name: schedule for schedule in build_posthog_schedules(state)}
 
-    assert ["postgres_p0_every_6h_at_01_11", "postgres_p0_every_1d_at_07_11", "postgres_p1_every_6h_at_01_11"] == names
+    assert {"postgres_p0_every_6h", "postgres_p0_every_1d", "postgres_p1_every_6h"} == set(schedules)
+    assert ["0 2,8,14,20 * * *", "11 1,7,13,19 * * *"] == schedules["postgres_p0_every_6h"].cron_schedule
+    assert (
+        "2 tables that PostHog syncs every 6 hours, at 2 different times."
+        == schedules["postgres_p0_every_6h"].description
+    )
+    assert "One table that PostHog syncs every 6 hours from 01:11 UTC." == schedules["postgres_p1_every_6h"].description
 
 
-def test_name_comes_from_the_cadence():
-    """A changed time of day makes another schedule, so that Dagster has no ticks of it to catch up with."""
+def test_changed_time_of_day_keeps_the_schedule():
+    """What a user switched on stays on when somebody moves a table to another time in PostHog."""
     before = build_posthog_schedules(snapshot([table(1)]))
     after = build_posthog_schedules(snapshot([table(1, sync_time_of_day=time(8, 30))]))
 
-    assert [{"postgres_p0_every_6h_at_01_11"}, {"postgres_p0_every_6h_at_02_30"}] == [
-        {schedule.name for schedule in schedules} for schedules in (before, after)
-    ]
+    assert [["11 1,7,13,19 * * *"], ["30 2,8,14,20 * * *"]] == [each[0].cron_schedule for each in (before, after)]
+    assert before[0].name == after[0].name
+
+
+def test_tick_from_before_the_state_starts_nothing():
+    """Dagster may make up for ticks of a cron that is new: PostHog had another cadence then, and did not tick."""
+    state = snapshot([table(1)])
+    (schedule,) = build_posthog_schedules(state)
+    late = build_posthog_schedules(state.model_copy(update={"taken_at": datetime(2026, 3, 1, 7, 12, tzinfo=UTC)}))[0]
+
+    moment = datetime(2026, 3, 1, 7, 11, tzinfo=UTC)
+
+    assert (True, False) == (tick_of(schedule, moment) is not None, tick_of(late, moment) is not None)
 
 
 def test_renamed_or_relabelled_table_keeps_its_schedule():

@@ -94,7 +94,7 @@ def test_tables_with_the_same_override_and_source_share_a_schedule():
     assert {
         "stripe_cron_30_7_any_any_montofri_europe_berlin",
         "postgres_shop_cron_30_7_any_any_montofri_europe_berlin",
-        "postgres_shop_every_6h_spread",
+        "postgres_shop_every_6h",
     } == schedules(override).keys()
 
 

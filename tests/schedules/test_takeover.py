@@ -305,7 +305,7 @@ def test_schedule_follows_what_somebody_changed_since(project, tmp_path):
 
     names = {each.name for each in build_posthog_schedules(project.snapshot(), takeover=store.read())}
 
-    assert {"stripe_a_every_12h_at_07_11", "stripe_a_every_6h_spread", "stripe_b_every_6h_spread"} == names
+    assert {"stripe_a_every_12h", "stripe_a_every_6h", "stripe_b_every_6h"} == names
 
 
 def test_deleted_table_is_forgotten_and_named(project, tmp_path):

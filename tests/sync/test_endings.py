@@ -7,6 +7,7 @@ import pytest
 from sync_model import CANCELLED, RESTARTED, Run, Table, World, one_table, play
 
 from dw_orchestration.posthog.enums import AccessMethod, SyncType
+from dw_orchestration.posthog.errors import UnreachableError
 from dw_orchestration.sync import errors
 from dw_orchestration.sync.classify import SchemaClass
 from dw_orchestration.sync.events import Adopted, Progress
@@ -155,6 +156,29 @@ def test_an_unknown_status_is_waited_on_and_fails_at_the_deadline():
     assert isinstance(error, errors.UnknownStatusError)
     assert "'Hibernating'" in str(error)
     assert 600 <= world.t <= 700
+
+
+@pytest.mark.parametrize(("cancel", "cancels"), [(False, 0), (True, 1)])
+def test_a_stalled_job_is_cancelled_on_request_alone(*, cancel: bool, cancels: int):
+    """The verdict is the same; the next sync can begin only if PostHog stops this one."""
+    world, table = one_table(Run(never_ends=True))
+
+    played = play(world, stall_timeout_s=600, cancel_stalled=cancel).to_end()
+    world.sleep(5)
+
+    assert (SyncOutcome.STALLED, cancels) == (played.ended().outcome, world.cancels["t"])
+    assert cancel == (world.rows_of(table)[0].error == CANCELLED)
+
+
+def test_a_stalled_job_that_cannot_be_cancelled_ends_all_the_same():
+    """The cancelling is an attempt; what went wrong with it is told."""
+    world, _ = one_table(Run(never_ends=True))
+    world.faults["cancel_schema"].append(UnreachableError("no route"))
+
+    played = play(world, stall_timeout_s=600, cancel_stalled=True).to_end()
+
+    assert played.ended().outcome is SyncOutcome.STALLED
+    assert "could not be cancelled: no route" in played.notices()
 
 
 def test_a_job_without_progress_stalls():

@@ -17,7 +17,7 @@ from dw_orchestration.sync.book import JobBook
 from dw_orchestration.sync.classify import SchemaClass, classify
 from dw_orchestration.sync.clock import ServerClock, Stopwatch, SystemClock
 from dw_orchestration.sync.gate import Bucket, Gate
-from dw_orchestration.sync.outcome import SyncOutcome, is_over, was_cancelled, was_interrupted
+from dw_orchestration.sync.outcome import SyncOutcome, is_over, was_cancelled, was_interrupted, was_unwanted
 from dw_orchestration.sync.pace import Wait, floor_s, interval_s, pause_s, search_s, sweep_s
 from dw_orchestration.sync.settings import SyncSettings
 
@@ -59,6 +59,22 @@ def test_the_error_text_tells_who_ended_a_failed_job(*, error: str | None, cance
 
     assert (cancelled, interrupted) == (was_cancelled(failed), was_interrupted(failed))
     assert (False, False) == (was_cancelled(job(latest_error=error)), was_interrupted(job(latest_error=error)))
+
+
+@pytest.mark.parametrize(
+    ("error", "unwanted"),
+    [
+        ("Sync stopped because syncing was turned off", True),
+        ("Sync stopped because the table was deleted", True),
+        ("Sync stopped because of an error that retrying would not fix", False),
+        ("Sync cancelled by user", False),
+        (None, False),
+    ],
+)
+def test_a_job_of_a_table_that_was_switched_off_or_deleted_is_unwanted(*, error: str | None, unwanted: bool):
+    """Whoever did that knows it; a table that PostHog switches off has the source's error instead."""
+    assert unwanted == was_unwanted(job(status="Failed", latest_error=error))
+    assert not was_unwanted(job(latest_error=error))
 
 
 @pytest.mark.parametrize(

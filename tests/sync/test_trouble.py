@@ -273,9 +273,16 @@ def test_a_rate_limit_without_end_is_the_end():
     assert 3600 <= world.t <= 3800
 
 
-@pytest.mark.parametrize("error", [api.AuthenticationError(problem(401)), api.PermissionDeniedError(problem(403))])
+@pytest.mark.parametrize(
+    "error",
+    [
+        api.AuthenticationError(problem(401)),
+        api.PermissionDeniedError(problem(403)),
+        api.ProjectNotFoundError(problem(404, detail="Project not found.")),
+    ],
+)
 def test_a_source_that_the_key_may_not_read_fails_at_once(error: api.PostHogError):
-    """A wrong key at the beginning is no outage, and concerns this source alone."""
+    """A wrong key or project at the beginning is no outage and no deleted table, and concerns this source alone."""
     world, _ = one_table()
     world.add("open", Table("o", "o"))
     world.faults["get_source"].append(error)

@@ -1,0 +1,18 @@
+"""The code location of the test with Dagster's scheduler: a warehouse's tables, and their schedules."""
+
+import os
+from pathlib import Path
+
+import dagster as dg
+
+from dw_orchestration.assets import build_posthog_assets
+from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY
+from dw_orchestration.resources import LocalWarehouse, WarehouseSnapshot
+from dw_orchestration.schedules import build_posthog_schedules
+
+snapshot = WarehouseSnapshot.read(Path(os.environ["SNAPSHOT"]))
+defs = dg.Definitions(
+    assets=build_posthog_assets(snapshot),
+    schedules=build_posthog_schedules(snapshot),
+    resources={DEFAULT_RESOURCE_KEY: LocalWarehouse(home=os.environ["WAREHOUSE"])},
+)
