@@ -23,8 +23,22 @@ def definitions(model) -> dg.Definitions:
     return dg.Definitions(assets=[*assets, report], resources={"posthog_warehouse": object()})
 
 
+def sync(model, reports, *, by_a_run: bool) -> None:
+    """A sync of the table, which PostHog runs by itself or a run follows and reports."""
+    job = model.start("source0", "s0t0")
+    if not by_a_run:
+        model.finish(job)
+        return
+    run_id = reports.new_run()
+    reports.adopt(job, run_id)
+    model.finish(job)
+    reports.materialize(job, run_id)
+    reports.end_run(run_id, success=True)
+
+
+@pytest.mark.parametrize("by_a_run", [False, True], ids=["by_posthog", "by_a_run"])
 @pytest.mark.parametrize("reload", [False, True], ids=["same_definitions", "reloaded_between"])
-def test_eager_asset_is_requested_once_for_each_reported_sync(reports_on, reload):
+def test_eager_asset_is_requested_once_for_each_reported_sync(reports_on, reload, by_a_run):
     """A sync that PostHog ran by itself counts like a run's, once, also after the code location was reloaded."""
     model = WarehouseModel(tables=1)
     reports = reports_on(model)
@@ -34,7 +48,7 @@ def test_eager_asset_is_requested_once_for_each_reported_sync(reports_on, reload
     for with_sync in (True, False, True, False):
         model.advance(300)
         if with_sync:
-            model.finish(model.start("source0", "s0t0"))
+            sync(model, reports, by_a_run=by_a_run)
         cursor, _ = reports.tick(cursor)
         defs = definitions(model) if reload else defs
         result = dg.evaluate_automation_conditions(defs=defs, instance=reports.instance, cursor=automation)
