@@ -10,7 +10,7 @@ from dw_orchestration.assets.tables import Table, by_source
 from dw_orchestration.posthog.models import Schema, Source
 
 # the tags by which Dagster says that nobody pressed a button for a run
-_UNATTENDED_TAGS = (
+UNATTENDED_TAGS = (
     "dagster/schedule_name",
     "dagster/sensor_name",
     "dagster/from_automation_condition",
@@ -82,7 +82,7 @@ def _loss(name: str, record: Schema | None) -> str:
 
 def _refuse_unattended(context: dg.AssetExecutionContext) -> None:
     tags = context.run.tags
-    if found := [tag for tag in (*_UNATTENDED_TAGS, *_RETRY_TAGS) if tag in tags]:
+    if found := [tag for tag in (*UNATTENDED_TAGS, *_RETRY_TAGS) if tag in tags]:
         raise _refusal(
             f"A resync deletes data and is billed, so it is not done in a run tagged {found[0]}. Launch it by hand."
         )

@@ -12,12 +12,13 @@ from pydantic import Field
 from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY
 from dw_orchestration.assets.specs import SpecOf, asset_spec, table_assets
 from dw_orchestration.posthog.client import PostHogWarehouseClient
+from dw_orchestration.report import Report
 from dw_orchestration.resources.snapshot import WarehouseSnapshot
 from dw_orchestration.schedules.overrides import selected
 from dw_orchestration.schedules.takeover import apply_takeover, give_back
 from dw_orchestration.schedules.takeover_file import TakeoverStore
 from dw_orchestration.schedules.takeover_plan import newest_rows_per_sync, plan_takeover
-from dw_orchestration.schedules.takeover_report import TakeoverReport, report_of_outcomes, report_of_plan
+from dw_orchestration.schedules.takeover_report import report_of_outcomes, report_of_plan
 
 DESCRIPTION = """Lets Dagster alone decide when PostHog's tables are synced (`scheduling: drive`).
 
@@ -105,7 +106,7 @@ def carry_out(
     tables: Sequence[str] = (),
     spec_of: SpecOf = asset_spec,
     now: Callable[[], datetime] = lambda: datetime.now(tz=UTC),
-) -> TakeoverReport:
+) -> Report:
     """Plan, apply or give back, upon what PostHog holds at this moment.
 
     Raises:
@@ -134,9 +135,9 @@ def carry_out(
     )
 
 
-def _show(context: dg.OpExecutionContext, report: TakeoverReport) -> None:
+def _show(context: dg.OpExecutionContext, report: Report) -> None:
     context.log.info(str(report))
-    metadata = {"takeover": dg.MetadataValue.md(report.table)}
+    metadata = {"takeover": dg.MetadataValue.md(report.markdown())}
     if report.failed:
         raise dg.Failure(report.summary, metadata=metadata, allow_retries=False)
     context.add_output_metadata(metadata)

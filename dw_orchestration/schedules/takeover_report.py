@@ -1,71 +1,48 @@
-"""What a takeover would do or did, as a table that people read."""
+"""What a takeover would do or did."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
+from dw_orchestration.report import Report, Row, counted
 from dw_orchestration.schedules.takeover import Change, Outcome
 from dw_orchestration.schedules.takeover_plan import TakeoverPlan
 
 
-@dataclass(frozen=True, kw_only=True)
-class TakeoverReport:
-    """A summary in a sentence or two, a table in Markdown, and whether a table failed."""
-
-    summary: str
-    table: str
-    failed: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.summary}\n\n{self.table}"
-
-
-def report_of_plan(plan: TakeoverPlan) -> TakeoverReport:
+def report_of_plan(plan: TakeoverPlan) -> Report:
     """What a takeover would change, and what it would not."""
     known = [move.rows_saved_per_day for move in plan.moves if move.rows_saved_per_day is not None]
     saved = f", which saves about {sum(known):,.0f} rows a day" if known else ""
     summary = (
-        f"Nothing is changed yet. {_tables(len(plan.moves))} would move out of the way{saved};"
+        f"Nothing is changed yet. {counted(len(plan.moves), 'table')} would move out of the way{saved};"
         f" {len(plan.left)} would stay as they are."
     )
-    moves = [
-        (
-            move.name,
-            move.now.describe(),
-            move.then.describe(),
-            f"{move.next_tick:%Y-%m-%d %H:%M} UTC",
-            "unknown" if move.rows_saved_per_day is None else f"{move.rows_saved_per_day:,.0f}",
-        )
+    moves: list[Row] = [
+        {
+            "table": move.name,
+            "now": move.now.describe(),
+            "then": move.then.describe(),
+            "next_own_sync": move.next_tick,
+            "rows_saved_per_day": None if move.rows_saved_per_day is None else round(move.rows_saved_per_day),
+            "why": None,
+        }
         for move in plan.moves
     ]
-    stays = [(name, "stays as it is", why, "", "") for name, why in plan.left.items()]
-    head = ("table", "PostHog syncs it now", "and would", "PostHog's next own sync", "rows a day saved")
-    return TakeoverReport(summary=summary, table=_markdown(head, [*moves, *stays]))
+    unknown = dict.fromkeys(("then", "next_own_sync", "rows_saved_per_day"))
+    stays: list[Row] = [
+        {"table": name, "now": "stays as it is", **unknown, "why": why} for name, why in plan.left.items()
+    ]
+    columns = ("table", "now", "then", "next_own_sync", "rows_saved_per_day", "why")
+    return Report(summary=summary, rows=[*moves, *stays], columns=columns)
 
 
-def report_of_outcomes(outcomes: Sequence[Outcome]) -> TakeoverReport:
+def report_of_outcomes(outcomes: Sequence[Outcome]) -> Report:
     """What was changed, and what was not."""
     counts = Counter(outcome.change for outcome in outcomes)
-    counted = ", ".join(f"{counts[change]} {change}" for change in Change if counts[change])
-    summary = f"{_tables(len(outcomes))}: {counted}." if outcomes else "There was nothing to change."
+    listed = ", ".join(f"{counts[change]} {change}" for change in Change if counts[change])
+    summary = f"{counted(len(outcomes), 'table')}: {listed}." if outcomes else "There was nothing to change."
     if counts[Change.FAILED]:
         summary += " What failed is as it was: do it again to complete it."
     else:
         summary += " Refresh the state of the definitions next, so that they show PostHog's settings as they are now."
-    rows = [(outcome.name, str(outcome.change), outcome.detail) for outcome in outcomes]
-    return TakeoverReport(
-        summary=summary, table=_markdown(("table", "became", "why"), rows), failed=bool(counts[Change.FAILED])
-    )
-
-
-def _tables(count: int) -> str:
-    return f"{count} table{'' if count == 1 else 's'}"
-
-
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(_cell(text) for text in line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+    rows: list[Row] = [{"table": each.name, "became": str(each.change), "why": each.detail} for each in outcomes]
+    return Report(summary=summary, rows=rows, columns=("table", "became", "why"), failed=bool(counts[Change.FAILED]))

@@ -1,46 +1,70 @@
-"""The takeover on the command line."""
+"""The takeover on the command line: the same as the job, with the same file."""
+
+import json
 
 import pytest
+from typer.testing import CliRunner
 
-from dw_orchestration.resources.warehouse import PostHogWarehouseResource
-from dw_orchestration.schedules.takeover_command import takeover_command
+from dw_orchestration.cli.app import app
 
 
 @pytest.fixture
 def command(project, tmp_path):
-    """Runs the command for the project; the exit status."""
-    resource = PostHogWarehouseResource(
-        host=project.endpoint.host, project_id="1", api_key=project.endpoint.api_key, requests_per_minute=0
-    )
-    return lambda *arguments: takeover_command(arguments, warehouse=resource, takeover_path=tmp_path / "takeover.json")
+    """Runs `dw takeover` for the project."""
+    environment = {
+        "POSTHOG_HOST": project.endpoint.host,
+        "POSTHOG_PROJECT_ID": "1",
+        "POSTHOG_PERSONAL_API_KEY": project.endpoint.api_key,
+        "DW_ORCHESTRATION_HOME": str(tmp_path / "home_of_state"),
+    }
+    return lambda *arguments: CliRunner().invoke(app, ["takeover", *arguments], env=environment)
 
 
-def test_plan_apply_and_give_back(command, project, capsys):
+def test_plan_apply_and_give_back(command, project, tmp_path):
     """Without an option nothing changes; `--apply` moves the tables named, and `--give-back` restores them."""
     before = project.frequencies()
 
-    assert 0 == command()
+    plan = command()
     planned = project.frequencies()
-    assert 0 == command("--apply", "--tables", "stripe_a.*", "*_b.invoices")
+    apply = command("--apply", "--tables", "stripe_a.*", "*_b.invoices")
     applied = project.frequencies()
-    assert 0 == command("--give-back")
+    remembered = (tmp_path / "home_of_state" / "takeover_1.json").exists()
+    give_back = command("--give-back")
 
+    assert [0, 0, 0] == [result.exit_code for result in (plan, apply, give_back)]
     assert before == planned
     assert {"a.customers": "30day", "a.invoices": "30day", "b.customers": "6hour", "b.invoices": "30day"} == applied
+    assert remembered
     assert before == project.frequencies()
-    printed = capsys.readouterr().out
-    assert "Nothing is changed yet. 4 tables would move" in printed
-    assert "3 tables: 3 moved out of the way." in printed
-    assert "3 tables: 3 given back." in printed
+    assert "Nothing is changed yet. 4 tables would move" in plan.stdout
+    assert "3 tables: 3 moved out of the way." in apply.stdout
+    assert "3 tables: 3 given back." in give_back.stdout
 
 
-def test_mistyped_table_is_told_and_fails(command, capsys):
-    """The text goes to the error output, without a traceback."""
-    assert 1 == command("--apply", "--tables", "strype.*")
-    assert "No table is named 'strype.*'. There are stripe_a.customers" in capsys.readouterr().err
+def test_file_can_be_another_one(command, project, tmp_path):
+    """A code location of one's own names its file."""
+    own = tmp_path / "ours.json"
+    command("--apply", "stripe_a.invoices", "--file", str(own))
+    assert ["a.invoices"] == [name for name, frequency in project.frequencies().items() if frequency == "30day"]
+    assert 1 == len(json.loads(own.read_text())["tables"])
 
 
-def test_both_ways_at_once_are_refused(command):
+def test_programs_read_rows(command):
+    """Each table is a row with the keys that the command promises."""
+    document = json.loads(command("--json").stdout)
+    assert (False, 4) == (document["failed"], len(document["rows"]))
+    assert {"table", "now", "then", "next_own_sync", "rows_saved_per_day", "why"} == document["rows"][0].keys()
+
+
+def test_mistyped_table_is_told_and_fails(command):
+    """The text goes to the error output, without a traceback; it is a wrong usage, as for every command."""
+    result = command("--apply", "--tables", "strype.*")
+    assert (2, "") == (result.exit_code, result.stdout)
+    assert "No table is named 'strype.*'. There are stripe_a.customers" in result.stderr
+
+
+def test_both_ways_at_once_are_refused(command, project):
     """A command that asks for both means neither."""
-    with pytest.raises(SystemExit):
-        command("--apply", "--give-back")
+    before = project.frequencies()
+    assert 2 == command("--apply", "--give-back").exit_code
+    assert before == project.frequencies()

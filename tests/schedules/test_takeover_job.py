@@ -42,7 +42,7 @@ def test_default_is_a_dry_run(definitions, project):
     table = shown(run(definitions))
 
     assert before == project.settings()
-    assert "| table | PostHog syncs it now | and would | PostHog's next own sync | rows a day saved |" in table
+    assert "| table | now | then | next own sync | rows saved per day | why |" in table
     assert 4 == table.count("every 30 days at 00:00 UTC")
     assert 4 == table.count("| 40 |")
 

@@ -1,0 +1,117 @@
+"""The command with its subcommands and the options that all of them share."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+from typer.core import TyperGroup
+
+from dw_orchestration.cli import changing, reading
+from dw_orchestration.cli import connection as connections
+from dw_orchestration.cli.exits import KNOWN, MEANINGS, Exit
+from dw_orchestration.cli.output import Session
+from dw_orchestration.cli.sources import source_app, webhook_app
+from dw_orchestration.cli.syncing import sync
+from dw_orchestration.cli.takeover import takeover
+from dw_orchestration.version import __version__
+
+EXITS = "Exit status: " + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()) + "."
+
+
+class Dw(TyperGroup):
+    """The command; what goes wrong in it ends with one sentence and its exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a subcommand, and exit with what it returns."""
+        try:
+            code = super().invoke(ctx)
+        except KNOWN as error:
+            session = ctx.obj if isinstance(ctx.obj, Session) else Session(connections.Connection())
+            code = session.fail(error)
+        except KeyboardInterrupt:
+            sys.stderr.write("Interrupted.\n")
+            code = Exit.INTERRUPTED
+        raise typer.Exit(code or Exit.DONE)
+
+
+app = typer.Typer(
+    name="dw",
+    cls=Dw,
+    no_args_is_help=True,
+    # a traceback of theirs can show the values of variables, and one of these is the key
+    pretty_exceptions_enable=False,
+    epilog=EXITS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for name, command in (
+    ("sources", reading.sources),
+    ("tables", reading.tables),
+    ("jobs", reading.jobs),
+    ("fields", reading.fields),
+    ("sync", sync),
+    ("cancel", changing.cancel),
+    ("enable", changing.enable),
+    ("disable", changing.disable),
+    ("set", changing.change),
+    ("refresh", changing.refresh),
+    ("delete-data", changing.delete_data),
+    ("takeover", takeover),
+):
+    app.command(name)(command)
+app.add_typer(source_app, name="source")
+app.add_typer(webhook_app, name="webhook")
+
+
+def _print_version(asked: bool) -> None:  # noqa: FBT001  as the library calls it
+    if asked:
+        sys.stdout.write(f"dw-orchestration {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def connect(
+    ctx: typer.Context,
+    *,
+    host: Annotated[
+        str | None,
+        typer.Option(envvar=connections.HOST_VARIABLE, help=f"PostHog's server; {connections.US_CLOUD} if not given."),
+    ] = None,
+    project_id: Annotated[
+        str | None, typer.Option(envvar=connections.PROJECT_VARIABLE, help="The number in PostHog's URLs.")
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar=connections.KEY_VARIABLE,
+            help="A personal API key (phx_...); better in the environment, where other users do not see it.",
+            show_default=False,
+        ),
+    ] = None,
+    home: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=connections.HOME_VARIABLE,
+            help="The folder of an embedded warehouse, if no project is named; .dw_orchestration if not given.",
+        ),
+    ] = None,
+    version: Annotated[  # noqa: ARG001  its callback does it
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Tables that PostHog's data warehouse syncs: look at them, sync them, change how they are synced."""
+    connection = connections.Connection(
+        host=host or connections.US_CLOUD,
+        project_id=project_id or None,
+        api_key=api_key or None,
+        home=home or connections.DEFAULT_HOME,
+        typed=_typed(ctx),
+    )
+    ctx.obj = Session(connection)
+
+
+def _typed(ctx: typer.Context) -> frozenset[str]:
+    """The options that stand on the command line itself."""
+    names = ("host", "project_id", "api_key", "home")
+    sources = {name: cast("Any", ctx.get_parameter_source(name)) for name in names}
+    return frozenset(name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE")

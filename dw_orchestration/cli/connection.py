@@ -1,0 +1,115 @@
+"""Which warehouse a command speaks to. The command's door to the environment: nothing else in it reads that.
+
+--project-id, --api-key, --host     a PostHog project; also POSTHOG_PROJECT_ID, POSTHOG_PERSONAL_API_KEY, POSTHOG_HOST
+--home                              the folder of an embedded warehouse; also DW_ORCHESTRATION_HOME
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dw_orchestration.errors import SetupError
+from dw_orchestration.operations.catalogue import Project
+from dw_orchestration.operations.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dw_orchestration.posthog.client import PostHogWarehouseClient
+
+US_CLOUD = "https://us.posthog.com"
+DEFAULT_HOME = Path(".dw_orchestration")
+HOST_VARIABLE = "POSTHOG_HOST"
+PROJECT_VARIABLE = "POSTHOG_PROJECT_ID"
+KEY_VARIABLE = "POSTHOG_PERSONAL_API_KEY"
+HOME_VARIABLE = "DW_ORCHESTRATION_HOME"
+EMBEDDED = "embedded warehouse"
+
+
+def variable(name: str) -> str | None:
+    """The value of an environment variable, which a payload names."""
+    return os.environ.get(name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """What the options and the environment say about the warehouse.
+
+    Attributes:
+        host: PostHog's server.
+        project_id: The project, if one is named.
+        api_key: The key, if one is given.
+        home: The folder of the embedded warehouse, and of what is kept about projects.
+        typed: What of these stands on the command line itself, which comes before the environment.
+    """
+
+    host: str = US_CLOUD
+    project_id: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    home: Path = DEFAULT_HOME
+    typed: frozenset[str] = frozenset()
+
+    @property
+    def home_is_asked_for(self) -> bool:
+        """Whether the folder was named by whoever calls, and not by the environment."""
+        return "home" in self.typed
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is an embedded warehouse: asked for, or no project is named."""
+        return self.home_is_asked_for or not (self.project_id or self.api_key)
+
+    @property
+    def name(self) -> str:
+        """What files about the project say of its place; the same as in the Dagster UI."""
+        return EMBEDDED if self.is_embedded else self.host.rstrip("/")
+
+    @property
+    def takeover_file(self) -> Path:
+        """Where the default code location remembers what a takeover changed."""
+        return self.home.absolute() / f"takeover_{'embedded' if self.is_embedded else self.project_id}.json"
+
+    @contextmanager
+    def project(self) -> Iterator[Project]:
+        """The project, for the time of a `with` statement.
+
+        Raises:
+            UsageError: A folder and a project are both asked for.
+            SetupError: Nothing, or too little, says which warehouse is meant.
+        """
+        if self.home_is_asked_for and (rivals := self.typed - {"home"}):
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(rivals))
+            raise UsageError(f"--home names an embedded warehouse, {options} a PostHog project: give one of the two.")
+        with self._embedded() if self.is_embedded else self._posthog() as client:
+            yield Project(client)
+
+    def _posthog(self) -> PostHogWarehouseClient:
+        from dw_orchestration.posthog.client import PostHogWarehouseClient
+
+        if not self.project_id or not self.api_key:
+            missing = f"{KEY_VARIABLE} (or --api-key)" if self.project_id else f"{PROJECT_VARIABLE} (or --project-id)"
+            raise SetupError(
+                f"{missing} is not set. Set the project and its key, or neither for an embedded warehouse."
+            )
+        try:
+            return PostHogWarehouseClient(self.host, self.project_id, self.api_key)
+        except ValueError as error:
+            raise SetupError(str(error)) from None
+
+    def _embedded(self) -> PostHogWarehouseClient:
+        if not (self.home / "state.sqlite").exists():
+            text = f"There is no embedded warehouse in {self.home.absolute()}"
+            if self.home_is_asked_for:
+                raise SetupError(f"{text}. Name the folder that the code location uses as its home.")
+            raise SetupError(
+                f"No warehouse is named: set {PROJECT_VARIABLE} and {KEY_VARIABLE} for a PostHog project, or --home for"
+                f" an embedded warehouse. {text}."
+            )
+        # the resource knows how to start it, and Dagster comes with it: only who asks for it pays the second
+        from dw_orchestration.resources.local import LocalWarehouse
+
+        return LocalWarehouse(home=str(self.home), shop=(self.home / "shop").exists()).client()

@@ -1,0 +1,95 @@
+"""What the command prints: a table for people, or one JSON document for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from dw_orchestration.cli.connection import Connection, variable
+from dw_orchestration.cli.exits import Exit, exit_for
+from dw_orchestration.operations.secrets import Secrets
+from dw_orchestration.report import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import typer
+
+    from dw_orchestration.operations.catalogue import Project
+
+# Whoever reads a pipe has no width: nothing is cut or wrapped there.
+WIDE = 100_000
+
+
+@dataclass
+class Session:
+    """One call of the command.
+
+    Attributes:
+        connection: To which warehouse.
+        as_json: Whether programs read the output.
+        secrets: Those that it has looked up.
+    """
+
+    connection: Connection
+    as_json: bool = False
+    secrets: Secrets = field(default_factory=Secrets)
+
+    def values(self, named: Mapping[str, object]) -> dict[str, object]:
+        """The values that stand behind what a payload names."""
+        return self.secrets.values(named, lookup=variable, allow_written_out=True)
+
+    def show(self, report: Report, *, code: Exit | None = None) -> int:
+        """Print the report, without the secrets; the exit status."""
+        report = report.with_texts(self.secrets.hidden)
+        if self.as_json:
+            self._print_document(report, error=None)
+        else:
+            _print_table(report)
+        return code if code is not None else Exit.FAILED if report.failed else Exit.DONE
+
+    def fail(self, error: Exception) -> int:
+        """Print what went wrong, without the secrets; the exit status."""
+        text = self.secrets.hidden(str(error))
+        if self.as_json:
+            self._print_document(Report(summary=text, failed=True), error=type(error).__name__)
+        sys.stderr.write(f"{text}\n")
+        return exit_for(error)
+
+    def _print_document(self, report: Report, *, error: str | None) -> None:
+        document = report.document() | {"error": error}
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+
+
+def session_of(ctx: typer.Context, *, as_json: bool) -> Session:
+    """The session that the options before the command's name have made."""
+    session = cast("Session", ctx.obj)
+    session.as_json = as_json
+    return session
+
+
+def carry_out(ctx: typer.Context, operation: Callable[[Project], Report], *, as_json: bool) -> int:
+    """Connect, do it, and print what became of it; the exit status."""
+    session = session_of(ctx, as_json=as_json)
+    with session.connection.project() as project:
+        report = operation(project)
+    return session.show(report)
+
+
+def _print_table(report: Report) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(width=None if sys.stdout.isatty() else WIDE, file=sys.stdout)
+    if report.rows:
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        for column in report.columns:
+            table.add_column(column.replace("_", " "), overflow="fold")
+        for cells in report.cells():
+            table.add_row(*map(Text, cells))
+        console.print(table)
+    console.print(Text(report.summary))

@@ -1,0 +1,139 @@
+"""Stop syncs that are running, whoever has started them."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from dw_orchestration.posthog.enums import CancelOutcome, SyncStatus
+from dw_orchestration.posthog.errors import PostHogError
+from dw_orchestration.report import Report, Row, counted
+from dw_orchestration.sync.clock import Clock, SystemClock
+from dw_orchestration.sync.outcome import is_over, was_cancelled
+from dw_orchestration.sync.settings import SyncSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from dw_orchestration.operations.catalogue import NamedTable, Project
+    from dw_orchestration.posthog.client import PostHogWarehouseClient
+    from dw_orchestration.posthog.models import Job
+
+COLUMNS = ("table", "result", "job_id", "rows_synced", "note")
+# One request per source: PostHog shows this many jobs at once.
+JOBS_LOOKED_AT = 50
+LOOK_EVERY_S = 2.0
+WAIT_S = 60.0
+NOTHING = "nothing running"
+BAD = frozenset({"failed", "still running"})
+
+
+def cancel_syncs(
+    project: Project, wanted: Sequence[str], *, wait_s: float = WAIT_S, clock: Clock | None = None
+) -> Report:
+    """Cancel the running syncs of tables, and see them end.
+
+    Args:
+        project: The tables' project.
+        wanted: Names and patterns of tables.
+        wait_s: How long to wait for their end: older servers cancel after they have answered.
+        clock: For the waiting.
+
+    Raises:
+        UsageError: A name is unknown; nothing was cancelled.
+        PostHogError: PostHog cannot be asked, or the key may not change anything.
+    """
+    tables = project.catalogue().select(wanted)
+    running = running_jobs(project.client, tables)
+    project.client.check_access(write=True)
+    rows = [_ask(project.client, table, running.get(table.id)) for table in tables]
+    asked = {table.id: table for table, row in zip(tables, rows, strict=True) if row["result"] == "asked"}
+    ended = _wait(project.client, asked, running, wait_s=wait_s, clock=clock or SystemClock())
+    rows = [_seen(row, ended, wait_s=wait_s) for row in rows]
+    cancelled = sum(row["result"] == "cancelled" for row in rows)
+    failed = sum(row["result"] in BAD for row in rows)
+    summary = f"{counted(cancelled, 'sync')} cancelled, of {counted(len(rows), 'table')}."
+    if failed:
+        summary += f" {counted(failed, 'table')} may still be syncing."
+    return Report(summary=summary, rows=rows, columns=COLUMNS, failed=failed > 0)
+
+
+def running_jobs(client: PostHogWarehouseClient, tables: Sequence[NamedTable]) -> dict[str, Job]:
+    """The newest job of each table if it is running, by schema id; as far as its source shows its newest jobs at once.
+
+    A job that has been running for many days is a leftover that PostHog never ended: it holds nothing up.
+
+    Raises:
+        PostHogError: PostHog cannot be asked.
+    """
+    newest: dict[str, Job] = {}
+    for source_id in dict.fromkeys(table.source.id for table in tables):
+        for job in islice(client.list_jobs(source_id), JOBS_LOOKED_AT):
+            newest.setdefault(job.schema_id, job)
+    now = client.server_time
+    ids = {table.id for table in tables}
+    return {key: job for key, job in newest.items() if key in ids and not is_over(job) and not _is_leftover(job, now)}
+
+
+def _is_leftover(job: Job, now: datetime | None) -> bool:
+    return now is not None and (now - job.created_at).total_seconds() >= SyncSettings.corpse_after_s
+
+
+def _ask(client: PostHogWarehouseClient, table: NamedTable, job: Job | None) -> Row:
+    row: Row = {
+        "table": table.name,
+        "id": table.id,
+        "result": NOTHING,
+        "job_id": job and job.id,
+        "rows_synced": job and job.rows_synced,
+        "note": None,
+    }
+    # the status says Running before there is a job
+    if job is None and table.schema.status is not SyncStatus.RUNNING:
+        return row
+    try:
+        outcome = client.cancel_schema(table.id)
+    except PostHogError as error:
+        return row | {"result": "failed", "note": str(error)}
+    return row | {"result": "asked" if outcome is CancelOutcome.REQUESTED else NOTHING}
+
+
+def _wait(
+    client: PostHogWarehouseClient,
+    asked: Mapping[str, NamedTable],
+    running: Mapping[str, Job],
+    *,
+    wait_s: float,
+    clock: Clock,
+) -> dict[str, Job]:
+    """The jobs that have ended in time, by schema id."""
+    ended: dict[str, Job] = {}
+    deadline = clock.monotonic() + wait_s
+    while waiting := [table for key, table in asked.items() if key in running and key not in ended]:
+        for source_id in dict.fromkeys(table.source.id for table in waiting):
+            ended |= _ended(client, source_id, [table for table in waiting if table.source.id == source_id], running)
+        if len(ended) == len(asked.keys() & running.keys()) or clock.monotonic() >= deadline:
+            break
+        clock.sleep(LOOK_EVERY_S)
+    return ended
+
+
+def _ended(
+    client: PostHogWarehouseClient, source_id: str, tables: Sequence[NamedTable], running: Mapping[str, Job]
+) -> dict[str, Job]:
+    wanted = {running[table.id].id for table in tables}
+    jobs = islice(client.list_jobs(source_id, schemas=[table.schema.name for table in tables]), JOBS_LOOKED_AT)
+    return {job.schema_id: job for job in jobs if job.id in wanted and is_over(job)}
+
+
+def _seen(row: Row, ended: Mapping[str, Job], *, wait_s: float) -> Row:
+    if row["result"] != "asked":
+        return row
+    job = ended.get(str(row["id"]))
+    if job is not None:
+        result = "cancelled" if was_cancelled(job) else "ended by itself"
+        return row | {"result": result, "rows_synced": job.rows_synced, "note": job.latest_error}
+    if row["job_id"] is None:
+        return row | {"result": "cancelled", "note": "PostHog showed no job of it."}
+    return row | {"result": "still running", "note": f"PostHog was asked, and it has not ended in {wait_s:.0f} s."}

@@ -1,0 +1,95 @@
+"""The operations as jobs in the Dagster UI, for everything that can be done in PostHog besides syncing."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY
+from dw_orchestration.assets.guards import UNATTENDED_TAGS
+from dw_orchestration.assets.specs import SpecOf, asset_spec, table_assets
+from dw_orchestration.errors import SetupError
+from dw_orchestration.operations.catalogue import Project
+from dw_orchestration.operations.job_kinds import KINDS, Kind, Launch
+from dw_orchestration.operations.secrets import Secrets
+from dw_orchestration.posthog.errors import PostHogError
+from dw_orchestration.report import Report
+from dw_orchestration.resources.snapshot import WarehouseSnapshot
+from dw_orchestration.resources.warehouse import WarehouseResource
+
+# what Dagster puts on every re-execution
+_PARENT_TAG = "dagster/parent_run_id"
+
+
+def build_maintenance_jobs(
+    snapshot: WarehouseSnapshot, *, resource_key: str = DEFAULT_RESOURCE_KEY, spec_of: SpecOf = asset_spec
+) -> list[dg.JobDefinition]:
+    """The jobs `<resource_key>_<what they do>`, each upon what PostHog holds when it runs.
+
+    Their results are in the run's log, and as a table in the metadata of the step's output.
+
+    Args:
+        snapshot: What the warehouse holds, for the tables' asset keys.
+        resource_key: As for `build_posthog_assets`.
+        spec_of: As for `build_posthog_assets`.
+    """
+    keys = {asset.table.schema.id: asset.key.to_user_string() for asset in table_assets(snapshot, spec_of=spec_of)}
+    return [_job(kind, resource_key=resource_key, asset_keys=keys) for kind in KINDS]
+
+
+def _job(kind: Kind[Any], *, resource_key: str, asset_keys: Mapping[str, str]) -> dg.JobDefinition:
+    name = f"{resource_key}_{kind.name}"
+
+    # Dagster wants the names of jobs and ops in a code location to be different
+    @dg.op(
+        name=f"{name}_step",
+        description=kind.description,
+        config_schema=kind.config.to_config_schema(),
+        required_resource_keys={resource_key},
+        out=dg.Out(dg.Nothing),
+    )
+    def step(context: dg.OpExecutionContext) -> None:
+        if kind.deletes:
+            _refuse_unattended(context)
+        warehouse: WarehouseResource = getattr(context.resources, resource_key)
+        _show(context, _carry_out(kind, context.op_config, warehouse=warehouse, asset_keys=asset_keys))
+
+    @dg.job(name=name, description=kind.description)
+    def job() -> None:
+        step()
+
+    return job
+
+
+def _carry_out(
+    kind: Kind[Any], config: Mapping[str, Any], *, warehouse: WarehouseResource, asset_keys: Mapping[str, str]
+) -> Report:
+    """Do it; whoever reads the run wants the sentence, not the frames that led to it, nor a secret."""
+    secrets = Secrets()
+    try:
+        with warehouse.client() as client:
+            launch = Launch(Project(client, asset_keys), secrets)
+            return kind.do(launch, kind.config(**config)).with_texts(secrets.hidden)
+    except (PostHogError, SetupError) as error:
+        failure = dg.Failure(description=secrets.hidden(str(error)), allow_retries=False)
+    # raised outside the handler: the error that hangs on as the context may quote a secret
+    raise failure
+
+
+def _show(context: dg.OpExecutionContext, report: Report) -> None:
+    metadata = {"summary": dg.MetadataValue.text(report.summary), "result": dg.MetadataValue.md(report.markdown())}
+    context.log.info(str(report))
+    if report.failed:
+        raise dg.Failure(report.summary, metadata=metadata, allow_retries=False)
+    context.add_output_metadata(metadata)
+
+
+def _refuse_unattended(context: dg.OpExecutionContext) -> None:
+    """A deletion is launched by a person, each time anew."""
+    if found := [tag for tag in UNATTENDED_TAGS if tag in context.run.tags]:
+        why = f"is not done in a run tagged {found[0]}: launch it by hand"
+    elif context.retry_number > 0 or _PARENT_TAG in context.run.tags:
+        why = "is not repeated by a retry or re-execution: see what is left, and launch a new run"
+    else:
+        return
+    raise dg.Failure(f"What deletes data {why}.", allow_retries=False)

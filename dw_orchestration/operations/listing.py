@@ -1,0 +1,127 @@
+"""What a project has: sources, tables and their syncs."""
+
+from __future__ import annotations
+
+import heapq
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from dw_orchestration.posthog.cadence import cadence
+from dw_orchestration.report import Report, Row, counted
+from dw_orchestration.sync.outcome import duration_s
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from dw_orchestration.operations.catalogue import NamedSource, NamedTable, Project
+    from dw_orchestration.posthog.client import PostHogWarehouseClient
+    from dw_orchestration.posthog.models import Job
+
+SOURCE_COLUMNS = ("source", "type", "tables", "on", "last_run_at", "error", "id")
+TABLE_COLUMNS = ("table", "on", "sync_type", "synced", "rows", "last_synced_at", "status", "error")
+JOB_COLUMNS = ("table", "status", "created_at", "duration_s", "rows_synced", "error", "id")
+
+
+def list_sources(project: Project) -> Report:
+    """All sources.
+
+    Raises:
+        PostHogError: PostHog cannot be asked.
+    """
+    rows = [_source_row(source) for source in project.catalogue().sources]
+    return Report(summary=f"{counted(len(rows), 'source')}.", rows=rows, columns=SOURCE_COLUMNS)
+
+
+def list_tables(project: Project, wanted: Sequence[str] = ()) -> Report:
+    """Tables with how and when they are synced; all of them if none is named.
+
+    Raises:
+        UnknownNameError: A name is unknown.
+        PostHogError: PostHog cannot be asked.
+    """
+    catalogue = project.catalogue(settings=True)
+    rows = [_table_row(table) for table in (catalogue.select(wanted) if wanted else catalogue.tables)]
+    return Report(summary=f"{counted(len(rows), 'table')}.", rows=rows, columns=TABLE_COLUMNS)
+
+
+def list_jobs(project: Project, wanted: Sequence[str] = (), *, limit: int = 20) -> Report:
+    """The newest syncs of tables, newest first; of all tables if none is named.
+
+    Args:
+        project: The tables' project.
+        wanted: Names and patterns of tables.
+        limit: How many at most.
+
+    Raises:
+        UnknownNameError: A name is unknown.
+        PostHogError: PostHog cannot be asked.
+    """
+    catalogue = project.catalogue()
+    tables = {table.id: table for table in (catalogue.select(wanted) if wanted else catalogue.tables)}
+    by_source: dict[str, list[str]] = {}
+    for table in tables.values():
+        by_source.setdefault(table.source.id, []).append(table.schema.name)
+    streams = [
+        _jobs_of(project.client, source_id, names if wanted else (), tables) for source_id, names in by_source.items()
+    ]
+    newest = islice(heapq.merge(*streams, key=lambda job: job.created_at, reverse=True), limit)
+    rows = [_job_row(tables[job.schema_id], job) for job in newest]
+    return Report(summary=f"{counted(len(rows), 'sync')}.", rows=rows, columns=JOB_COLUMNS)
+
+
+def _jobs_of(
+    client: PostHogWarehouseClient, source_id: str, names: Sequence[str], tables: dict[str, NamedTable]
+) -> Iterator[Job]:
+    return (job for job in client.list_jobs(source_id, schemas=names) if job.schema_id in tables)
+
+
+def _source_row(source: NamedSource) -> Row:
+    record = source.source
+    return {
+        "source": source.name,
+        "id": source.id,
+        "type": record.source_type,
+        "prefix": record.prefix,
+        "description": record.description,
+        "access_method": record.access_method,
+        "tables": len(record.schemas),
+        "on": sum(schema.should_sync for schema in record.schemas),
+        "last_run_at": record.last_run_at,
+        "error": record.latest_error,
+    }
+
+
+def _table_row(table: NamedTable) -> Row:
+    schema = table.schema
+    own = cadence(schema) if schema.should_sync else None
+    return {
+        "table": table.name,
+        "id": table.id,
+        "source": table.source.name,
+        "asset_key": table.asset_key,
+        "on": schema.should_sync,
+        "sync_type": schema.sync_type,
+        "incremental_field": schema.incremental_field,
+        "synced": own.describe() if own else None,
+        "sync_frequency": schema.sync_frequency,
+        "sync_time_of_day": schema.sync_time_of_day,
+        "rows": schema.table.row_count if schema.table else None,
+        "table_name": schema.table.name if schema.table else None,
+        "last_synced_at": schema.last_synced_at,
+        "status": schema.status,
+        "error": schema.latest_error,
+    }
+
+
+def _job_row(table: NamedTable, job: Job) -> Row:
+    return {
+        "table": table.name,
+        "id": job.id,
+        "table_id": table.id,
+        "status": job.status,
+        "created_at": job.created_at,
+        "finished_at": job.finished_at,
+        "duration_s": duration_s(job),
+        "rows_synced": job.rows_synced,
+        "error": job.latest_error,
+    }

@@ -1,0 +1,155 @@
+"""Values that are named and looked up, so that none of them is written down, logged or shown.
+
+Where a connection's fields hold a secret, `{"env": "DB_PASSWORD"}` stands for the variable of that name in the
+environment of the process that uses it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dw_orchestration.operations.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+ENV = "env"
+_SECRET_NAME = re.compile(
+    # `token_uri` or `access_key_id` are none
+    r"^(?!.*_(ur[il]|type|method|name|id)$).*(pass(word|wd|phrase)|secret|token|credential|(api|access|private|account|auth)_?key|key_?file"
+    r"|connection_?string|\bdsn\b|service_?account)",
+    re.IGNORECASE,
+)
+# scheme://user:secret@host
+_SECRET_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
+# The tables' settings: their keys and fields are names of columns.
+_NO_SECRETS_IN = frozenset({"schemas"})
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Values with their secrets, which `hidden` keeps out of every text.
+
+    Attributes:
+        values: The fields, as PostHog is to get them.
+    """
+
+    values: Mapping[str, object] = field(repr=False)
+    _secrets: Mapping[str, str] = field(repr=False)
+
+    def hidden(self, text: str) -> str:
+        """The text without any of the secrets: a server or a database may quote what it was given."""
+        # the longest first: one may hold another one
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            text = text.replace(secret, f"[{self._secrets[secret]}]")
+        return text
+
+
+@dataclass
+class Secrets:
+    """The secrets that one run or call has looked up, to be kept out of all that it says."""
+
+    known: list[Resolved] = field(default_factory=list)
+
+    def values(
+        self,
+        named: Mapping[str, object],
+        *,
+        lookup: Callable[[str], str | None],
+        allow_written_out: bool = False,
+    ) -> dict[str, object]:
+        """As `resolved`, and remember the secrets.
+
+        Raises:
+            UsageError: A variable is not set, or a secret is written out.
+        """
+        self.known.append(resolved(named, lookup=lookup, allow_written_out=allow_written_out))
+        return dict(self.known[-1].values)
+
+    def hidden(self, text: str) -> str:
+        """The text without any of them."""
+        for each in self.known:
+            text = each.hidden(text)
+        return text
+
+
+def resolved(
+    values: Mapping[str, object], *, lookup: Callable[[str], str | None], allow_written_out: bool = False
+) -> Resolved:
+    """Put the variables' values in their places.
+
+    Args:
+        values: The fields of a connection, nested as PostHog has them.
+        lookup: The value of an environment variable.
+        allow_written_out: Whether secrets may stand in `values` themselves: in a file of the user's own, and never in
+            what Dagster keeps.
+
+    Raises:
+        UsageError: A variable is not set, or a secret is written out.
+    """
+    secrets: dict[str, str] = {}
+    found = _Looking(lookup=lookup, allow_written_out=allow_written_out, secrets=secrets).fields(values, path="")
+    return Resolved(found, secrets)
+
+
+def names_of(values: Mapping[str, object]) -> list[str]:
+    """The names of the fields, which are all that may be shown of them."""
+    return list(_paths(values, ""))
+
+
+@dataclass(frozen=True)
+class _Looking:
+    lookup: Callable[[str], str | None]
+    allow_written_out: bool
+    secrets: dict[str, str]
+
+    def fields(self, values: Mapping[str, object], *, path: str, is_open: bool = False) -> dict[str, object]:
+        return {
+            name: self.value(value, path=f"{path}{name}", is_open=is_open or name in _NO_SECRETS_IN)
+            for name, value in values.items()
+        }
+
+    def value(self, value: object, *, path: str, is_open: bool) -> object:
+        if isinstance(value, dict) and set(value) == {ENV}:
+            return self.variable(str(value[ENV]), path=path)
+        if isinstance(value, dict):
+            return self.fields(value, path=f"{path}.", is_open=is_open)
+        if isinstance(value, list):
+            return [self.value(each, path=path, is_open=is_open) for each in value]
+        if isinstance(value, str) and value and not is_open and _is_secret(value, path=path):
+            self.keep(value, path=path)
+        return value
+
+    def variable(self, name: str, *, path: str) -> str:
+        found = self.lookup(name)
+        if not found:
+            raise UsageError(f"{path} asks for the environment variable {name}, which is not set where this runs.")
+        self.remember(found, called=name)
+        return found
+
+    def keep(self, value: str, *, path: str) -> None:
+        if not self.allow_written_out:
+            raise UsageError(
+                f"{path} is written out, and a run's configuration is kept: name an environment variable instead,"
+                f' {{"env": "NAME"}}. If it is a real secret, replace it: this run has kept it.'
+            )
+        self.remember(value, called=path)
+
+    def remember(self, secret: str, *, called: str) -> None:
+        # PostHog strips texts, and people's files end in line breaks
+        for text in {secret, secret.strip()} - {""}:
+            self.secrets.setdefault(text, called)
+
+
+def _is_secret(value: str, *, path: str) -> bool:
+    return bool(_SECRET_NAME.search(path.rpartition(".")[2]) or _SECRET_URL.search(value))
+
+
+def _paths(values: Mapping[str, object], path: str) -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, dict) and value and set(value) != {ENV}:
+            yield from _paths(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}"

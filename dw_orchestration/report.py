@@ -1,0 +1,93 @@
+"""What an operation found or did: a sentence and a table, for people and for programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Row = dict[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A sentence, rows, and whether something was not done.
+
+    Attributes:
+        summary: A sentence or two.
+        rows: One for each thing; all have the same keys, which programs rely on.
+        columns: The keys that people are shown, in their order.
+        failed: Whether something that was asked for has not been done.
+    """
+
+    summary: str
+    rows: Sequence[Row] = ()
+    columns: Sequence[str] = ()
+    failed: bool = False
+
+    def cells(self) -> list[list[str]]:
+        """The rows as people read them."""
+        return [[as_text(row.get(column)) for column in self.columns] for row in self.rows]
+
+    def markdown(self) -> str:
+        """The table in Markdown; the sentence if there is no row."""
+        if not self.rows:
+            return self.summary
+        head = [column.replace("_", " ") for column in self.columns]
+        lines = [head, ["---"] * len(head), *self.cells()]
+        return "\n".join(f"| {' | '.join(_in_a_cell(text) for text in line)} |" for line in lines)
+
+    def document(self) -> dict[str, object]:
+        """For JSON: the same keys for every operation."""
+        rows = [{key: _plain(value) for key, value in row.items()} for row in self.rows]
+        return {"summary": self.summary, "failed": self.failed, "rows": rows}
+
+    def with_texts(self, change: Callable[[str], str]) -> Report:
+        """The same, every text of it changed: to keep something out of it."""
+        rows = [
+            {key: change(value) if isinstance(value, str) else value for key, value in row.items()} for row in self.rows
+        ]
+        return replace(self, summary=change(self.summary), rows=rows)
+
+    def __str__(self) -> str:
+        return f"{self.summary}\n\n{self.markdown()}" if self.rows else self.summary
+
+
+def counted(count: int, noun: str) -> str:
+    """Such as `1 table`, `2 tables`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def as_text(value: object) -> str:
+    """A value as people read it; nothing for None."""
+    match value:
+        case None | "":
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case int() | float():
+            return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
+        case datetime():
+            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        case _:
+            return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _plain(value: object) -> object:
+    """A value as JSON has it: enumerations and times as text."""
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case datetime() | time():
+            return value.isoformat()
+        case list() | tuple():
+            return [_plain(each) for each in value]
+        case _:
+            return str(value)
+
+
+def _in_a_cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())

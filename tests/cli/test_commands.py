@@ -1,0 +1,205 @@
+"""Each verb on the command line: what it does, what it prints, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dw_orchestration.testing import fails, never_ends
+
+FAST = ("--poll-s", "0.1")
+
+
+def test_lists_are_for_people_and_for_programs(dw, stripe):
+    """A table in words, or one JSON document whose keys are stable."""
+    stripe.sync("Customer")
+
+    assert "stripe_acme   Stripe   2" in dw("sources").out
+    (source,) = dw("sources", "--json").rows
+    assert ("stripe_acme", "Stripe", "acme", 2, 2) == tuple(
+        source[key] for key in ("source", "type", "prefix", "tables", "on")
+    )
+    tables = dw("tables", "--json").document
+    assert {"summary", "failed", "rows", "error"} == tables.keys()
+    assert [("stripe_acme.Charge", None), ("stripe_acme.Customer", 2)] == [
+        (row["table"], row["rows"]) for row in tables["rows"]
+    ]
+    assert ["stripe_acme.Customer"] == [row["table"] for row in dw("tables", "acme.C*mer", "Customer", "--json").rows]
+    (job,) = dw("jobs", "--json").rows
+    assert ("stripe_acme.Customer", "Completed", 2) == (job["table"], job["status"], job["rows_synced"])
+    assert [] == dw("jobs", "Charge", "--json").rows
+    assert {"id", "name", "updated"} == {row["column"] for row in dw("fields", "Customer", "--json").rows}
+
+
+def test_unknown_table_is_a_usage_error_with_the_nearest(dw):
+    """The sentence goes to the error output; programs find it in the document too."""
+    ran = dw("tables", "Chrge", "--json")
+    assert (2, "No table is named 'Chrge'. Did you mean stripe_acme.Charge?\n") == (ran.code, ran.err)
+    assert ("UnknownNameError", True, []) == (ran.document["error"], ran.document["failed"], ran.rows)
+
+
+def test_settings_are_shown_and_then_set(dw, everything, stripe):
+    """Without `--yes` nothing changes; with it, the table is so."""
+    before = everything()
+
+    planned = dw("set", "--frequency", "1hour", "--time-of-day", "03:00", "acme.Charge", "--json")
+    unchanged = everything()
+    done = dw("set", "--frequency", "1hour", "--time-of-day", "03:00", "acme.Charge", "--yes", "--json")
+
+    assert before == unchanged
+    assert [("sync_frequency", "6hour", "1hour"), ("sync_time_of_day", None, "03:00:00")] == [
+        (row["setting"], row["before"], row["after"]) for row in planned.rows
+    ]
+    assert ["changed", "changed"] == [row["result"] for row in done.rows]
+    assert "1hour" == stripe.schema("Charge").sync_frequency
+
+
+REFUSALS = [
+    (["set", "Charge"], "There is nothing to change"),
+    (["set", "Charge", "--frequency", "2hours"], "'2hours' is no sync_frequency"),
+    (["set", "Charge", "--type", "append", "--yes"], "A sync_type of append needs an incremental_field."),
+    (["delete-data", "*"], "repeat the names to confirm it; missing: stripe_acme.Charge, stripe_acme.Customer."),
+    (["source", "delete", "acme"], "repeat its name to confirm it: stripe_acme."),
+    (["source", "update", "acme"], "There is nothing to change"),
+    (["sync", "Charge", "--resync"], "missing: stripe_acme.Charge."),
+    (["sync", "Charge", "--confirm", "Charge"], "--confirm is for --resync alone"),
+    (["sync", "strype.*"], "No table is like 'strype.*'. There are stripe_acme.Charge, stripe_acme.Customer."),
+    (["cancel", "Charge", "nothing"], "No table is named 'nothing'."),
+    (["takeover", "--apply", "--give-back"], "contradict each other"),
+    (["enable", "Charge", "nothing"], "No table is named 'nothing'."),
+    (["refresh", "nothing"], "No source is named 'nothing'. There are stripe_acme."),
+    (["fields", "acme.Chargge"], "Did you mean stripe_acme.Charge"),
+    (["webhook", "create", "stripe_acne"], "Did you mean stripe_acme?"),
+]
+
+
+def test_refusals_are_usage_errors_and_change_nothing(dw, everything):
+    """What cannot be done as it was asked for ends with 2, one sentence, and nothing done."""
+    before = everything()
+    for arguments, said in REFUSALS:
+        ran = dw(*arguments)
+        assert (2, "") == (ran.code, ran.out), arguments
+        assert said in ran.err, arguments
+    assert before == everything()
+
+
+def test_tables_are_switched(dw, stripe):
+    """Off and on again, by pattern."""
+    assert 0 == dw("disable", "stripe_acme.*").code
+    assert [False, False] == [stripe.schema(name).should_sync for name in ("Charge", "Customer")]
+    assert ["changed"] == [row["result"] for row in dw("enable", "Charge", "--json").rows]
+    assert stripe.schema("Charge").should_sync
+
+
+def test_data_is_deleted_with_the_names(dw, stripe):
+    """The rows are gone, and their number is told."""
+    stripe.sync("Customer")
+    ran = dw("delete-data", "Customer", "--confirm", "acme.Customer")
+    assert (0, []) == (ran.code, stripe.rows("Customer"))
+    assert "2 rows of 1 table deleted." in ran.out
+
+
+def test_sync_follows_the_tables_to_their_end(dw, stripe):
+    """Lines on the error output as it goes, the result at the end; a resync takes the names again."""
+    ran = dw("sync", *FAST, "stripe_acme.*", "--json")
+    again = dw("sync", *FAST, "Charge", "--resync", "--confirm", "Charge")
+
+    assert (0, "2 of 2 tables synced.") == (ran.code, ran.document["summary"])
+    assert [("stripe_acme.Charge", "completed", 3, True), ("stripe_acme.Customer", "completed", 2, True)] == [
+        (row["table"], row["outcome"], row["rows_synced"], row["started"]) for row in ran.rows
+    ]
+    assert "stripe_acme.Customer: completed, 2 rows." in ran.err
+    assert (0, 2) == (again.code, len(stripe.jobs("Charge")))
+
+
+def test_failed_sync_fails_the_command_and_not_the_others(dw, stripe):
+    """The table's error is PostHog's own; the other table is synced all the same."""
+    stripe.behave("Charge", fails("Stripe is down"))
+
+    ran = dw("sync", *FAST, "*", "--json")
+
+    assert (1, "1 of 2 tables synced.") == (ran.code, ran.document["summary"])
+    assert ["failed", "completed"] == [row["outcome"] for row in ran.rows]
+    assert "Stripe is down" in ran.rows[0]["error"]
+
+
+def test_sync_that_is_not_awaited_ends_as_submitted(dw, stripe):
+    """`--no-wait` claims no success, and leaves the sync running."""
+    stripe.behave("Charge", never_ends())
+    ran = dw("sync", *FAST, "Charge", "--no-wait", "--json")
+    assert (0, "submitted") == (ran.code, ran.rows[0]["outcome"])
+    assert "Running" == stripe.jobs("Charge")[0].status
+    assert "stripe_acme.Charge" in dw("cancel", "Charge").out
+    assert "Failed" == stripe.jobs("Charge")[0].status
+
+
+def test_bars_on_a_terminal(dw):
+    """People at a terminal see rows move; the bars are on the error output."""
+    ran = dw("sync", *FAST, "Customer", "--json", FORCE_COLOR="1", TERM="xterm")
+    assert "completed" in ran.err
+    assert "2/2" in ran.err
+    assert "completed" == ran.rows[0]["outcome"]
+
+
+def test_source_from_a_file_and_from_standard_input(dw, stripe, tmp_path):
+    """Secrets are named by their variables, or stand in the file; no output has them."""
+    payload = {"stripe_secret_key": {"env": "STRIPE_KEY"}, "schemas": [{"name": "Charge", "sync_type": "full_refresh"}]}
+    (tmp_path / "new.json").write_text(json.dumps(payload))
+
+    made = dw(
+        "source", "create", "Stripe", "--payload", str(tmp_path / "new.json"), "--prefix", "two", STRIPE_KEY="sk_env"
+    )
+    changed = dw("source", "update", "two", "--payload", "-", stdin='{"stripe_secret_key": "sk_typed"}')
+    unset = dw("source", "update", "two", "--payload", str(tmp_path / "new.json"))
+    refreshed = dw("refresh", "two")
+    gone = dw("source", "delete", "two", "--confirm", "stripe_two")
+
+    assert [0, 0, 2, 0, 0] == [ran.code for ran in (made, changed, unset, refreshed, gone)]
+    assert "stripe_two.Charge" in made.out
+    assert "stripe_two: stripe_secret_key changed." in changed.out
+    assert "stripe_secret_key asks for the environment variable STRIPE_KEY, which is not set" in unset.err
+    printed = "".join(ran.out + ran.err for ran in (made, changed, unset, refreshed, gone))
+    assert not any(secret in printed for secret in ("sk_env", "sk_typed"))
+    assert ["acme"] == [source.prefix for source in stripe.client.list_sources()]
+
+
+def test_secret_that_the_server_quotes_is_hidden(dw, postgres_server):
+    """A database that refuses quotes what it was given: the variable's name stands in its place."""
+    payload = {
+        "host": postgres_server.host,
+        "port": postgres_server.port,
+        "user": postgres_server.user,
+        "password": postgres_server.password,
+        "database": {"env": "SHOP"},
+    }
+
+    ran = dw(
+        "source", "create", "Postgres", "--payload", "-", "--json", stdin=json.dumps(payload), SHOP="nobody_may_know"
+    )
+
+    assert 1 == ran.code
+    assert "has no database '[SHOP]'" in ran.document["summary"]
+    assert not any(secret in ran.out + ran.err for secret in ("nobody_may_know", postgres_server.password))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("{", "is no JSON, line 1."), ("[]", "holds no JSON object."), (None, "cannot be read: No such file")],
+)
+def test_payload_that_cannot_be_read_is_told(dw, tmp_path, content, said):
+    """Where it is wrong is told, not what stands there."""
+    path = tmp_path / "payload.json"
+    if content is not None:
+        path.write_text(content)
+    ran = dw("source", "create", "Stripe", "--payload", str(path))
+    assert 2 == ran.code
+    assert f"{path} {said}" in ran.err
+
+
+def test_webhook_of_a_source_without_one(dw):
+    """Looking is fine; what PostHog refuses fails with its own words."""
+    assert [False] == [row["exists"] for row in dw("webhook", "show", "acme", "--json").rows]
+    made, gone = dw("webhook", "create", "acme"), dw("webhook", "delete", "acme")
+    assert [1, 1] == [made.code, gone.code]
+    assert "This source type does not support webhooks" in made.err

@@ -1,0 +1,49 @@
+"""A source with two synced tables in the embedded warehouse, and what is the case there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dw_orchestration.operations.catalogue import Project
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dw_orchestration.testing.warehouse import EmbeddedWarehouse
+
+CUSTOMERS = [{"id": 1, "name": "Ada", "updated": 1}, {"id": 2, "name": "Grace", "updated": 2}]
+CHARGES = [{"id": number, "amount": 5.5} for number in range(3)]
+
+
+@pytest.fixture
+def stripe(embedded_warehouse: EmbeddedWarehouse) -> EmbeddedWarehouse:
+    """The warehouse with the source `stripe_acme`, of which nothing has been synced."""
+    embedded_warehouse.add_source("Stripe", prefix="acme", tables={"Customer": CUSTOMERS, "Charge": CHARGES})
+    return embedded_warehouse
+
+
+@pytest.fixture
+def synced(stripe: EmbeddedWarehouse) -> EmbeddedWarehouse:
+    """The same with the two rows of `Customer`."""
+    stripe.sync("Customer")
+    return stripe
+
+
+@pytest.fixture
+def project(stripe: EmbeddedWarehouse) -> Project:
+    """The same, for operations."""
+    return Project(stripe.client)
+
+
+@pytest.fixture
+def everything(stripe: EmbeddedWarehouse) -> Callable[[], object]:
+    """All that the API says about sources, tables and jobs."""
+
+    def read() -> object:
+        sources = [stripe.client.get_source(source.id) for source in stripe.client.list_sources()]
+        jobs = [list(stripe.client.list_jobs(source.id)) for source in sources]
+        return sources, jobs
+
+    return read

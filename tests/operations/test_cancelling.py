@@ -1,0 +1,93 @@
+"""Running syncs are cancelled and seen to end."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from dw_orchestration.operations.cancelling import cancel_syncs
+from dw_orchestration.operations.catalogue import Project
+from dw_orchestration.operations.errors import UsageError
+from dw_orchestration.posthog.client import PostHogWarehouseClient
+from dw_orchestration.posthog.errors import ReadOnlyError
+from dw_orchestration.testing import never_ends
+
+
+class Clock:
+    """A clock that only sleeping moves."""
+
+    slept_s = 0.0
+
+    def now(self) -> datetime:
+        return datetime(2026, 11, 3, tzinfo=UTC)
+
+    def monotonic(self) -> float:
+        return self.slept_s
+
+    def sleep(self, seconds: float) -> None:
+        self.slept_s += seconds
+
+
+def test_running_sync_is_cancelled_and_others_are_left(project, stripe):
+    """The sync of the table ends as cancelled; a table without one is told apart."""
+    stripe.behave("Customer", never_ends())
+    job = stripe.start("Customer")
+
+    report = cancel_syncs(project, ["*"])
+
+    assert [("stripe_acme.Charge", "nothing running", None), ("stripe_acme.Customer", "cancelled", job.id)] == [
+        (row["table"], row["result"], row["job_id"]) for row in report.rows
+    ]
+    assert (False, "1 sync cancelled, of 2 tables.") == (report.failed, report.summary)
+    assert "Failed" == stripe.jobs("Customer")[0].status
+
+
+def test_mistyped_table_cancels_nothing(project, stripe):
+    """One wrong name keeps the others running."""
+    stripe.behave("Customer", never_ends())
+    stripe.start("Customer")
+
+    with pytest.raises(UsageError, match=r"Did you mean stripe_acme\.Charge"):
+        cancel_syncs(project, ["Customer", "Chrge"])
+
+    assert "Running" == stripe.jobs("Customer")[0].status
+
+
+def test_client_that_may_only_read_cancels_nothing(stripe):
+    """Whoever made the client read-only meant it."""
+    stripe.behave("Customer", never_ends())
+    stripe.start("Customer")
+    endpoint = stripe.resource.ensure_running()
+
+    with (
+        PostHogWarehouseClient(endpoint["host"], 1, endpoint["api_key"], rate_limits=None, read_only=True) as client,
+        pytest.raises(ReadOnlyError),
+    ):
+        cancel_syncs(Project(client), ["Customer"])
+
+    assert "Running" == stripe.jobs("Customer")[0].status
+
+
+def test_sync_that_does_not_end_is_a_failure(stripe):
+    """What PostHog was asked for and has not done in time is not called done; no real time passes."""
+    stripe.behave("Customer", never_ends())
+    stripe.start("Customer")
+    endpoint, clock = stripe.resource.ensure_running(), Clock()
+
+    class Deaf(httpx.HTTPTransport):
+        """The network to an older server, which answers first and cancels later: in this case never."""
+
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            if request.url.path.rstrip("/").endswith("cancel"):
+                return httpx.Response(200)
+            return super().handle_request(request)
+
+    with PostHogWarehouseClient(
+        endpoint["host"], 1, endpoint["api_key"], rate_limits=None, http_transport=Deaf()
+    ) as client:
+        report = cancel_syncs(Project(client), ["Customer"], wait_s=30, clock=clock)
+
+    assert (True, "still running") == (report.failed, report.rows[0]["result"])
+    assert clock.slept_s >= 30

@@ -1,0 +1,127 @@
+"""Sources and tables are found by the names that people use, and nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+
+from dw_orchestration.assets.specs import asset_spec, table_assets
+from dw_orchestration.operations.catalogue import Catalogue, Project
+from dw_orchestration.operations.errors import UnknownNameError, UsageError
+from dw_orchestration.posthog.models import Schema, Source
+from dw_orchestration.schedules.overrides import table_name
+
+
+def source(number: int, source_type: str, prefix: str | None, *tables: str) -> Source:
+    schemas = tuple(Schema(id=f"t{number}-{name}", name=name) for name in tables)
+    return Source(id=f"s{number}", source_type=source_type, prefix=prefix, schemas=schemas)
+
+
+CATALOGUE = Catalogue.of(
+    [
+        source(1, "Stripe", None, "Customer", "Charge"),
+        source(2, "Stripe", "acme", "Customer", "Refund"),
+        source(3, "Postgres", "shop", "public.orders", "Orders", "orders"),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("stripe.Customer", "stripe.Customer"),
+        ("stripe_acme.Customer", "stripe_acme.Customer"),
+        ("acme.Customer", "stripe_acme.Customer"),
+        ("acme/customer", "stripe_acme.Customer"),
+        ("stripe_acme/Customer", "stripe_acme.Customer"),
+        ("s2/Customer", "stripe_acme.Customer"),
+        ("t2-Customer", "stripe_acme.Customer"),
+        ("posthog/stripe/acme/customer", "stripe_acme.Customer"),
+        ("Refund", "stripe_acme.Refund"),
+        ("refund", "stripe_acme.Refund"),
+        ("public.orders", "postgres_shop.public.orders"),
+        ("shop.Orders", "postgres_shop.Orders"),
+        ("shop.orders", "postgres_shop.orders"),
+    ],
+)
+def test_table_has_all_its_names(typed, expected):
+    """A table is found by its name, asset key or id, and by less of it where that is enough."""
+    assert expected == CATALOGUE.table(typed).name
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("Customer", "'Customer' is the name of 2 tables: stripe.Customer, stripe_acme.Customer. Give one of these"),
+        ("stripe.Custmer", "No table is named 'stripe.Custmer'. Did you mean stripe.Customer or"),
+        ("shop.ORDERS", "is the name of 2 tables: postgres_shop.Orders, postgres_shop.orders."),
+        ("zzzz", "No table is named 'zzzz'. There are postgres_shop.Orders, postgres_shop.orders,"),
+        ("", "No table is named ''."),
+    ],
+)
+def test_unknown_or_ambiguous_table_is_an_error_with_the_nearest(typed, said):
+    """What names no table, or two, names the likely ones."""
+    with pytest.raises(UnknownNameError) as caught:
+        CATALOGUE.table(typed)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        (["*"], 7),
+        (["stripe.*"], 2),
+        (["STRIPE_*"], 2),
+        (["*.Customer", "stripe.Customer"], 2),
+        (["posthog/stripe/acme/*"], 2),
+        (["postgres_shop/*"], 3),
+        (["acme.*"], 2),
+        (["shop/*"], 3),
+    ],
+)
+def test_patterns_name_what_they_name_in_schedules(patterns, expected):
+    """`stripe.*` is the source without a prefix, as in overrides and takeovers; each table counts once."""
+    assert expected == len(CATALOGUE.select(patterns))
+
+
+def test_selection_of_nothing_is_refused():
+    """No name does not mean all, and a pattern that names none is an error."""
+    with pytest.raises(UsageError, match="name at least one, or '\\*' for all"):
+        CATALOGUE.select([])
+    with pytest.raises(UnknownNameError, match="No table is like 'strype"):
+        CATALOGUE.select(["strype.*"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [("stripe", "s1"), ("acme", "s2"), ("stripe_acme", "s2"), ("Postgres", "s3"), ("s3", "s3"), ("SHOP", "s3")],
+)
+def test_source_has_all_its_names(typed, expected):
+    """A source is found by its name, prefix, type or id; the name comes before the type."""
+    assert expected == CATALOGUE.source(typed).id
+
+
+def test_source_with_the_name_of_another_goes_by_its_id():
+    """Two sources are never mixed up, even if they would have the same name."""
+    twins = Catalogue.of([source(1, "Stripe", None, "a"), source(2, "stripe", None, "a")])
+    assert ["s1", "s2"] == [each.name for each in twins.sources]
+    assert ["s1.a", "s2.a"] == [table.name for table in twins.tables]
+
+
+def test_catalogue_of_nothing_says_so():
+    """A project without sources has no nearest match."""
+    with pytest.raises(UnknownNameError, match="The project has no source"):
+        Catalogue.of([]).source("stripe")
+
+
+def test_names_are_those_of_the_ui(stripe):
+    """What a table is called on the command line is what schedules and the asset graph call it."""
+    assets = table_assets(stripe.snapshot(), spec_of=asset_spec)
+    named = {table.id: table for table in Project(stripe.client).catalogue().tables}
+    for asset in assets:
+        own = named[asset.table.schema.id]
+        assert (table_name(asset.table), asset.key.to_user_string()) == (own.name, own.asset_key)
+
+
+def test_settings_are_there_when_asked_for(project):
+    """The list of sources lacks them on newer servers; the catalogue has them on request."""
+    assert str(project.catalogue(settings=True).table("Customer").schema.sync_frequency) == "6hour"

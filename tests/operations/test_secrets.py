@@ -1,0 +1,89 @@
+"""Secrets are named, looked up where they are used, and shown nowhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from dw_orchestration.operations.errors import UsageError
+from dw_orchestration.operations.secrets import names_of, resolved
+from dw_orchestration.report import Report
+
+ENVIRONMENT = {"DB_PASSWORD": "s3cr3t", "LONGER": "s3cr3t-and-more\n", "EMPTY": ""}
+
+
+def test_variables_stand_for_their_values_wherever_they_are():
+    """In objects and lists, and beside values that are no secrets."""
+    found = resolved(
+        {
+            "host": "db",
+            "auth": {"selection": "password", "password": {"env": "DB_PASSWORD"}},
+            "all": [{"env": "LONGER"}],
+        },
+        lookup=ENVIRONMENT.get,
+    )
+    assert {
+        "host": "db",
+        "auth": {"selection": "password", "password": "s3cr3t"},
+        "all": ["s3cr3t-and-more\n"],
+    } == found.values
+
+
+def test_values_are_hidden_in_texts_and_in_the_object_itself():
+    """A longer secret is not left half visible by a shorter one inside it; nor does a line break save it."""
+    found = resolved({"a": {"env": "DB_PASSWORD"}, "b": {"env": "LONGER"}}, lookup=ENVIRONMENT.get)
+    assert "login [DB_PASSWORD] or [LONGER]!" == found.hidden("login s3cr3t or s3cr3t-and-more!")
+    assert "s3cr3t" not in repr(found)
+
+
+@pytest.mark.parametrize("name", ["ABSENT", "EMPTY"])
+def test_variable_that_is_not_set_is_named(name):
+    """The text says which field asks for which variable."""
+    with pytest.raises(UsageError, match=f"auth.password asks for the environment variable {name}, which is not set"):
+        resolved({"auth": {"password": {"env": name}}}, lookup=ENVIRONMENT.get)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"password": "plain"},
+        {"auth_type": {"selection": "key", "private_key": "plain"}},
+        {"stripe_secret_key": "plain"},
+        {"access_token": "plain"},
+        {"connection_string": "plain"},
+        {"url": "postgres://me:plain@db/shop"},
+    ],
+)
+def test_written_out_secret_is_refused_and_not_repeated(fields):
+    """What Dagster would keep is refused, without the value; a file of the user's own may have it."""
+    with pytest.raises(UsageError, match="is written out") as caught:
+        resolved(fields, lookup=ENVIRONMENT.get)
+    assert "plain" not in str(caught.value)
+    assert "plain" not in resolved(fields, lookup=ENVIRONMENT.get, allow_written_out=True).hidden("it is plain!") or (
+        "url" in fields
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"host": "db", "port": 5432, "token_uri": "https://example.com/token"},
+        {"schemas": [{"name": "secret_tokens", "primary_key_columns": ["api_key"], "incremental_field": "token"}]},
+    ],
+)
+def test_what_is_no_secret_may_be_written_out(fields):
+    """Addresses and names of columns are none."""
+    assert fields == resolved(fields, lookup=ENVIRONMENT.get).values
+
+
+def test_names_of_fields_are_all_that_is_shown():
+    """Nested ones with their path, variables without their name."""
+    assert ["host", "auth.password"] == names_of({"host": "db", "auth": {"password": {"env": "DB_PASSWORD"}}})
+
+
+def test_what_a_provider_quotes_is_hidden_in_reports():
+    """An operation that fails in its own words is a report, and keeps the secret as an error does."""
+    found = resolved({"signing_secret": {"env": "DB_PASSWORD"}}, lookup=ENVIRONMENT.get)
+    report = Report(summary="Bad s3cr3t", rows=[{"note": "no s3cr3t here", "rows": 2}], columns=["note", "rows"])
+    assert "Bad [DB_PASSWORD]\n\n| note | rows |\n| --- | --- |\n| no [DB_PASSWORD] here | 2 |" == str(
+        report.with_texts(found.hidden)
+    )
