@@ -109,7 +109,6 @@ class Connection:
                 f"No warehouse is named: set {PROJECT_VARIABLE} and {KEY_VARIABLE} for a PostHog project, or --home for"
                 f" an embedded warehouse. {text}."
             )
-        # the resource knows how to start it, and Dagster comes with it: only who asks for it pays the second
-        from dw_orchestration.resources.local import LocalWarehouse
+        from dw_orchestration.embedded import EmbeddedProcess
 
-        return LocalWarehouse(home=str(self.home), shop=(self.home / "shop").exists()).client()
+        return EmbeddedProcess(self.home, shop=(self.home / "shop").exists()).client()

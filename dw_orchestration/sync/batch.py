@@ -18,9 +18,9 @@ from dw_orchestration.sync.clock import Clock, ServerClock, Stopwatch, SystemClo
 from dw_orchestration.sync.errors import BillingLimitReachedError
 from dw_orchestration.sync.events import BillingStopped, CancelReport, Ended, Notice, SyncEvent
 from dw_orchestration.sync.gate import POLL_BURST_S, Bucket, Gate
+from dw_orchestration.sync.phase import Phase
 from dw_orchestration.sync.roster import Roster
 from dw_orchestration.sync.settings import SyncMode, SyncSettings, TableRequest
-from dw_orchestration.sync.phase import Phase
 from dw_orchestration.sync.table import Table
 from dw_orchestration.sync.watch import SourceWatch
 

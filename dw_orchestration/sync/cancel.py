@@ -8,9 +8,9 @@ from dw_orchestration.sync.api import SyncApi
 from dw_orchestration.sync.clock import Clock
 from dw_orchestration.sync.events import CancelReport, CancelResult
 from dw_orchestration.sync.outcome import SyncOutcome
+from dw_orchestration.sync.phase import Phase
 from dw_orchestration.sync.reader import JobReader
 from dw_orchestration.sync.settings import SyncSettings
-from dw_orchestration.sync.phase import Phase
 from dw_orchestration.sync.table import Table
 
 

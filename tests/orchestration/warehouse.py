@@ -17,7 +17,7 @@ import psycopg
 
 from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY, build_posthog_assets
 from dw_orchestration.posthog.enums import JobStatus
-from dw_orchestration.resources import local
+from dw_orchestration.resources.local import LocalWarehouse
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class WarehouseProcess:
     def __init__(self, home: Path, *, fixtures: Path | None = None, shop: bool = False) -> None:
         self.home = home
         self.fixtures = fixtures
-        self.resource = local.LocalWarehouse(home=str(home), shop=shop, fixtures=str(fixtures) if fixtures else None)
+        self.resource = LocalWarehouse(home=str(home), shop=shop, fixtures=str(fixtures) if fixtures else None)
         self.endpoint = self.resource.ensure_running()
         self.client = self.resource.client()
 
