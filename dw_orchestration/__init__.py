@@ -11,10 +11,11 @@ from dw_orchestration.version import __version__
 
 if TYPE_CHECKING:
     from dw_orchestration import errors
-    from dw_orchestration.assets import PostHogSyncConfig, build_posthog_assets
+    from dw_orchestration.assets import PostHogSyncConfig, Table, TableSelection, asset_spec, build_posthog_assets
     from dw_orchestration.component import PostHogWarehouseComponent
+    from dw_orchestration.operations.jobs import build_maintenance_jobs
     from dw_orchestration.posthog.client import PostHogWarehouseClient
-    from dw_orchestration.resources import LocalWarehouse, PostHogWarehouseResource
+    from dw_orchestration.resources import LocalWarehouse, PostHogWarehouseResource, WarehouseSnapshot
     from dw_orchestration.schedules import ScheduleOverride, SchedulingMode, build_posthog_schedules
     from dw_orchestration.sensors import build_drift_sensor, build_job_status_sensor
 
@@ -26,8 +27,13 @@ _MODULES = {
     "PostHogWarehouseResource": "dw_orchestration.resources",
     "ScheduleOverride": "dw_orchestration.schedules",
     "SchedulingMode": "dw_orchestration.schedules",
+    "Table": "dw_orchestration.assets",
+    "TableSelection": "dw_orchestration.assets",
+    "WarehouseSnapshot": "dw_orchestration.resources",
+    "asset_spec": "dw_orchestration.assets",
     "build_drift_sensor": "dw_orchestration.sensors",
     "build_job_status_sensor": "dw_orchestration.sensors",
+    "build_maintenance_jobs": "dw_orchestration.operations.jobs",
     "build_posthog_assets": "dw_orchestration.assets",
     "build_posthog_schedules": "dw_orchestration.schedules",
 }
@@ -40,9 +46,14 @@ __all__ = [
     "PostHogWarehouseResource",
     "ScheduleOverride",
     "SchedulingMode",
+    "Table",
+    "TableSelection",
+    "WarehouseSnapshot",
     "__version__",
+    "asset_spec",
     "build_drift_sensor",
     "build_job_status_sensor",
+    "build_maintenance_jobs",
     "build_posthog_assets",
     "build_posthog_schedules",
     "errors",

@@ -15,7 +15,7 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from dw_orchestration.component import PostHogWarehouseComponent, not_connected
-from dw_orchestration.errors import SetupError
+from dw_orchestration.errors import SetupError, StateNotRefreshedError
 from dw_orchestration.resources.local import LocalWarehouse
 from dw_orchestration.resources.snapshot import WarehouseSnapshot
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
@@ -99,7 +99,10 @@ def _loaded(component: PostHogWarehouseComponent, environment: MutableMapping[st
     """
     state_file = component.state_file
     if state_file is not None and environment.get(_IN_DEVELOPMENT) and environment.get(_REFRESHED) != str(state_file):
-        component.write_state_to_path(state_file)
+        try:
+            component.write_state_to_path(state_file)
+        except StateNotRefreshedError as error:
+            dg.get_dagster_logger("dw_orchestration").warning(str(error))
         environment[_REFRESHED] = str(state_file)
         return component.build_defs_from_snapshot(WarehouseSnapshot.read(state_file))
     return dg.build_defs_for_component(component)

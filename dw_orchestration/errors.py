@@ -7,6 +7,7 @@ completed. The rest is about set-up and state:
     SetupError            the settings contradict each other or lack something
       LocalWarehouseError   the embedded warehouse could not be started
     SnapshotError         a state file cannot be read or must not be replaced
+      StateNotRefreshedError  the state could not be refreshed, and the last one stays
     CursorError           a sensor's cursor cannot be read
 """
 
@@ -24,6 +25,10 @@ class LocalWarehouseError(SetupError):
 
 class SnapshotError(Exception):
     """A state file cannot be read, or must not be replaced by what was fetched."""
+
+
+class StateNotRefreshedError(SnapshotError):
+    """The state could not be refreshed, and the last one stays; the text says why, and what serves."""
 
 
 class CursorError(Exception):

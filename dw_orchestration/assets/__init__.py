@@ -2,7 +2,18 @@
 
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.factory import build_posthog_assets
+from dw_orchestration.assets.selection import TableSelection, TableSelector
 from dw_orchestration.assets.specs import asset_spec
+from dw_orchestration.assets.step import StepResult, sync_tables
 from dw_orchestration.assets.tables import Table
 
-__all__ = ["PostHogSyncConfig", "Table", "asset_spec", "build_posthog_assets"]
+__all__ = [
+    "PostHogSyncConfig",
+    "StepResult",
+    "Table",
+    "TableSelection",
+    "TableSelector",
+    "asset_spec",
+    "build_posthog_assets",
+    "sync_tables",
+]

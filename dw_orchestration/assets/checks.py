@@ -102,42 +102,49 @@ def not_stale(key: dg.AssetKey, table: Table, *, synced_at: datetime, now: datet
             "posthog/age_s": round(age.total_seconds()),
             "posthog/limit_s": round(limit.total_seconds()),
             "posthog/synced_as_of": dg.MetadataValue.timestamp(synced_at),
+            **_link(table),
         },
     )
 
 
-def table_verdicts(key: dg.AssetKey, record: Schema | None, *, before: Mapping[str, dg.MetadataValue]) -> list[Verdict]:
+def table_verdicts(
+    key: dg.AssetKey, table: Table, record: Schema | None, *, before: Mapping[str, dg.MetadataValue]
+) -> list[Verdict]:
     """What the synced table itself shows, against the metadata of the sync before; nothing where nothing is known."""
-    table = record.table if record is not None else None
-    if table is None:
+    synced = record.table if record is not None else None
+    if synced is None:
         return []
     verdicts = []
-    if table.row_count is not None:
-        verdicts.append(_rows_dropped(key, table.row_count, before=_row_count(before)))
-    if table.columns:
-        now = {column.name: column.type for column in table.columns}
-        verdicts.append(_columns_unchanged(key, now, before=_columns(before)))
+    if synced.row_count is not None:
+        verdicts.append(_rows_dropped(key, table, synced.row_count, before=_row_count(before)))
+    if synced.columns:
+        now = {column.name: column.type for column in synced.columns}
+        verdicts.append(_columns_unchanged(key, table, now, before=_columns(before)))
     return verdicts
 
 
-def _rows_dropped(key: dg.AssetKey, now: int, *, before: int | None) -> Verdict:
+def _rows_dropped(key: dg.AssetKey, table: Table, now: int, *, before: int | None) -> Verdict:
+    metadata = {"dagster/row_count": now} | ({} if before is None else {"posthog/row_count_before": before})
     return Verdict(
         key=key,
         check_name=ROWS_DROPPED,
         passed=before is None or now >= KEPT_SHARE * before,
         description=f"{now:,} rows" + ("" if before is None else f", {before:,} after the sync before"),
-        metadata={"dagster/row_count": now} | ({} if before is None else {"posthog/row_count_before": before}),
+        metadata=metadata | _link(table),
         severity=dg.AssetCheckSeverity.WARN,
     )
 
 
-def _columns_unchanged(key: dg.AssetKey, now: Mapping[str, str], *, before: Mapping[str, str] | None) -> Verdict:
+def _columns_unchanged(
+    key: dg.AssetKey, table: Table, now: Mapping[str, str], *, before: Mapping[str, str] | None
+) -> Verdict:
     changes = [] if before is None else _column_changes(before, now)
     return Verdict(
         key=key,
         check_name=COLUMNS_UNCHANGED,
         passed=not changes,
         description="; ".join(changes) or f"{len(now)} columns",
+        metadata=_link(table),
         severity=dg.AssetCheckSeverity.WARN,
     )
 
@@ -172,9 +179,12 @@ def _job_metadata(table: Table, job: Job) -> dict[str, Any]:
     }
     if job.latest_error:
         metadata["posthog/error"] = job.latest_error
-    if table.page:
-        metadata["posthog/link"] = dg.MetadataValue.url(table.page)
-    return metadata
+    return metadata | _link(table)
+
+
+def _link(table: Table) -> dict[str, Any]:
+    """The way to the table in PostHog."""
+    return {"posthog/link": dg.MetadataValue.url(table.page)} if table.page else {}
 
 
 def _in_words(span: timedelta) -> str:

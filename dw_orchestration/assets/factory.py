@@ -1,20 +1,27 @@
 """Assets from a snapshot: one step per source (or table, or project), one asset per table."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import dagster as dg
+from pydantic import Field, create_model
 
 from dw_orchestration.assets.checks import check_specs
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.keys import identifier, source_slug, unique_names
 from dw_orchestration.assets.specs import SpecOf, TableAsset, asset_spec, table_assets, upstream_specs
-from dw_orchestration.assets.step import StepResult, sync_tables
+from dw_orchestration.assets.step import Execute, StepResult, sync_tables
+from dw_orchestration.errors import SetupError
 from dw_orchestration.resources.snapshot import WarehouseSnapshot
+from dw_orchestration.sync.classify import SchemaClass
 
 DEFAULT_RESOURCE_KEY = "posthog_warehouse"
 StepPer = Literal["source", "project", "table"]
+CheckName = Literal["sync_succeeded", "not_stale", "rows_dropped", "columns_unchanged"]
+EVERY_CHECK: tuple[CheckName, ...] = get_args(CheckName)
+# fields of a run's config of which a default would sync, drop or skip what nobody asked for
+SET_BY_THE_RUN = frozenset({"sync_mode", "confirm_resync", "accept_jobs_since", "trigger_after"})
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,13 @@ def build_posthog_assets(
     retry_policy: dg.RetryPolicy | None = None,
     pool: str | None = None,
     op_tags: Mapping[str, Any] | None = None,
+    sync_defaults: PostHogSyncConfig | None = None,
+    checks: Collection[CheckName] = EVERY_CHECK,
+    execute: Execute = sync_tables,
 ) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """The assets of a project's tables, and the external assets that their rows come from.
+
+    Tables that PostHog queries in place are external assets as well: there is nothing to sync.
 
     Args:
         snapshot: What the warehouse holds.
@@ -46,9 +58,14 @@ def build_posthog_assets(
         retry_policy: Dagster's, for every step. A retry takes up the syncs that are still going on.
         pool: Dagster's concurrency pool, for every step.
         op_tags: Tags for every step, such as resources on Kubernetes.
+        sync_defaults: What a run's config has where the run does not set it; the fields that are given count. Whether
+            to resync is not among them: that is asked for by a run or not at all.
+        checks: Which checks each table has. The job-status sensor should be given the same.
+        execute: What a step does with its tables; wrap `sync_tables` to do something before or after it.
 
     Raises:
-        SetupError: `spec_of` gives two tables the same key.
+        SetupError: `spec_of` gives two tables the same key or an impossible one, or `sync_defaults` has a field that
+            only a run can set.
 
     Example:
         ```python
@@ -60,15 +77,24 @@ def build_posthog_assets(
         ```
     """
     assets = table_assets(snapshot, spec_of=spec_of)
+    config_type = _config_type(sync_defaults)
     steps = [
-        _step_assets(step, resource_key=resource_key, retry_policy=retry_policy, pool=pool, op_tags=op_tags)
+        _step_assets(
+            step,
+            resource_key=resource_key,
+            config_type=config_type,
+            checks=checks,
+            execute=execute,
+            settings={"retry_policy": retry_policy, "pool": pool, "op_tags": op_tags},
+        )
         for step in steps_of(assets, step_per=step_per, resource_key=resource_key)
     ]
-    return [*steps, *upstream_specs(assets)]
+    return [*steps, *(asset.spec for asset in assets if _is_external(asset)), *upstream_specs(assets)]
 
 
 def steps_of(assets: Sequence[TableAsset], *, step_per: StepPer, resource_key: str) -> list[Step]:
     """Which tables share a step, and the step's name; schedules address their run config by it."""
+    assets = [asset for asset in assets if not _is_external(asset)]
     if step_per == "project":
         return [Step(name=f"sync_{resource_key}", assets=tuple(assets))] if assets else []
     if step_per == "table":
@@ -80,29 +106,54 @@ def steps_of(assets: Sequence[TableAsset], *, step_per: StepPer, resource_key: s
     return [Step(name=f"sync_{slug}", assets=tuple(group)) for slug, group in zip(slugs, grouped.values(), strict=True)]
 
 
+def _is_external(asset: TableAsset) -> bool:
+    return asset.table.schema_class is SchemaClass.EXTERNAL
+
+
 def _step_assets(
     step: Step,
     *,
     resource_key: str,
-    retry_policy: dg.RetryPolicy | None,
-    pool: str | None,
-    op_tags: Mapping[str, Any] | None,
+    config_type: type[PostHogSyncConfig],
+    checks: Collection[CheckName],
+    execute: Execute,
+    settings: Mapping[str, Any],
 ) -> dg.AssetsDefinition:
     tables = {asset.key: asset.table for asset in step.assets}
+    specs = [spec for asset in step.assets for spec in check_specs(asset.table, asset.key) if spec.name in checks]
 
-    @dg.multi_asset(
+    def sync(context: dg.AssetExecutionContext, config: PostHogSyncConfig) -> Iterator[StepResult]:
+        selected = {key: tables[key] for key in tables if key in context.selected_asset_keys}
+        yield from execute(context, config, selected, warehouse=getattr(context.resources, resource_key))
+
+    # Dagster takes the fields that the launchpad offers, and their defaults, from the annotation
+    sync.__annotations__["config"] = config_type
+    as_assets = dg.multi_asset(
         name=step.name,
         # a table that is not syncable, or that the user did not select, gives no output
         specs=[asset.spec.replace_attributes(skippable=True) for asset in step.assets],
-        check_specs=[spec for asset in step.assets for spec in check_specs(asset.table, asset.key)],
+        check_specs=specs,
         can_subset=True,
         required_resource_keys={resource_key},
-        retry_policy=retry_policy,
-        pool=pool,
-        op_tags=op_tags,
+        **settings,
     )
-    def sync(context: dg.AssetExecutionContext, config: PostHogSyncConfig) -> Iterator[StepResult]:
-        selected = {key: tables[key] for key in tables if key in context.selected_asset_keys}
-        yield from sync_tables(context, config, selected, warehouse=getattr(context.resources, resource_key))
+    return as_assets(sync)
 
-    return sync
+
+def _config_type(defaults: PostHogSyncConfig | None) -> type[PostHogSyncConfig]:
+    """The run config's type with other defaults.
+
+    Raises:
+        SetupError: One of them is for a run to set.
+    """
+    given = defaults.model_dump(exclude_unset=True) if defaults else {}
+    if of_the_run := sorted(SET_BY_THE_RUN & given.keys()):
+        raise SetupError(f"There is no default for {', '.join(of_the_run)}: set it in the run's config.")
+    known = PostHogSyncConfig.model_fields
+    fields: dict[str, Any] = {
+        name: (known[name].rebuild_annotation(), Field(default=value, description=known[name].description))
+        for name, value in given.items()
+    }
+    return (
+        create_model(PostHogSyncConfig.__name__, __base__=PostHogSyncConfig, **fields) if fields else PostHogSyncConfig
+    )

@@ -1,6 +1,6 @@
 """The sync history: every job of every source, kept in DuckDB, as an asset."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,7 +49,8 @@ def build_sync_history(
     failures and durations of the last thirty days. It reads only what it lacks, so that it can run as often as wanted.
 
     Args:
-        snapshot: What the warehouse holds. The jobs of sources that came later are kept too.
+        snapshot: What the warehouse holds. The jobs of sources that came later are kept too; those of sources of which
+            a selection has left no table are not.
         resource_key: As for `build_posthog_assets`.
         history_resource_key: The key of a `dagster_duckdb.DuckDBResource` among the resources. Projects can share it.
         now: The time of day.
@@ -66,6 +67,7 @@ def build_sync_history(
         )
         ```
     """
+    left_out = {source.id for source in snapshot.left_out} - {source.id for source in snapshot.sources}
 
     @dg.asset(
         key=sync_history_key(resource_key),
@@ -78,7 +80,7 @@ def build_sync_history(
     def sync_history(context: dg.AssetExecutionContext, config: SyncHistoryConfig) -> dg.MaterializeResult[None]:
         moment = now()
         warehouse, duckdb = (getattr(context.resources, key) for key in (resource_key, history_resource_key))
-        store, reading = _bring_up_to_date(warehouse, duckdb, days=config.days, now=moment)
+        store, reading = _bring_up_to_date(warehouse, duckdb, days=config.days, now=moment, left_out=left_out)
         _say_what_failed(context, reading)
         return dg.MaterializeResult(
             metadata=report_metadata(report_of(store, now=moment)) | _reading_metadata(reading),
@@ -113,12 +115,12 @@ def build_sync_history_schedule(
 
 
 def _bring_up_to_date(
-    warehouse: WarehouseResource, duckdb: DuckDBResource, *, days: int, now: datetime
+    warehouse: WarehouseResource, duckdb: DuckDBResource, *, days: int, now: datetime, left_out: Collection[str]
 ) -> tuple[HistoryStore, Reading]:
     try:
         with warehouse.connect() as api:
             store = HistoryStore(duckdb, project=f"{warehouse.name} {api.project_id}")
-            return store, bring_up_to_date(api, store, days=days, now=now)
+            return store, bring_up_to_date(api, store, days=days, now=now, left_out=left_out)
     except (PostHogError, SetupError) as error:
         # whoever reads the run wants the sentence, not the frames that led to it
         raise dg.Failure(description=str(error), allow_retries=isinstance(error, TransportError)) from None

@@ -1,6 +1,6 @@
 """Which jobs the sync history lacks, and fetching those alone."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -61,14 +61,18 @@ class Reading:
         return 0 < self.sources == len(self.problems)
 
 
-def bring_up_to_date(api: HistoryApi, history: History, *, days: int, now: datetime) -> Reading:
-    """Store the jobs of every source that the history lacks; a source that fails does not stop the others.
+def bring_up_to_date(
+    api: HistoryApi, history: History, *, days: int, now: datetime, left_out: Collection[str] = ()
+) -> Reading:
+    """Store the jobs of every source that the history lacks, but for the sources that are left out.
+
+    A source that fails does not stop the others.
 
     Raises:
         PostHogError: The list of sources could not be read.
     """
     problems, count = {}, 0
-    sources = list(api.list_sources())
+    sources = [source for source in api.list_sources() if source.id not in left_out]
     for source in sources:
         known = history.known(source.id, unfinished_since=now - FOLLOWED_FOR)
         try:

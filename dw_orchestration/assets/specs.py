@@ -1,5 +1,6 @@
 """What the Dagster UI knows of a table before it has ever been synced by a run."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,14 +8,15 @@ from typing import Any
 import dagster as dg
 
 from dw_orchestration.assets.checks import STALE_AFTER_INTERVALS
-from dw_orchestration.assets.keys import colliding, identifier, snake, source_slug, upstream_key
+from dw_orchestration.assets.keys import colliding, identifier, source_slug, upstream_key
 from dw_orchestration.assets.tables import Table, tables_of
 from dw_orchestration.errors import SetupError
+from dw_orchestration.names import snake
 from dw_orchestration.resources.snapshot import WarehouseSnapshot
 from dw_orchestration.sync.classify import SchemaClass
 
 CLASS_TAG = "posthog/class"
-
+_LEGAL_IDENTIFIER = re.compile(r"[A-Za-z0-9_]+")
 
 SpecOf = Callable[[Table], dg.AssetSpec]
 
@@ -36,13 +38,24 @@ def table_assets(snapshot: WarehouseSnapshot, *, spec_of: SpecOf) -> list[TableA
     """The tables of a snapshot with their translated specs.
 
     Raises:
-        SetupError: The translation gives two tables the same key.
+        SetupError: The translation gives two tables the same key, or one a key that Dagster does not take.
     """
     assets = [TableAsset(table=table, spec=_without_itself(spec_of(table))) for table in tables_of(snapshot)]
+    for asset in assets:
+        _check_key(asset)
     if clashes := colliding(asset.key for asset in assets):
         named = [f"{a.table.schema.name!r} of {a.table.source.id}" for a in assets if identifier(a.key) in clashes]
         raise SetupError(f"These tables are translated to the same asset key: {', '.join(named)}. Keep the keys apart.")
     return assets
+
+
+def _check_key(asset: TableAsset) -> None:
+    if not _LEGAL_IDENTIFIER.fullmatch(identifier(asset.key)):
+        raise SetupError(
+            f"{asset.table.schema.name!r} of {asset.table.source.id} is translated to the asset key"
+            f" {asset.key.to_user_string()!r}, which Dagster does not take: letters, digits, `_`, `-` and `.` only."
+            " `{{ path }}` is the table's name in a legal form."
+        )
 
 
 def _without_itself(spec: dg.AssetSpec) -> dg.AssetSpec:
@@ -95,6 +108,7 @@ def spec_metadata(table: Table) -> dict[str, Any]:
         "posthog/primary_keys": ", ".join(schema.primary_key_columns or ()) or None,
         "posthog/link": dg.MetadataValue.url(table.page) if table.page else None,
         "dagster/table_name": schema.table.name if schema.table else None,
+        "dagster/storage_kind": "posthog",
     }
     return {name: value for name, value in metadata.items() if value is not None}
 

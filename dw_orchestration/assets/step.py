@@ -1,6 +1,7 @@
 """What happens when tables are materialized: the engine does the work, this tells Dagster about it."""
 
 from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 import dagster as dg
 
@@ -20,6 +21,7 @@ from dw_orchestration.posthog.errors import (
     PermissionDeniedError,
     PostHogError,
     ProjectNotFoundError,
+    ReadOnlyError,
     TransportError,
 )
 from dw_orchestration.resources.warehouse import WarehouseResource
@@ -35,6 +37,20 @@ MAX_ERRORS_SHOWN = 20
 # a table tells of its rows this often, unless more than so many tables are synced together
 PROGRESS_EVERY_S = 5.0
 TABLES_THAT_TALK = 10
+
+
+class Execute(Protocol):
+    """What a step does with its tables, as `sync_tables` does it."""
+
+    def __call__(
+        self,
+        context: dg.AssetExecutionContext,
+        config: PostHogSyncConfig,
+        tables: Mapping[dg.AssetKey, Table],
+        *,
+        warehouse: WarehouseResource,
+    ) -> Iterator[StepResult]:
+        """Sync the selected tables, and yield their results."""
 
 
 def sync_tables(
@@ -177,7 +193,7 @@ class _Step:
         self._keep(
             sync_succeeded(key, table, job),
             not_stale(key, table, synced_at=job.created_at, now=finished_at(job)),
-            *table_verdicts(key, record, before=before),
+            *table_verdicts(key, table, record, before=before),
         )
 
     def _note_fault(self, event: Ended, error: SyncError) -> None:
@@ -218,7 +234,7 @@ class _Step:
             return None
         try:
             self._client.check_access(write=True)
-        except (AuthenticationError, PermissionDeniedError, ProjectNotFoundError) as error:
+        except (AuthenticationError, PermissionDeniedError, ProjectNotFoundError, ReadOnlyError) as error:
             return error
         except PostHogError:
             # the tables' own errors say what is wrong

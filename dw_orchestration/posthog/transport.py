@@ -144,8 +144,8 @@ class Transport:
         """
         if self._read_only and method != "GET":
             raise errors.ReadOnlyError(
-                f"{method} {path} at {self.host} was not sent: the client is read-only. "
-                "Make one with read_only=False to change things in PostHog."
+                f"{method} {path} at {self.host} was not sent: the connection is read-only, which is the default "
+                "in Dagster+ branch deployments. Set `read_only` to false to change things in PostHog."
             )
         timeout = self._timeouts.slow_read_s if slow else self._timeouts.read_s
         request = self._http.build_request(

@@ -104,25 +104,31 @@ class _Place:
 
 
 def drift_between(state: WarehouseSnapshot, live: WarehouseSnapshot) -> Drift:
-    """What has changed from the state to what the warehouse holds now, in the order of the snapshots."""
+    """What has changed from the state to what the warehouse holds now, in the order of the snapshots.
+
+    Of tables that a selection left out of both, nothing is told. One that was switched off since, and is left out for
+    that alone, is told of as switched off, and not as removed.
+    """
     before, after = _by_id(state), _by_id(live)
     changes = [place.change(ChangeKind.ADDED) for own_id, place in after.items() if own_id not in before]
     changes += [place.change(ChangeKind.REMOVED) for own_id, place in before.items() if own_id not in after]
     for own_id, place in after.items():
         if own_id in before:
             changes += _changes_of(before[own_id].schema, place)
-    return Drift(tuple(changes))
+    selected = {schema.id for snapshot in (state, live) for schema in snapshot.schemas}
+    return Drift(tuple(change for change in changes if change.schema_id in selected))
 
 
 def _by_id(snapshot: WarehouseSnapshot) -> dict[str, _Place]:
-    return {schema.id: _Place(source, schema) for source in snapshot.sources for schema in source.schemas}
+    known = (*snapshot.sources, *snapshot.left_out)
+    return {schema.id: _Place(source, schema) for source in known for schema in source.schemas}
 
 
 def _changes_of(before: Schema, place: _Place) -> Iterator[TableChange]:
     after = place.schema
     if before.name != after.name:
         yield place.change(ChangeKind.RENAMED, before=before.name, after=after.name)
-    if _switch(before) is not (now := _switch(after)):
+    if switch(before) is not (now := switch(after)):
         yield place.change(now)
     was_synced, is_synced = _times(before), _times(after)
     # while a table is off, its times mean nothing
@@ -136,7 +142,7 @@ def _changes_of(before: Schema, place: _Place) -> Iterator[TableChange]:
         )
 
 
-def _switch(schema: Schema) -> ChangeKind:
+def switch(schema: Schema) -> ChangeKind:
     """Whether the table is on, or who turned it off: after a failure that nobody caused by cancelling, PostHog did."""
     if schema.should_sync:
         return ChangeKind.ON

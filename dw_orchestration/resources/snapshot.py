@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dw_orchestration.errors import SnapshotError
 from dw_orchestration.posthog.enums import AccessMethod
@@ -34,7 +34,11 @@ class _Frozen(BaseModel):
 
 
 class SourceSnapshot(_Frozen):
-    """A source and its schemas. `upstream` names the system the rows come from, as people would say it."""
+    """A source and its schemas.
+
+    `upstream` names the system the rows come from, as people would say it. `namespace` stands before all names that
+    are made of the source's, so that two projects can be loaded side by side; it is not part of the state.
+    """
 
     id: str
     source_type: str
@@ -43,6 +47,7 @@ class SourceSnapshot(_Frozen):
     access_method: AccessMethod
     upstream: str
     schemas: tuple[Schema, ...]
+    namespace: str | None = Field(default=None, exclude=True)
 
 
 class WarehouseSnapshot(_Frozen):
@@ -55,6 +60,8 @@ class WarehouseSnapshot(_Frozen):
     sources: tuple[SourceSnapshot, ...]
     problem: str | None = None
     """Why this is not what the warehouse holds now: the last refresh failed, and the last good state serves."""
+    left_out: tuple[SourceSnapshot, ...] = Field(default=(), exclude=True)
+    """What a selection took out of `sources`; not part of the state."""
 
     @classmethod
     def take(cls, api: SnapshotApi, *, host: str, project_id: str) -> Self:
@@ -112,6 +119,16 @@ class WarehouseSnapshot(_Frozen):
     def schemas(self) -> list[Schema]:
         """All schemas of all sources."""
         return [schema for source in self.sources for schema in source.schemas]
+
+    @property
+    def left_out_ids(self) -> frozenset[str]:
+        """The ids of the schemas that are known, but were left out by a selection."""
+        return frozenset(schema.id for source in self.left_out for schema in source.schemas)
+
+    def named(self, namespace: str) -> Self:
+        """The same, with a namespace before the names of all of its tables."""
+        sources = tuple(source.model_copy(update={"namespace": namespace}) for source in self.sources)
+        return self.model_copy(update={"sources": sources})
 
 
 def _in_stable_order(sources: Iterable[Source]) -> list[Source]:

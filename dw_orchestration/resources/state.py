@@ -1,43 +1,81 @@
-"""Refreshing the state: the last good one serves until there is a better one."""
+"""Refreshing the state: the last good one stays until there is a better one."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import dagster as dg
 
-from dw_orchestration.errors import SetupError
+from dw_orchestration.errors import SetupError, SnapshotError, StateNotRefreshedError
 from dw_orchestration.posthog.errors import MissingScopeError, PostHogError
 from dw_orchestration.resources.snapshot import WarehouseSnapshot
 from dw_orchestration.resources.warehouse import WarehouseResource
 
+# A project that has lost more of its tables than it kept is more likely the wrong one, or half an answer
+KEPT_SHARE = 0.5
 
-def refreshed(warehouse: WarehouseResource, *, previous: WarehouseSnapshot | None) -> WarehouseSnapshot:
-    """What the warehouse holds now; if it cannot be asked, the previous state with the reason.
 
-    Never raises for a warehouse that is down or set up wrongly: the code location comes up, and says so in one line.
+def refresh_state(warehouse: WarehouseResource, path: Path, *, allow_shrinking: bool = False) -> None:
+    """Write what the warehouse holds now to the state file, whole or not at all.
+
+    Args:
+        warehouse: What to ask.
+        path: The state file. If this fails, its tables stay, and it says from then on why they may be out of date.
+        allow_shrinking: Accept a state with less than half of the tables of the last one, or with none at all.
+
+    Raises:
+        StateNotRefreshedError: The warehouse could not be asked, or its answer was refused.
     """
+    ready, previous = warehouse, None
     try:
-        snapshot = warehouse.take_snapshot()
-    except (PostHogError, SetupError) as error:
-        return _previous_or_empty(warehouse, previous, problem=str(error))
-    _warn_about_scope(warehouse)
-    return snapshot
+        ready = warehouse.with_environment()
+        previous = last_good_state(ready, path)
+        snapshot = ready.take_snapshot()
+        if not allow_shrinking:
+            _check_size(snapshot, previous)
+    except (PostHogError, SetupError, SnapshotError) as error:
+        _with_problem(warehouse, previous, problem=str(error)).write(path)
+        serves = f" The state of {previous.taken_at:%Y-%m-%d %H:%M} UTC serves." if previous else ""
+        raise StateNotRefreshedError(f"{error}{serves}") from None
+    snapshot.write(path)
+    _warn_about_scope(ready)
 
 
-def _previous_or_empty(
+def last_good_state(warehouse: WarehouseResource, path: Path) -> WarehouseSnapshot | None:
+    """The state to fall back on. One that can't be read, or is another project's, is none: replacing it is the cure."""
+    try:
+        state = WarehouseSnapshot.read(path)
+    except (FileNotFoundError, SnapshotError):
+        return None
+    return state if not state.is_empty_handed and warehouse.is_origin_of(state) else None
+
+
+def _check_size(snapshot: WarehouseSnapshot, previous: WarehouseSnapshot | None) -> None:
+    """Refuse what would take most of the assets away, together with the on/off choices of their schedules.
+
+    Raises:
+        SnapshotError: There is no table, or less than half of those that there were.
+    """
+    now, before = len(snapshot.schemas), len(previous.schemas) if previous else 0
+    accept = "If that is right, set `allow_shrinking: true`."
+    if not now:
+        raise SnapshotError(
+            f"The project {snapshot.project_id} at {snapshot.host} has no tables in its data warehouse. Is it the"
+            f" right project? {accept}"
+        )
+    if now < KEPT_SHARE * before:
+        raise SnapshotError(
+            f"PostHog shows {now} tables where there were {before}, so the state was not replaced. {accept}"
+        )
+
+
+def _with_problem(
     warehouse: WarehouseResource, previous: WarehouseSnapshot | None, *, problem: str
 ) -> WarehouseSnapshot:
-    log = dg.get_dagster_logger("dw_orchestration")
-    if previous is None:
-        log.error(problem)
-        return WarehouseSnapshot(
-            taken_at=datetime.now(tz=UTC),
-            host=warehouse.name,
-            project_id="unknown",
-            sources=(),
-            problem=problem,
-        )
-    log.warning(f"{problem} The state of {previous.taken_at:%Y-%m-%d %H:%M} UTC serves.")
-    return previous.model_copy(update={"problem": problem})
+    if previous is not None:
+        return previous.model_copy(update={"problem": problem})
+    return WarehouseSnapshot(
+        taken_at=datetime.now(tz=UTC), host=warehouse.name, project_id="unknown", sources=(), problem=problem
+    )
 
 
 def _warn_about_scope(warehouse: WarehouseResource) -> None:

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Self
 
 import dagster as dg
 from pydantic import Field
@@ -10,7 +11,12 @@ from pydantic import Field
 from dw_orchestration.errors import SetupError
 from dw_orchestration.posthog.budget import RateLimits
 from dw_orchestration.posthog.client import PostHogWarehouseClient
+from dw_orchestration.posthog.retries import RetryPolicy
+from dw_orchestration.posthog.transport import Timeouts
 from dw_orchestration.resources.snapshot import WarehouseSnapshot
+
+# Dagster+ sets it to 1 for everything that runs in a branch deployment
+_IN_BRANCH_DEPLOYMENT = dg.EnvVar("DAGSTER_CLOUD_IS_BRANCH_DEPLOYMENT")
 
 
 class WarehouseResource(dg.ConfigurableResource[PostHogWarehouseClient]):
@@ -45,6 +51,24 @@ class WarehouseResource(dg.ConfigurableResource[PostHogWarehouseClient]):
         with self.client() as client:
             return WarehouseSnapshot.take(client, host=self.name, project_id=client.project_id)
 
+    def with_environment(self) -> Self:
+        """The same with the values of its `dg.EnvVar`s, as Dagster fills them in for a run.
+
+        Raises:
+            SetupError: A variable is not set.
+        """
+        settings = {name: getattr(self, name) for name in type(self).model_fields}
+        # `dg.EnvVar` and `dg.EnvVar.int` have this in common, and stand as themselves outside of a run
+        variables = {name: value for name, value in settings.items() if hasattr(value, "env_var_name")}
+        filled_in = {name: value.get_value() for name, value in variables.items()}
+        if missing := [variables[name].env_var_name for name, value in filled_in.items() if value is None]:
+            raise SetupError(f"{', '.join(missing)} is not set in the environment.")
+        return type(self)(**settings | filled_in) if variables else self
+
+    def is_origin_of(self, snapshot: WarehouseSnapshot) -> bool:
+        """Whether a snapshot was taken of this warehouse, and not of another one."""
+        return snapshot.host == self.name
+
 
 class PostHogWarehouseResource(WarehouseResource):
     """A PostHog project on PostHog Cloud or on a server of your own.
@@ -69,15 +93,29 @@ class PostHogWarehouseResource(WarehouseResource):
         " external_data_source:write.",
         repr=False,
     )
-    read_only: bool = Field(
-        default=False,
-        description="Refuse every request that would change anything in PostHog, before it is sent.",
+    read_only: bool | None = Field(
+        default=None,
+        description="Refuse every request that would change anything in PostHog, before it is sent. Without a value:"
+        " in branch deployments of Dagster+, so that a pull request never syncs, and is never billed for, the tables"
+        " that production does.",
     )
     requests_per_minute: int = Field(
         default=240,
         ge=0,
         description="How many requests a minute, and ten times as many an hour, all processes of this machine may send"
         " with this key; 0 for no limit. The default is half of what PostHog allows, because others use it too.",
+    )
+    request_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds that PostHog may be silent before a request counts as failed. Requests for which PostHog"
+        " asks the source itself have ten times as long.",
+    )
+    max_attempts: int = Field(
+        default=4,
+        ge=1,
+        description="How often a request is sent at most if it fails in passing and may be repeated without harm, with"
+        " growing pauses; 1 never repeats. A request that starts a sync is not repeated once it was sent.",
     )
 
     @property
@@ -97,8 +135,23 @@ class PostHogWarehouseResource(WarehouseResource):
                 self.host,
                 self.project_id,
                 self.api_key,
-                read_only=self.read_only,
+                read_only=self.refuses_changes,
+                timeouts=Timeouts(read_s=self.request_timeout_s, slow_read_s=10 * self.request_timeout_s),
+                retry=RetryPolicy(attempts=self.max_attempts),
                 rate_limits=RateLimits(per_minute=per_minute, per_hour=10 * per_minute) if per_minute else None,
             )
         except ValueError as error:
             raise SetupError(str(error)) from None
+
+    @property
+    def refuses_changes(self) -> bool:
+        """Whether it is read-only: as set, or else by the deployment that this process runs in."""
+        if self.read_only is not None:
+            return self.read_only
+        # asked for here and when needed, so that resources made in YAML and in Python have the same default
+        return _IN_BRANCH_DEPLOYMENT.get_value() == "1"
+
+    def is_origin_of(self, snapshot: WarehouseSnapshot) -> bool:
+        """Whether a snapshot was taken of this project; `@current` may be any project of its host."""
+        own_id = self.project_id.strip()
+        return super().is_origin_of(snapshot) and own_id in ("@current", snapshot.project_id)

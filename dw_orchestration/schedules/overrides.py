@@ -8,10 +8,11 @@ from fnmatch import fnmatchcase
 import dagster as dg
 from pydantic import ConfigDict, Field
 
-from dw_orchestration.assets.keys import snake, source_slug
+from dw_orchestration.assets import keys
 from dw_orchestration.assets.specs import TableAsset
 from dw_orchestration.assets.tables import Table
 from dw_orchestration.errors import SetupError
+from dw_orchestration.names import snake
 
 # Each mark has a word of its own, so that different crons never get the same name.
 _CRON_WORDS = {"*": "any", ",": "and", "-": "to", "/": "by", "#": "nth", "?": "q", "@": "at", " ": "_"}
@@ -116,7 +117,7 @@ def is_selected(asset: TableAsset, patterns: Sequence[str]) -> bool:
 
 def table_name(table: Table) -> str:
     """What a user types for a table: `<source type>[_<prefix>].<table in PostHog>`."""
-    return f"{source_slug(table.source)}.{table.schema.name}"
+    return keys.table_name(table.source, table.schema)
 
 
 def _problems(override: ScheduleOverride, assets: Sequence[TableAsset]) -> list[str]:

@@ -1,7 +1,7 @@
 """The sensor that reports what the warehouse did by itself: each finished sync once, whoever started it."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from dw_orchestration.assets.event_log import EventLog
-from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY
+from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY, EVERY_CHECK, CheckName
 from dw_orchestration.assets.specs import SpecOf, TableAsset, asset_spec, table_assets
 from dw_orchestration.posthog.errors import PostHogError
 from dw_orchestration.posthog.models import Job, Schema, Source
@@ -34,6 +34,7 @@ def build_job_status_sensor(
     name: str | None = None,
     interval: timedelta = timedelta(seconds=30),
     auto_heal: int = 0,
+    checks: Collection[CheckName] = EVERY_CHECK,
     tick_budget_s: float = DEFAULT_BUDGET_S,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
 ) -> dg.SensorDefinition:
@@ -52,6 +53,7 @@ def build_job_status_sensor(
         interval: Time between two ticks, at least.
         auto_heal: How many tables a tick may sync that PostHog has silently stopped scheduling; such syncs are billed,
             so there are none by default.
+        checks: The checks that the tables have, as for `build_posthog_assets`.
         tick_budget_s: Seconds that a tick may take. What is left over is done in the next one.
         default_status: Whether the sensor runs before anybody switches it on. It changes nothing in PostHog.
 
@@ -64,10 +66,17 @@ def build_job_status_sensor(
         warehouse: WarehouseResource = getattr(context.resources, resource_key)
         cursor = SensorCursor.parse(context.cursor)
         with _connected(warehouse) as api:
-            work = Tick(api, assets, EventLog(context.instance), budget_s=tick_budget_s, auto_heal=auto_heal)
+            work = Tick(
+                api,
+                assets,
+                EventLog(context.instance),
+                budget_s=tick_budget_s,
+                auto_heal=auto_heal,
+                left_out=snapshot.left_out_ids,
+            )
             cursor = work.run(cursor)
         return dg.SensorResult(
-            asset_events=work.events,
+            asset_events=[event for event in work.events if _is_wanted(event, checks)],
             run_requests=work.run_requests(),
             cursor=cursor.dump(),
             skip_reason=None if work.forgotten else work.summary(),
@@ -85,6 +94,10 @@ def build_job_status_sensor(
     )
 
 
+def _is_wanted(event: AssetEvent, checks: Collection[str]) -> bool:
+    return not isinstance(event, dg.AssetCheckEvaluation) or event.check_name in checks
+
+
 def _connected(warehouse: WarehouseResource) -> AbstractContextManager[NewsApi]:
     return warehouse.connect()
 
@@ -99,6 +112,7 @@ class Tick:
     budget_s: float = DEFAULT_BUDGET_S
     max_events: int = MAX_EVENTS_PER_TICK
     auto_heal: int = 0
+    left_out: Collection[str] = ()
     now: Callable[[], float] = time.monotonic
     events: list[AssetEvent] = field(default_factory=list)
     reported: int = 0
@@ -182,7 +196,8 @@ class Tick:
         """Report a job unless that is done already; False if it has to be looked at again in the next tick."""
         asset = self._by_schema.get(job.schema_id)
         if asset is None:
-            self.unknown_tables.add(job.schema_id)
+            # a table that a selection left out is known, and none of our business
+            self.unknown_tables |= {job.schema_id} - set(self.left_out)
             return True
         if was_unwanted(job):
             return True

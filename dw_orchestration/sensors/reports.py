@@ -29,6 +29,6 @@ def events_of(
         metadata=result_metadata(asset.table, job, record=record, triggered_by=triggered_by),
         tags={"dagster/data_version": job.id, "dagster/data_version_is_user_provided": "true"},
     )
-    verdicts = [verdict, *table_verdicts(asset.key, record, before=log.last_sync(asset.key))]
+    verdicts = [verdict, *table_verdicts(asset.key, asset.table, record, before=log.last_sync(asset.key))]
     changed = [each.to_evaluation() for each in verdicts if not each.passed or log.is_red(each.check_key)]
     return [materialization, *changed]

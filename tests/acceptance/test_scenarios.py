@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -12,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import pytest
 
 from dw_orchestration.component import PostHogWarehouseComponent
+from dw_orchestration.errors import StateNotRefreshedError
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.resources.snapshot import WarehouseSnapshot
 from dw_orchestration.testing import billing_limit, never_ends, never_starts, throttled, unavailable
@@ -22,8 +23,6 @@ from tests.acceptance.proxy import FaultyProxy, Proxied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pytest
 
     from dw_orchestration.testing.warehouse import EmbeddedWarehouse
 
@@ -148,7 +147,7 @@ def test_scenario_4_a_job_that_runs_for_ever(
 
 
 def test_scenario_5_the_api_is_down_when_the_location_loads(
-    embedded_warehouse: EmbeddedWarehouse, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    embedded_warehouse: EmbeddedWarehouse, tmp_path: Path
 ) -> None:
     """The assets of the last good state are there, and the age of that state is said with the reason."""
     add_tables(embedded_warehouse, "Customer", "Charge")
@@ -156,13 +155,13 @@ def test_scenario_5_the_api_is_down_when_the_location_loads(
     before = dg.build_defs_for_component(component).resolve_all_asset_keys()
     good = WarehouseSnapshot.read(tmp_path / "state.json")
     embedded_warehouse.answer(unavailable())
-    with caplog.at_level(logging.WARNING):
+    with pytest.raises(StateNotRefreshedError) as refused:
         component.write_state_to_path(tmp_path / "state.json")
     after = dg.build_defs_for_component(component).resolve_all_asset_keys()
     assert {"customer", "charge"} <= {key.path[-1] for key in after}
     assert set(before) == set(after)
-    assert f"The state of {good.taken_at:%Y-%m-%d %H:%M} UTC serves." in caplog.text
-    assert "502" in caplog.text
+    assert f"The state of {good.taken_at:%Y-%m-%d %H:%M} UTC serves." in str(refused.value)
+    assert "502" in str(refused.value)
 
 
 def test_scenario_6_a_storm_of_429_over_fifty_syncs(

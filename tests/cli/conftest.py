@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ class Dw:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # tests that run in a shell's background would hand down that Ctrl-C is ignored
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
         )
 
 

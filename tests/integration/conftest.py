@@ -39,7 +39,7 @@ class Warehouse:
 
     def settle(self, wait_until) -> None:
         """Wait until no sync is going on."""
-        wait_until(lambda: all(str(job.status) != "Running" for job in self.client.list_jobs(self.source_id)))
+        wait_until(lambda: not self.embedded.services.runner._runs)
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dw_orchestration.assets.factory import build_posthog_assets
-from dw_orchestration.assets.keys import identifier, snake, unique_names
+from dw_orchestration.assets.keys import identifier, unique_names
 from dw_orchestration.assets.specs import asset_spec
 from dw_orchestration.assets.tables import Table, tables_of
 from dw_orchestration.errors import SetupError
+from dw_orchestration.names import snake
 from dw_orchestration.posthog.models import Schema
 
 if TYPE_CHECKING:

@@ -46,6 +46,7 @@ def environment(warehouse: WarehouseProcess, set_up: str) -> dict[str, str]:
             return {**right, key: warehouse.new_key(READ)}
 
 
+@pytest.mark.usefixtures("quiet_shelf")  # a project without tables is a wrong set-up of its own
 @pytest.mark.parametrize("set_up", TOLD)
 def test_the_location_loads_and_says_it_in_one_line(
     warehouse: WarehouseProcess, tmp_path: Path, caplog: pytest.LogCaptureFixture, set_up: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 from datetime import UTC, datetime
@@ -16,11 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dw_orchestration.component import PostHogWarehouseComponent
-from dw_orchestration.errors import SnapshotError
+from dw_orchestration.errors import SnapshotError, StateNotRefreshedError
 from dw_orchestration.posthog.enums import SyncFrequency, SyncType
 from dw_orchestration.posthog.models import Schema
 from dw_orchestration.resources.snapshot import WarehouseSnapshot
-from dw_orchestration.resources.state import refreshed
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource, WarehouseResource
 
 if TYPE_CHECKING:
@@ -154,22 +152,23 @@ def test_a_refresh_replaces_an_unreadable_file(quiet_shelf: Shelf, tmp_path: Pat
     assert quiet_shelf.source_id in {source.id for source in WarehouseSnapshot.read(path).sources}
 
 
-def test_the_last_good_state_serves(
-    quiet_shelf: Shelf, tmp_path: Path, caplog: pytest.LogCaptureFixture, port: int
-) -> None:
-    """When PostHog is down at a refresh, the tables stay, with the reason and the age of what is shown."""
+def test_the_last_good_state_serves(quiet_shelf: Shelf, tmp_path: Path, port: int) -> None:
+    """When PostHog is down at a refresh, that fails, and the tables stay, with the reason and the age of the state."""
     path = tmp_path / "state.json"
-    component(quiet_shelf.warehouse.resource, path).write_state_to_path(path)
-    good = WarehouseSnapshot.read(path)
     down = component(nobody(port), path)
-    with caplog.at_level(logging.WARNING):
+    # the state of the same project, from when its server was there
+    good = quiet_shelf.warehouse.resource.take_snapshot().model_copy(
+        update={"host": down.warehouse.name, "project_id": "1"}
+    )
+    good.write(path)
+    told = rf"could not be reached(?s:.)* The state of {good.taken_at:%Y-%m-%d %H:%M} UTC serves\."
+    with pytest.raises(StateNotRefreshedError, match=told):
         down.write_state_to_path(path)
     kept = WarehouseSnapshot.read(path)
     assert kept.problem is not None
     assert "could not be reached" in kept.problem
     assert good == kept.model_copy(update={"problem": None})
     assert quiet_shelf.key("orders").to_user_string() in keys(dg.build_defs_for_component(down))
-    assert f"The state of {good.taken_at:%Y-%m-%d %H:%M} UTC serves." in caplog.text
 
 
 def test_without_any_state_one_asset_says_why(warehouse: WarehouseProcess, tmp_path: Path) -> None:
@@ -191,8 +190,8 @@ def test_a_location_that_was_set_right_recovers(quiet_shelf: Shelf, tmp_path: Pa
 def test_a_state_at_hand_is_used_without_asking(warehouse: WarehouseProcess, tmp_path: Path) -> None:
     """Definitions come from the file: loading them makes no request."""
     path = tmp_path / "state.json"
-    snapshot_of(source_of(Schema(id="1", name="orders"))).write(path)
-    before = refreshed(warehouse.resource, previous=None).taken_at
+    orders = Schema(id="1", name="orders", should_sync=True, sync_type=SyncType.FULL_REFRESH)
+    snapshot_of(source_of(orders)).write(path)
     defs = dg.build_defs_for_component(component(warehouse.resource, path))
     assert "posthog/postgres/orders" in keys(defs)
-    assert datetime(2026, 11, 3, tzinfo=UTC) == WarehouseSnapshot.read(path).taken_at < before
+    assert datetime(2026, 11, 3, tzinfo=UTC) == WarehouseSnapshot.read(path).taken_at

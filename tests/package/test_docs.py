@@ -1,56 +1,148 @@
-"""What the documentation shows is what happens."""
+"""What the documentation shows is what there is."""
 
+from __future__ import annotations
+
+import ast
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 import yaml
 
 from dw_orchestration import PostHogWarehouseComponent
+from dw_orchestration.cli.app import app
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+SNIPPETS = sorted(path for path in (DOCS / "snippets").iterdir() if path.suffix in {".py", ".yaml"})
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "examples").glob("*/README.md")),
+    *(page for page in sorted(DOCS.rglob("*.md")) if "snippets" not in page.parts),
+]
+# what `dg` and Dagster themselves offer, and what a checkout has
+COMMANDS = {"cd", "dagster", "dg", "dw", "export", "make", "pip", "python"}
+
+
+def named(page: Path) -> str:
+    """The page, for the report of a test."""
+    return str(page.relative_to(ROOT))
 
 
 def blocks(page: Path, language: str) -> list[str]:
     """The code of a language on a page."""
-    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    # in braces where the block is an include, which the formatter takes for Python otherwise
+    return re.findall(rf"```(?:{language}| {{{{ \.{language} }}}})\n(.*?)```", page.read_text(), flags=re.DOTALL)
 
 
-def test_example_of_a_users_test_passes(tmp_path):
-    """The test that the page on testing shows passes as it stands."""
-    (example,) = blocks(ROOT / "docs" / "testing.md", "python")
-    (tmp_path / "test_example.py").write_text(example)
-
-    ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert "1 passed" in ended.stdout, ended.stdout + ended.stderr
+def shell_lines(page: Path) -> list[list[str]]:
+    """The commands on a page, in words, without comments."""
+    lines = [line for block in blocks(page, "shell") for line in block.splitlines()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """The built documentation."""
+    folder = tmp_path_factory.mktemp("site")
+    subprocess.run([sys.executable, "docs/generate.py"], cwd=ROOT, check=True)
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder
+
+
+def test_documentation_needs_nothing_from_elsewhere(site):
+    """No page loads a script, a style, a font or a picture from another address."""
+    text = "\n".join(page.read_text() for page in site.rglob("*.html"))
+
+    loaded = re.findall(r"<(?:script|img|iframe)\b[^>]*\bsrc=[\"']?(https?:[^\"'> ]+)", text)
+    loaded += re.findall(r"<link\b[^>]*rel=[\"']?(?:stylesheet|preconnect)[^>]*href=[\"']?(https?:[^\"'> ]+)", text)
+    assert [] == loaded
+
+
+@pytest.mark.parametrize("attribute", sorted(PostHogWarehouseComponent.model().model_fields))
+def test_reference_says_what_each_attribute_does(site, attribute):
+    """The component's page has every attribute, with a description."""
+    page = (site / "reference" / "component" / "index.html").read_text()
+
+    (row,) = re.findall(rf"<tr>\s*<td><code>{attribute}</code></td>.*?</tr>", page, flags=re.DOTALL)[:1]
+    *_, description = re.findall(r"<td>(.*?)</td>", row, flags=re.DOTALL)
+    assert description
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_and_pictures_exist(page):
     """Every file that a page names is there."""
-    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text())
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
 
     assert [] == [target for target in targets if "://" not in target and not (page.parent / target).exists()]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_attributes_that_pages_show_are_the_components(page):
     """A setting that is documented is one that the component takes."""
-    known = set(PostHogWarehouseComponent.get_model_cls().model_fields)
-    shown = [yaml.safe_load(block) for block in blocks(page, "yaml")]
+    known = set(PostHogWarehouseComponent.model().model_fields)
+    shown = [yaml.safe_load(block) for block in blocks(page, "yaml") if "--8<--" not in block]
 
-    named = {name for block in shown for name in block.get("attributes", block) if name != "type"}
-    assert set() == named - known
+    assert set() == {name for block in shown for name in block.get("attributes", block) if name != "type"} - known
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.is_relative_to(DOCS)], ids=named)
+def test_code_on_pages_is_a_file_that_runs(page):
+    """Code and settings are included from snippets and examples, which have tests; none stands on the page itself."""
+    code = [*blocks(page, "python"), *blocks(page, "yaml"), *blocks(page, "sql")]
+
+    assert [] == [block for block in code if not re.fullmatch(r'--8<-- "(docs/snippets|examples)/[^"]+"\n', block)]
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=named)
+def test_snippet_is_shown(snippet):
+    """A snippet that no page shows is one to delete."""
+    assert any(f'"docs/snippets/{snippet.name}' in page.read_text() for page in PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_commands_exist(page):
+    """A command on a page is one of a known program; targets of make and commands of `dw` exist as they stand."""
+    lines = shell_lines(page)
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+
+    assert set() == {words[0] for words in lines} - COMMANDS
+    assert set() == {words[1] for words in lines if words[0] == "make"} - set(targets)
+    for words in lines:
+        if words[0] == "dw":
+            parse(words[1:])
+
+
+def parse(words: list[str]) -> None:
+    """Let the command `dw` read its arguments, and carry out nothing; a wrong one raises."""
+    command: Any = typer.main.get_command(app)
+    while words and hasattr(command, "commands") and not words[0].startswith("-"):
+        command, *words = command.commands[words[0]], *words[1:]
+    if hasattr(command, "commands"):
+        assert set(words) <= {"--help", "--install-completion"}
+    else:
+        command.make_context("dw", words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_tests_that_pages_name_exist(page):
+    """A claim that names a test names one that is there."""
+    cited = set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text()))
+
+    assert set() == {(file, name) for file, name in cited if name not in functions(ROOT / file)}
+
+
+def functions(file: Path) -> set[str]:
+    """The functions and classes of a file of tests."""
+    tree = ast.parse(file.read_text()) if file.exists() else ast.Module([], [])
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
 
 
 def test_readme_is_short():

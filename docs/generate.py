@@ -1,0 +1,177 @@
+"""Writes the tables of the reference from the code itself, before the site is built of them."""
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import typer
+
+from dw_orchestration import (
+    LocalWarehouse,
+    PostHogSyncConfig,
+    PostHogWarehouseComponent,
+    PostHogWarehouseResource,
+    errors,
+)
+from dw_orchestration.assets.selection import TableSelector
+from dw_orchestration.cli.app import app
+from dw_orchestration.cli.exits import MEANINGS
+from dw_orchestration.errors import ApiError, PostHogError, SyncError
+from dw_orchestration.operations.job_kinds import KINDS
+from dw_orchestration.posthog.errors import Problem
+from dw_orchestration.sync.classify import SchemaClass
+
+# the mappings within the component's attributes, by the name of their class
+PARTS = {
+    "project": "ProjectArgs",
+    "embedded": "EmbeddedArgs",
+    "overrides": "ScheduleOverride",
+    "retry_policy": "RetryArgs",
+    "translation": "TableAttributes",
+}
+EXAMPLE = Problem(status=403, method="GET", path="/", host="", detail="missing scope 'external_data_source:write'")
+# what Dagster's schema has where the default is no plain value
+UNSET = "__DAGSTER_UNSET_DEFAULT__"
+_OWN_DEFAULTS = {each.name: each.default for each in fields(PostHogWarehouseComponent) if each.default is not MISSING}
+FOLDER = Path(__file__).parent / "snippets" / "generated"
+
+
+class Attribute(NamedTuple):
+    """One line of a table of attributes."""
+
+    name: str
+    kind: str
+    default: str
+    description: str
+
+
+def main() -> None:
+    """Write every table."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, text in tables().items():
+        (FOLDER / f"{name}.md").write_text(text + "\n")
+
+
+def tables() -> dict[str, str]:
+    """The tables by the name of their file."""
+    component = PostHogWarehouseComponent.model().model_json_schema()
+    parts = component["$defs"]
+    found = {name: _attributes(_part(parts, title), parts) for name, title in PARTS.items()}
+    found["component"] = _attributes(component, parts)
+    found["selectors"] = _attributes(TableSelector.model_json_schema(), {})
+    found["resource"] = _attributes(PostHogWarehouseResource.model_json_schema(), {})
+    found["local_warehouse"] = _attributes(LocalWarehouse.model_json_schema(), {})
+    found["run_config"] = _attributes(PostHogSyncConfig.model_json_schema(), {})
+    found["api_errors"] = _errors(ApiError, columns=("Error", "What happened", "What to do"))
+    found["transport_errors"] = _errors(PostHogError, columns=("Error", "What happened"), without=ApiError)
+    found["sync_errors"] = _errors(SyncError, columns=("Error", "What happened", "What to do", "Retry"))
+    found["classes"] = _table(["class", "materializing it"], ((f"`{each}`", _said(each)) for each in SchemaClass))
+    found["jobs"] = _table(["job", "what it does"], ((f"`…_{kind.name}`", kind.description) for kind in KINDS))
+    found["commands"] = _table(["command", "what it does"], commands(typer.main.get_command(app), path=("dw",)))
+    found["exits"] = _table(["status", "meaning"], ((str(code.value), text) for code, text in MEANINGS.items()))
+    return found
+
+
+def attributes(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[Attribute]:
+    """The attributes of a JSON schema."""
+    required = schema.get("required", [])
+    for name, field in schema.get("properties", {}).items():
+        default = "required" if name in required else _default(name, field.get("default"))
+        yield Attribute(name, _kind(field, definitions), default, " ".join(field.get("description", "").split()))
+
+
+def _part(parts: Mapping[str, Mapping[str, Any]], title: str) -> Mapping[str, Any]:
+    # Dagster puts `Model` behind the names of what it derives
+    (found,) = (part for name, part in parts.items() if name.rpartition(".")[2] in (title, f"{title}Model"))
+    return found
+
+
+def _attributes(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    rows = ((f"`{each.name}`", *each[1:]) for each in attributes(schema, definitions))
+    return _table(["attribute", "type", "default", "what it does"], rows)
+
+
+def _default(name: str, value: object) -> str:
+    if value == UNSET:
+        value = _OWN_DEFAULTS.get(name)
+    if value is None or value in ([], {}, ()):
+        return "none"
+    if isinstance(value, tuple):
+        return ", ".join(f"`{each}`" for each in value)
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _kind(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    """The type in a few words: templates may stand for every value, and need not be said each time."""
+    kinds = list(dict.fromkeys(_kinds(field, definitions)))
+    return " or ".join(kind for kind in kinds if kind != "string" or len(kinds) == 1) or "anything"
+
+
+def _kinds(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[str]:
+    if "$ref" in field:
+        name = field["$ref"].rpartition("/")[2]
+        yield from _kinds(definitions[name], definitions) if "enum" in definitions.get(name, {}) else ["mapping"]
+    elif "anyOf" in field:
+        for option in field["anyOf"]:
+            yield from _kinds(option, definitions)
+    elif "enum" in field:
+        yield ", ".join(f"`{value}`" for value in field["enum"])
+    elif field.get("type") == "array":
+        yield "list"
+    elif field.get("type") not in (None, "null"):
+        yield {"object": "mapping", "boolean": "true or false"}.get(field["type"], field["type"])
+
+
+def commands(command: Any, *, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Each command below a group, with the first line of its help."""
+    for name, child in command.commands.items():
+        if hasattr(child, "commands"):
+            yield from commands(child, path=(*path, name))
+        else:
+            yield f"`{' '.join([*path, name])}`", child.get_short_help_str(limit=200)
+
+
+def _said(of: SchemaClass) -> str:
+    return (of.reason[:1].upper() + of.reason[1:]) or "It is synced."
+
+
+def _errors(base: type[Exception], *, columns: tuple[str, ...], without: type[Exception] | None = None) -> str:
+    found = [
+        error
+        for name in dir(errors)
+        if inspect.isclass(error := getattr(errors, name)) and issubclass(error, base) and error is not base
+    ]
+    wanted = (error for error in found if without is None or not issubclass(error, without))
+    return _table(columns, (_error(error)[: len(columns)] for error in wanted))
+
+
+def _error(error: type[Exception]) -> tuple[str, ...]:
+    what = (inspect.getdoc(error) or "").split("\n\n")[0].replace("\n", " ")
+    return f"`{error.__name__}`", what, _cure(error), _retry(error)
+
+
+def _cure(error: type[Exception]) -> str:
+    # some of them read a part of it from PostHog's answer
+    said = error(EXAMPLE) if issubclass(error, ApiError) else error
+    return str(getattr(said, "cure", "")) or "The text says it."
+
+
+def _retry(error: type[Exception]) -> str:
+    return "helps" if getattr(error, "retry_helps", False) else "no"
+
+
+def _cell(text: str) -> str:
+    """The text as Markdown's tables have it: what looks like HTML is none, but for what stands in backticks anyway."""
+    plain_and_code = text.replace("|", "\\|").split("`")
+    return "`".join(part if n % 2 else part.replace("<", "&lt;") for n, part in enumerate(plain_and_code))
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *([_cell(text) for text in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

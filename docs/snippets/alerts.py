@@ -1,0 +1,45 @@
+"""Who is told of a sync that went wrong: of a run's, and of those that PostHog did alone."""
+
+import dagster as dg
+
+from dw_orchestration.posthog.enums import SyncStatus
+from dw_orchestration.resources import WarehouseResource
+
+IMPORTANT = [dg.AssetKey(["posthog", "stripe", "acme", table]) for table in ("charge", "customer")]
+
+# --8<-- [start:condition]
+A_CHECK_HAS_FAILED = dg.AutomationCondition.any_deps_match(
+    dg.AutomationCondition.any_checks_match(dg.AutomationCondition.check_failed()).newly_true()
+)
+# --8<-- [end:condition]
+
+
+def tell(text: str) -> None:
+    """Send the text to where your team reads it: put the call of your chat or mail here."""
+    dg.get_dagster_logger().warning(text)
+
+
+# --8<-- [start:checks]
+@dg.asset(deps=IMPORTANT, automation_condition=A_CHECK_HAS_FAILED)
+def alert_of_tables(posthog_warehouse: dg.ResourceParam[WarehouseResource]) -> None:
+    """Tells which tables PostHog could not sync, and why; requested once for each check that turns red."""
+    with posthog_warehouse.client() as client:
+        failed = [schema for schema in client.list_schemas() if schema.status is SyncStatus.FAILED]
+    for schema in failed:
+        tell(f"{schema.name}: {schema.latest_error}")
+    if not failed:
+        tell("The last syncs were good, but a check is red: look at the checks of the important tables.")
+
+
+# --8<-- [end:checks]
+# --8<-- [start:runs]
+@dg.run_failure_sensor(default_status=dg.DefaultSensorStatus.RUNNING)
+def alert_of_runs(context: dg.RunFailureSensorContext) -> None:
+    """Tells of each failed run, with the reason of each table that failed in it."""
+    for event in context.get_step_failure_events():
+        failure = event.step_failure_data.user_failure_data
+        tell(f"{event.step_key}: {failure.description if failure else event.message}")
+
+
+# --8<-- [end:runs]
+defs = dg.Definitions(assets=[alert_of_tables], sensors=[alert_of_runs])

@@ -1,0 +1,18 @@
+"""A component of your own: every table gets an owner, and finance hears of the tables about money."""
+
+import dagster as dg
+
+from dw_orchestration import PostHogWarehouseComponent
+from dw_orchestration.assets import Table
+
+MONEY = ("invoice", "charge")
+
+
+class OurWarehouse(PostHogWarehouseComponent):
+    """The warehouse with our owners."""
+
+    def get_asset_spec(self, table: Table) -> dg.AssetSpec:
+        """The spec of a table's asset."""
+        about_money = table.schema.name.lower().startswith(MONEY)
+        owner = "team:finance" if about_money else "team:data"
+        return super().get_asset_spec(table).replace_attributes(owners=[owner])

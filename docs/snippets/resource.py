@@ -1,0 +1,11 @@
+"""The project in Python: the key is read from the environment where it is used."""
+
+import dagster as dg
+
+from dw_orchestration import PostHogWarehouseResource
+
+WAREHOUSE = PostHogWarehouseResource(
+    host=dg.EnvVar("POSTHOG_HOST"),
+    project_id=dg.EnvVar("POSTHOG_PROJECT_ID"),
+    api_key=dg.EnvVar("POSTHOG_PERSONAL_API_KEY"),
+)

@@ -1,0 +1,35 @@
+"""What a component says when there is nothing to load, or when it must not be loaded."""
+
+import logging
+from collections.abc import Sequence
+
+import dagster as dg
+
+from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY
+from dw_orchestration.errors import SetupError
+
+
+def not_connected(problem: str, *, name: str = DEFAULT_RESOURCE_KEY) -> dg.Definitions:
+    """One asset that says what is wrong, where the tables would be: an empty page would tell nobody anything."""
+    spec = dg.AssetSpec(
+        key=[name, "not_connected"], group_name=name, kinds={"posthog"}, description=f"No tables: {problem}"
+    )
+    return dg.Definitions(assets=[spec])
+
+
+def refuse_namesakes(name: str, everyone: Sequence[str]) -> None:
+    """Tell of two components with one name in words: Dagster would tell of a resource that is there twice.
+
+    Raises:
+        SetupError: More than one component of the project has the name.
+    """
+    if (count := everyone.count(name)) > 1:
+        raise SetupError(
+            f"{count} components have the name {name!r}. Give each PostHog project its own, with `name: ...` among its"
+            " attributes: it keeps their assets, schedules and states apart."
+        )
+
+
+def log() -> logging.Logger:
+    """Where a component tells what is worth a line."""
+    return dg.get_dagster_logger("dw_orchestration")

@@ -1,0 +1,311 @@
+"""The component: every table of a PostHog project's data warehouse as an asset, from YAML or from Python."""
+
+import re
+from collections.abc import Iterator, Mapping
+from copy import copy
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Self
+
+import dagster as dg
+from dagster.components import DefsStateConfig, DefsStateConfigArgs, ResolvedDefsStateConfig
+from dagster_duckdb import DuckDBResource
+from pydantic import BaseModel
+
+from dw_orchestration.assets.config import PostHogSyncConfig
+from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY, EVERY_CHECK, build_posthog_assets
+from dw_orchestration.assets.history import build_sync_history, build_sync_history_schedule
+from dw_orchestration.assets.selection import TableSelection, names_in
+from dw_orchestration.assets.specs import SpecOf, asset_spec
+from dw_orchestration.assets.step import StepResult, sync_tables
+from dw_orchestration.assets.tables import Table
+from dw_orchestration.component import attributes
+from dw_orchestration.component.problems import log, not_connected, refuse_namesakes
+from dw_orchestration.component.scaffolder import WarehouseScaffolder
+from dw_orchestration.component.warehouses import Warehouse
+from dw_orchestration.errors import SetupError, StateNotRefreshedError
+from dw_orchestration.operations.jobs import build_maintenance_jobs
+from dw_orchestration.resources.snapshot import WarehouseSnapshot
+from dw_orchestration.resources.state import refresh_state
+from dw_orchestration.resources.warehouse import WarehouseResource
+from dw_orchestration.schedules.cadences import build_posthog_schedules
+from dw_orchestration.schedules.mode import SchedulingMode
+from dw_orchestration.schedules.takeover_file import TakeoverStore
+from dw_orchestration.schedules.takeover_job import build_takeover_job
+from dw_orchestration.sensors.drift import build_drift_check, build_drift_sensor, build_state_age_check
+from dw_orchestration.sensors.job_status import build_job_status_sensor
+
+_LEGAL_NAME = re.compile(r"[A-Za-z0-9_]+")
+
+
+@dg.scaffold_with(WarehouseScaffolder)
+@dataclass
+class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
+    """Every table of a PostHog project's data warehouse as an asset, with its schedules and sensors.
+
+    Example:
+        ```yaml
+        type: dw_orchestration.PostHogWarehouseComponent
+        attributes:
+          warehouse:
+            project_id: "{{ env.POSTHOG_PROJECT_ID }}"
+            api_key: "{{ env.POSTHOG_PERSONAL_API_KEY }}"
+        ```
+    """
+
+    warehouse: Warehouse
+    name: attributes.Name = DEFAULT_RESOURCE_KEY
+    select: attributes.Select = ()
+    exclude: attributes.Exclude = ()
+    include_off: attributes.IncludeOff = False
+    translation: attributes.Translation = None
+    scheduling: attributes.Scheduling = SchedulingMode.ENSURE
+    schedules_running: attributes.SchedulesRunning = False
+    overrides: attributes.Overrides = ()
+    takeover_file: attributes.TakeoverFile = None
+    step_per: attributes.StepSize = "source"
+    sync: attributes.Sync = field(default_factory=dict)
+    retry_policy: attributes.Retry = None
+    pool: attributes.Pool = None
+    op_tags: attributes.OpTags = field(default_factory=dict)
+    freshness: attributes.Freshness = True
+    checks: attributes.Checks = EVERY_CHECK
+    auto_heal: attributes.AutoHeal = 0
+    history_file: attributes.HistoryFile = None
+    max_state_age_days: attributes.MaxStateAge = 1.0
+    allow_shrinking: attributes.AllowShrinking = False
+    state_file: attributes.StateFile = None
+    defs_state: ResolvedDefsStateConfig = field(default_factory=DefsStateConfigArgs.local_filesystem)
+
+    # not annotated, so that it is no attribute that a user could set
+    has_neighbours = False
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        """The component of a project's folder of definitions, where there may be others."""
+        component = super().load(attributes, context)
+        component.has_neighbours = True
+        return component
+
+    def __post_init__(self) -> None:
+        """Reject what could not be loaded, before anything is asked for.
+
+        Raises:
+            SetupError: The name cannot be a part of names in Dagster.
+        """
+        if not _LEGAL_NAME.fullmatch(self.name):
+            raise SetupError(f"`name: {self.name}` cannot stand in names in Dagster: use letters, digits and `_`.")
+
+    @property
+    def defs_state_config(self) -> DefsStateConfig:
+        """Where the state is kept: by name, so that two projects never share one."""
+        return DefsStateConfig.from_args(self.defs_state, default_key=f"{type(self).__name__}[{self.name}]")
+
+    @property
+    def selection(self) -> TableSelection:
+        """The tables that become assets."""
+        return TableSelection(select=self.select, exclude=self.exclude, include_off=self.include_off)
+
+    def get_asset_spec(self, table: Table) -> dg.AssetSpec:
+        """The spec of a table's asset, translated. Override this to do what templates can't.
+
+        Example:
+            ```python
+            class OurWarehouse(PostHogWarehouseComponent):
+                def get_asset_spec(self, table: Table) -> dg.AssetSpec:
+                    return super().get_asset_spec(table).merge_attributes(owners=["team:data"])
+            ```
+        """
+        spec = asset_spec(table)
+        if not self.freshness:
+            spec = spec.replace_attributes(freshness_policy=None)
+        return self.translation(spec, table) if self.translation else spec
+
+    def execute(
+        self,
+        context: dg.AssetExecutionContext,
+        config: PostHogSyncConfig,
+        tables: Mapping[dg.AssetKey, Table],
+        *,
+        warehouse: WarehouseResource,
+    ) -> Iterator[StepResult]:
+        """What a step does with the selected tables. Override this to do something before or after their syncs.
+
+        Example:
+            ```python
+            class OurWarehouse(PostHogWarehouseComponent):
+                def execute(self, context, config, tables, *, warehouse):
+                    for result in super().execute(context, config, tables, warehouse=warehouse):
+                        context.log.info(f"{len(tables)} tables, and here is one of them: {result}")
+                        yield result
+            ```
+        """
+        yield from sync_tables(context, config, tables, warehouse=warehouse)
+
+    def write_state_to_path(self, state_path: Path) -> None:
+        """Fetch the state.
+
+        Raises:
+            StateNotRefreshedError: PostHog could not be asked, or has lost most of its tables. The last state stays.
+        """
+        path = self.state_file or state_path
+        refresh_state(self.warehouse, path, allow_shrinking=self.allow_shrinking)
+        if path != state_path:
+            # where Dagster looks for what it has asked for
+            WarehouseSnapshot.read(path).write(state_path)
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The definitions, from the state where it is kept; a refresh that fails here leaves the last one serving.
+
+        Raises:
+            SetupError: Another component of this project has the same name.
+        """
+        if self.has_neighbours:
+            everyone = context.component_tree.get_all_components(of_type=PostHogWarehouseComponent)
+            refuse_namesakes(self.name, [each.name for each in everyone])
+        if self.state_file is not None:
+            return self._defs_of_file(context, self.state_file)
+        try:
+            return super().build_defs(context)
+        except StateNotRefreshedError as error:
+            log().warning(str(error))
+            return self._without_refresh(context, problem=str(error))
+
+    def build_defs_from_state(
+        self,
+        context: dg.ComponentLoadContext,  # noqa: ARG002  part of the method that this overrides
+        state_path: Path | None,
+    ) -> dg.Definitions:
+        """The definitions; a pure function of the state file."""
+        if state_path is None:
+            return not_connected("There is no state yet. Fetch it with `dg utils refresh-defs-state`.", name=self.name)
+        return self.build_defs_from_snapshot(WarehouseSnapshot.read(state_path))
+
+    def build_defs_from_snapshot(self, snapshot: WarehouseSnapshot) -> dg.Definitions:
+        """The definitions for a snapshot that is already at hand."""
+        if snapshot.problem is not None and snapshot.is_empty_handed:
+            return not_connected(snapshot.problem, name=self.name)
+        for unused in self.selection.unused(snapshot):
+            # tables come and go in PostHog, which must not take the code location down
+            log().warning(f"`{self.name}` selects or excludes {unused!r}, but no table is meant. {names_in(snapshot)}")
+        seen = self.view(snapshot)
+        if snapshot.schemas and not seen.schemas:
+            return not_connected(self.selection.why_empty(snapshot), name=self.name)
+        tables = self._tables(seen)
+        return tables if self.history_file is None else dg.Definitions.merge(tables, self._history(seen, snapshot))
+
+    def view(self, snapshot: WarehouseSnapshot) -> WarehouseSnapshot:
+        """A snapshot as definitions are built from it, and as the warehouse is compared with it.
+
+        Raises:
+            SetupError: The takeover file is of another project.
+            SnapshotError: The takeover file cannot be read.
+        """
+        seen = self.selection.of(snapshot)
+        if self.takeover_file is not None:
+            # a table that Dagster drives keeps its own cadence, though PostHog shows thirty days
+            seen = TakeoverStore.of(seen, self.takeover_file).read().as_before(seen)
+        return seen if self.name == DEFAULT_RESOURCE_KEY else seen.named(self.name)
+
+    def _tables(self, snapshot: WarehouseSnapshot) -> dg.Definitions:
+        """The tables, and what starts, follows and reports their syncs."""
+        spec_of = self._remembering()
+        return dg.Definitions(
+            assets=build_posthog_assets(
+                snapshot,
+                spec_of=spec_of,
+                resource_key=self.name,
+                step_per=self.step_per,
+                retry_policy=self.retry_policy,
+                pool=self.pool,
+                op_tags=self.op_tags,
+                sync_defaults=PostHogSyncConfig(**self.sync),
+                checks=self.checks,
+                execute=self.execute,
+            ),
+            schedules=self._schedules(snapshot, spec_of),
+            jobs=self._jobs(snapshot, spec_of),
+            sensors=[
+                build_job_status_sensor(
+                    snapshot,
+                    spec_of=spec_of,
+                    resource_key=self.name,
+                    auto_heal=self.auto_heal,
+                    checks=self.checks,
+                )
+            ],
+            resources={self.name: self.warehouse},
+        )
+
+    def _schedules(self, snapshot: WarehouseSnapshot, spec_of: SpecOf) -> list[dg.ScheduleDefinition]:
+        status = dg.DefaultScheduleStatus.RUNNING if self.schedules_running else dg.DefaultScheduleStatus.STOPPED
+        return build_posthog_schedules(
+            snapshot,
+            mode=self.scheduling,
+            spec_of=spec_of,
+            resource_key=self.name,
+            step_per=self.step_per,
+            overrides=self.overrides,
+            default_status=status,
+        )
+
+    def _jobs(self, snapshot: WarehouseSnapshot, spec_of: SpecOf) -> list[dg.JobDefinition]:
+        jobs = build_maintenance_jobs(snapshot, resource_key=self.name, spec_of=spec_of)
+        if self.takeover_file is None:
+            return jobs
+        takeover = build_takeover_job(
+            snapshot, takeover_path=self.takeover_file, resource_key=self.name, spec_of=spec_of
+        )
+        return [*jobs, takeover]
+
+    def _remembering(self) -> SpecOf:
+        """`get_asset_spec`, asked once for each table: assets, schedules, sensor and jobs all want to know."""
+        known: dict[str, dg.AssetSpec] = {}
+
+        def spec_of(table: Table) -> dg.AssetSpec:
+            if table.schema.id not in known:
+                known[table.schema.id] = self.get_asset_spec(table)
+            return known[table.schema.id]
+
+        return spec_of
+
+    def _history(self, snapshot: WarehouseSnapshot, whole: WarehouseSnapshot) -> dg.Definitions:
+        """Every sync kept, and what tells when the state is out of date."""
+        # a table that has been switched off was synced, and billed, before
+        ever_on = self.selection.model_copy(update={"include_off": True}).of(whole)
+        max_age = timedelta(days=self.max_state_age_days)
+        drift = build_drift_sensor(snapshot, resource_key=self.name, view=self.view, max_age=max_age)
+        return dg.Definitions(
+            assets=[build_sync_history(ever_on, resource_key=self.name, history_resource_key=self._history_key)],
+            asset_checks=[
+                build_drift_check(snapshot, resource_key=self.name, view=self.view),
+                build_state_age_check(snapshot, resource_key=self.name, max_age=max_age),
+            ],
+            schedules=[build_sync_history_schedule(resource_key=self.name)],
+            sensors=[drift],
+            resources={self._history_key: DuckDBResource(database=str(self.history_file))},
+        )
+
+    @property
+    def _history_key(self) -> str:
+        return f"{self.name}_sync_history"
+
+    def _defs_of_file(self, context: dg.ComponentLoadContext, state_file: Path) -> dg.Definitions:
+        # what kept the last process from asking may have been set right since
+        if not state_file.exists() or WarehouseSnapshot.read(state_file).is_empty_handed:
+            try:
+                self.write_state_to_path(state_file)
+            except StateNotRefreshedError as error:
+                log().error(str(error))
+        return self.build_defs_from_state(context, state_file)
+
+    def _without_refresh(self, context: dg.ComponentLoadContext, *, problem: str) -> dg.Definitions:
+        """The definitions from the state that is there, if there is one."""
+        as_it_is = copy(self)
+        as_it_is.defs_state = self.defs_state.model_copy(update={"refresh_if_dev": False})
+        try:
+            return dg.StateBackedComponent.build_defs(as_it_is, context)
+        except StateNotRefreshedError:
+            # state that lives in the code server alone is always fetched anew
+            return not_connected(problem, name=self.name)

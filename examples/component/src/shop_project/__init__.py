@@ -1,0 +1,1 @@
+"""A `dg` project on the embedded warehouse's shop."""

@@ -1,0 +1,43 @@
+"""Tables of the warehouse, their schedules and sensors, and an asset of one's own: plain Python, without YAML."""
+
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+
+from dw_orchestration import LocalWarehouse, build_job_status_sensor, build_posthog_assets, build_posthog_schedules
+from dw_orchestration.assets import Table, asset_spec
+from dw_orchestration.resources import WarehouseSnapshot
+
+HOME = Path(__file__).parent / ".dw_orchestration"
+STATE = HOME / "state_of_the_python_example.json"
+# for a project on PostHog: PostHogWarehouseResource(project_id=..., api_key=dg.EnvVar("POSTHOG_PERSONAL_API_KEY"))
+WAREHOUSE = LocalWarehouse(home=str(HOME))
+
+
+def spec_of(table: Table) -> dg.AssetSpec:
+    """The spec of a table: the package's own, with an owner for the tables about money."""
+    spec = asset_spec(table)
+    return spec.replace_attributes(owners=["team:finance"]) if table.schema.name.startswith("order") else spec
+
+
+@dg.asset(deps=[["posthog", "postgres", "shop", "customers"]], kinds={"duckdb"})
+def customers_by_country(shop: dg.ResourceParam[Path]) -> dg.MaterializeResult[None]:
+    """How many customers each country has."""
+    with duckdb.connect(str(shop), read_only=True) as connection:
+        rows = connection.execute("select country, count(*) from postgres_shop.customers group by country").fetchall()
+    return dg.MaterializeResult(metadata={"dagster/row_count": len(rows), "countries": dict(rows)})
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The definitions; the state is fetched once, and read from its file by every other process."""
+    if not STATE.exists():
+        WAREHOUSE.take_snapshot().write(STATE)
+    snapshot = WarehouseSnapshot.read(STATE)
+    return dg.Definitions(
+        assets=[*build_posthog_assets(snapshot, spec_of=spec_of), customers_by_country],
+        schedules=build_posthog_schedules(snapshot, spec_of=spec_of),
+        sensors=[build_job_status_sensor(snapshot, spec_of=spec_of)],
+        resources={"posthog_warehouse": WAREHOUSE, "shop": WAREHOUSE.database},
+    )

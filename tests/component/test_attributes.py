@@ -1,0 +1,303 @@
+"""What a user sets in `defs.yaml`, and what becomes of it in Dagster."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pytest
+import yaml
+from component_snapshots import OFF, project, source, table
+from dagster.components.resolved.errors import ResolutionException
+from pydantic import ValidationError
+
+from dw_orchestration import PostHogSyncConfig, PostHogWarehouseComponent, build_posthog_assets
+from dw_orchestration.errors import SetupError
+from dw_orchestration.posthog.enums import AccessMethod
+from dw_orchestration.resources.local import LocalWarehouse
+from dw_orchestration.resources.warehouse import PostHogWarehouseResource
+from dw_orchestration.schedules.mode import SchedulingMode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SHOP = project(
+    source("Postgres", [table("public.orders"), table("Größe (m²)"), table("off", **OFF)], prefix="shop"),
+    source("Stripe", [table("Customer")]),
+)
+WAREHOUSE = "warehouse: {project_id: '1', api_key: phx_of_nobody}\n"
+
+
+def component(
+    attributes: str = "",
+    *,
+    warehouse: str = WAREHOUSE,
+    kind: type[PostHogWarehouseComponent] = PostHogWarehouseComponent,
+) -> PostHogWarehouseComponent:
+    """The component that the attributes in YAML make, in a project in the current folder."""
+    given = kind.model().model_validate(yaml.safe_load(warehouse + attributes))
+    return kind.load(given, dg.ComponentTree.for_test().load_context)
+
+
+def definitions(attributes: str = "") -> dg.Definitions:
+    """The definitions of the shop's tables, loaded and found to fit together."""
+    defs = component(attributes).build_defs_from_snapshot(SHOP)
+    dg.Definitions.validate_loadable(defs)
+    return defs
+
+
+def spec(attributes: str, key: str) -> dg.AssetSpec:
+    """The spec of one of the shop's tables."""
+    return definitions(attributes).resolve_assets_def(key.split("/")).specs_by_key[dg.AssetKey(key.split("/"))]
+
+
+def steps(attributes: str = "") -> list[dg.AssetsDefinition]:
+    """The steps that sync the shop's tables."""
+    return [each for each in definitions(attributes).assets or [] if isinstance(each, dg.AssetsDefinition)]
+
+
+def undescribed(node: Any) -> Iterator[str]:
+    """The properties of a JSON schema that say nothing about themselves."""
+    if isinstance(node, dict):
+        for name, field in node.get("properties", {}).items():
+            if not field.get("description"):
+                yield name
+        for each in node.values():
+            yield from undescribed(each)
+    elif isinstance(node, list):
+        for each in node:
+            yield from undescribed(each)
+
+
+def test_every_attribute_says_what_it_is_for() -> None:
+    """Editors and `dg` show each attribute, at whatever depth, with a description."""
+    model = PostHogWarehouseComponent.get_model_cls()
+    assert model is not None
+    assert [] == list(undescribed(model.model_json_schema()))
+
+
+def test_the_defaults_of_a_file_are_those_of_python() -> None:
+    """What is left out in YAML is as it is in Python."""
+    in_python = PostHogWarehouseComponent(
+        warehouse=PostHogWarehouseResource(project_id="1", api_key="phx_of_nobody"),
+        defs_state=(in_yaml := component()).defs_state,
+    )
+    assert in_python == in_yaml
+
+
+@pytest.mark.parametrize("mode", SchedulingMode)
+def test_scheduling_is_a_mode(mode: SchedulingMode) -> None:
+    """The mode that is written is the mode that schedules are built by, and not just its name."""
+    assert mode is component(f"scheduling: {mode}").scheduling
+    schedules = list(definitions(f"scheduling: {mode}").schedules or [])
+    assert (mode is SchedulingMode.OBSERVE) == (schedules == [])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "scheduling: drvie",
+        "step_per: tabel",
+        "auto_heal: -1",
+        "max_state_age_days: 0",
+        "checks: [not_stael]",
+        "select: [{}]",
+        "sync: {start_timeout_s: -1}",
+        "sync: {sync_mode: resync}",
+        "sync: {confirm_resync: [orders]}",
+        "retry_policy: {backoff: expo}",
+        "name: eu-west",
+        "schedulling: drive",
+    ],
+)
+def test_a_slip_of_the_pen_is_refused(wrong: str) -> None:
+    """A value that there is not ends in an error when the file is read, and is not taken for the default."""
+    with pytest.raises((ValidationError, ResolutionException)):
+        component(wrong)
+
+
+def test_a_template_may_stand_for_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values may come from the environment, and are then checked like others."""
+    monkeypatch.setenv("HEAL", "3")
+    monkeypatch.setenv("MODE", "observe")
+    made = component("auto_heal: '{{ env.HEAL }}'\nscheduling: '{{ env.MODE }}'\n")
+    assert (3, SchedulingMode.OBSERVE) == (made.auto_heal, made.scheduling)
+    monkeypatch.setenv("MODE", "watch")
+    with pytest.raises(ResolutionException, match="watch"):
+        component("scheduling: '{{ env.MODE }}'\n")
+
+
+def test_only_selected_tables_are_anywhere(tmp_path: Path) -> None:
+    """A selection holds for assets, schedules and sensors alike."""
+    defs = definitions(f"select: ['stripe.*']\nhistory_file: {tmp_path / 'history.duckdb'}\n")
+    tables = {key.to_user_string() for key in defs.resolve_asset_graph().materializable_asset_keys}
+    assert {"posthog/stripe/customer", "posthog_warehouse/sync_history"} == tables
+    names = {each.name.split("_every_")[0] for each in defs.schedules or []}
+    assert {"posthog_warehouse_sync_history", "stripe"} == names
+
+
+def test_what_is_off_can_be_shown() -> None:
+    """Tables that are off are assets on request, with the reason in their description."""
+    off = spec("include_off: true", "posthog/postgres/shop/off")
+    assert "switched off in PostHog" in (off.description or "")
+    assert not any("off" in key.path for key in definitions().resolve_asset_graph().get_all_asset_keys())
+
+
+def test_what_posthog_queries_in_place_is_external() -> None:
+    """A table without anything to sync can be seen, and is no part of "Materialize all"."""
+    queried = source("Postgres", [table("stock", **OFF)], prefix="live", access_method=AccessMethod.DIRECT)
+    defs = component().build_defs_from_snapshot(project(*SHOP.sources, queried))
+    dg.Definitions.validate_loadable(defs)
+    graph, stock = defs.resolve_asset_graph(), dg.AssetKey(["posthog", "postgres", "live", "stock"])
+    assert (True, False) == (graph.has(stock), stock in graph.materializable_asset_keys)
+
+
+def test_a_selector_for_nothing_warns_and_loads(caplog: pytest.LogCaptureFixture) -> None:
+    """A selector without a table is told with what there is, and takes nothing down."""
+    with caplog.at_level(logging.WARNING):
+        definitions("exclude: ['strip.*']")
+    assert "'strip.*'" in caplog.text
+    assert "There are postgres_shop.Größe (m²), postgres_shop.off, postgres_shop.public.orders" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("select", "told"),
+    [
+        ("strip.*", "None of the 4 tables is selected. There are postgres_shop."),
+        ("*.off", "All 1 of them are switched off in PostHog."),
+    ],
+)
+def test_a_selection_of_nothing_says_so(select: str, told: str) -> None:
+    """If no table is left, one asset says why, where the tables would be."""
+    (only,) = definitions(f"select: ['{select}']").resolve_all_asset_specs()
+    assert "not_connected" == only.key.path[-1]
+    assert told in (only.description or "")
+
+
+TRANSLATION = """
+translation:
+  key: "raw/{{ source_type | lower }}/{{ path }}"
+  group_name: "ingest_{{ prefix or 'rest' }}"
+  owners: ["team:data"]
+  tags: {domain: "{{ source_type }}"}
+  metadata: {every: "{{ table.cadence.describe() }}"}
+  description: "{{ name }}: {{ spec.description }}"
+  automation_condition: "{{ dg.AutomationCondition.on_missing() }}"
+"""
+
+
+def test_templates_make_the_asset() -> None:
+    """Templates see the table and the asset as it would be; tags and metadata are added, the rest is replaced."""
+    orders = spec(TRANSLATION, "raw/postgres/public/orders")
+    assert ("ingest_shop", ["team:data"]) == (orders.group_name, list(orders.owners))
+    assert {"domain": "Postgres", "posthog/class": "syncable"}.items() <= orders.tags.items()
+    assert {"posthog/source_table": "public.orders"}.items() <= orders.metadata.items()
+    assert orders.metadata["every"].startswith("every 6 h")
+    assert (orders.description or "").startswith("public.orders: `public.orders` of Postgres (shop)")
+    assert dg.AutomationCondition.on_missing() == orders.automation_condition
+
+
+def test_a_prefix_stands_before_the_key_as_it_is() -> None:
+    """`key_prefix` alone leaves the rest of the key alone."""
+    assert spec("translation: {key_prefix: raw}", "raw/posthog/stripe/customer").owners == []
+
+
+def test_an_override_in_python_gets_the_translated_spec() -> None:
+    """`get_asset_spec` is the one method to override, and what it is given has been translated."""
+
+    class Ours(PostHogWarehouseComponent):
+        def get_asset_spec(self, table: Any) -> dg.AssetSpec:
+            translated = super().get_asset_spec(table)
+            return translated.replace_attributes(group_name=f"{translated.group_name}_of_ours")
+
+    specs = component(TRANSLATION, kind=Ours).build_defs_from_snapshot(SHOP).resolve_all_asset_specs()
+    assert {"ingest_shop_of_ours", "ingest_rest_of_ours"} <= {each.group_name for each in specs}
+
+
+def test_keys_that_dagster_does_not_take_are_told_with_their_table() -> None:
+    """A translation to an impossible key names the table and the way out."""
+    with pytest.raises(SetupError, match=r"'Größe \(m²\)' of .*`\{\{ path \}\}`"):
+        definitions("translation: {key: 'raw/{{ name }}'}")
+
+
+def test_steps_have_their_settings() -> None:
+    """Retries, pool and tags are those of every step."""
+    for step in steps(
+        "retry_policy: {max_retries: 2, delay_s: 5, backoff: exponential}\npool: posthog\n"
+        "op_tags: {dagster/max_runtime: 60}\n"
+    ):
+        assert dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL) == step.op.retry_policy
+        assert ("posthog", {"dagster/max_runtime": "60"}) == (step.op.pool, step.op.tags)
+
+
+def test_defaults_of_runs_are_in_the_launchpad() -> None:
+    """What `sync` sets is the default of the run's config; the rest keeps its own, and a run can set all of it."""
+    (step, *_) = steps("sync: {start_timeout_s: 900, on_termination: leave}")
+    fields = step.op.config_schema.config_type.fields  # type: ignore[union-attr]
+    own = PostHogSyncConfig()
+    assert (900.0, "leave", own.stall_timeout_s) == tuple(
+        fields[name].default_value for name in ("start_timeout_s", "on_termination", "stall_timeout_s")
+    )
+    assert set(PostHogSyncConfig.model_fields) == set(fields)
+
+
+@pytest.mark.parametrize("per_run", [{"sync_mode": "resync"}, {"accept_jobs_since": "2026-01-01"}])
+def test_there_is_no_default_for_what_a_run_decides(per_run: dict[str, Any]) -> None:
+    """Neither a resync nor an accepted job can be made the default, in Python either."""
+    with pytest.raises(SetupError, match=next(iter(per_run))):
+        build_posthog_assets(SHOP, sync_defaults=PostHogSyncConfig(**per_run))
+
+
+def checks(attributes: str) -> set[str]:
+    """The names of the checks that the shop's tables have."""
+    return {key.name for key in definitions(attributes).resolve_asset_graph().asset_check_keys}
+
+
+def test_checks_and_freshness_are_chosen() -> None:
+    """Each table has the checks that are named, and a freshness policy unless it is switched off."""
+    assert {"sync_succeeded", "not_stale", "rows_dropped", "columns_unchanged"} == checks("")
+    assert {"sync_succeeded"} == checks("checks: [sync_succeeded]")
+    assert set() == checks("checks: []")
+    assert spec("", "posthog/stripe/customer").freshness_policy is not None
+    assert spec("freshness: false", "posthog/stripe/customer").freshness_policy is None
+
+
+def test_healing_targets_the_tables() -> None:
+    """With `auto_heal` the sensor may start runs; without, it only reports."""
+    (healing,) = definitions("auto_heal: 2").sensors or []
+    (reporting,) = definitions().sensors or []
+    assert (True, False) == (bool(healing.asset_selection), bool(reporting.asset_selection))  # type: ignore[union-attr]
+
+
+def test_paths_are_relative_to_the_project(tmp_path: Path) -> None:
+    """A relative folder or file is one of the project's, wherever the process was started; others stay."""
+    made = component("history_file: history.duckdb\n", warehouse=f"warehouse: {{home: data, fixtures: {tmp_path}}}\n")
+    root = dg.ComponentTree.for_test().load_context.project_root
+    assert isinstance(made.warehouse, LocalWarehouse)
+    assert (str(root / "data"), str(tmp_path)) == (made.warehouse.home, made.warehouse.fixtures)
+    assert root / "history.duckdb" == made.history_file
+
+
+def test_an_embedded_warehouse_may_have_no_shop() -> None:
+    """The settings of the embedded warehouse reach it."""
+    embedded = component("", warehouse="warehouse: {home: data, shop: false, start_timeout_s: 5}\n").warehouse
+    assert isinstance(embedded, LocalWarehouse)
+    assert (False, 5.0) == (embedded.shop, embedded.start_timeout_s)
+
+
+def test_an_override_in_python_can_do_more_than_sync(embedded_warehouse: Any) -> None:
+    """`execute` is what a step does: what is yielded there besides, or changed, is what Dagster gets."""
+
+    class Ours(PostHogWarehouseComponent):
+        def execute(self, context: Any, config: Any, tables: Any, *, warehouse: Any) -> Iterator[Any]:
+            for result in super().execute(context, config, tables, warehouse=warehouse):
+                if isinstance(result, dg.MaterializeResult):
+                    yield result._replace(metadata={**(result.metadata or {}), "ours": 1})
+
+    embedded_warehouse.add_source("Stripe", tables={"Customer": [{"id": 1}]})
+    ours = Ours(warehouse=embedded_warehouse.resource).build_defs_from_snapshot(embedded_warehouse.snapshot())
+    result = ours.resolve_implicit_global_asset_job_def().execute_in_process()
+    (event,) = result.get_asset_materialization_events()
+    assert {"ours", "posthog/job_id"} <= event.materialization.metadata.keys()

@@ -1,0 +1,220 @@
+"""What the pages of the documentation show works as it stands."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+
+from dw_orchestration import PostHogWarehouseComponent, build_job_status_sensor, build_posthog_assets
+from dw_orchestration.operations.job_kinds import KINDS
+from dw_orchestration.operations.jobs import build_maintenance_jobs
+from dw_orchestration.posthog.models import SchemaUpdate
+from dw_orchestration.testing import fails
+
+SNIPPETS = Path(__file__).parents[2] / "docs" / "snippets"
+COMPONENTS = sorted(path.name for path in SNIPPETS.glob("*.yaml") if path.read_text().startswith("type: dw_"))
+CHARGE = dg.AssetKey(["posthog", "stripe", "acme", "charge"])
+CHARGES = [{"id": 1, "amount": 5}, {"id": 2, "amount": 7}]
+
+
+@pytest.fixture
+def stripe(embedded_warehouse, monkeypatch):
+    """A warehouse with a Stripe and a Hubspot source, and an environment that names it for every project."""
+    tables = {"Charge": CHARGES, "Customer": [{"id": 1}], "Invoice": [{"id": 1}]}
+    embedded_warehouse.add_source("Stripe", prefix="acme", tables=tables)
+    embedded_warehouse.add_source("Hubspot", tables={"contacts": [{"id": 1}], "deals": [{"id": 1}]})
+    endpoint = embedded_warehouse.resource.ensure_running()
+    for name in ("POSTHOG", "POSTHOG_US", "POSTHOG_EU"):
+        monkeypatch.setenv(f"{name}_PROJECT_ID", endpoint["project_id"])
+        monkeypatch.setenv(f"{name}_API_KEY", endpoint["api_key"])
+    monkeypatch.setenv("POSTHOG_HOST", endpoint["host"])
+    monkeypatch.setenv("POSTHOG_PERSONAL_API_KEY", endpoint["api_key"])
+    return embedded_warehouse
+
+
+def component(name: str) -> PostHogWarehouseComponent:
+    """The component of a snippet."""
+    attributes = yaml.safe_load((SNIPPETS / name).read_text())["attributes"]
+    model = PostHogWarehouseComponent.model().model_validate(attributes)
+    return PostHogWarehouseComponent.resolve_from_model(dg.ResolutionContext.default(), model)
+
+
+def module(name: str) -> dict[str, Any]:
+    """The names of a snippet in Python, run as it stands."""
+    names: dict[str, Any] = {"__name__": "snippet"}
+    exec(compile((SNIPPETS / name).read_text(), name, "exec"), names)  # noqa: S102 - what is shown is what is run
+    return names
+
+
+def keys(defs: dg.Definitions) -> set[str]:
+    """The keys of the synced tables."""
+    return {
+        key.to_user_string() for each in defs.assets or () if isinstance(each, dg.AssetsDefinition) for key in each.keys
+    }
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_component_makes_definitions(stripe, name):
+    """The settings are understood, name tables that are there, and make a code location that Dagster takes."""
+    defs = component(name).build_defs_from_snapshot(stripe.snapshot())
+
+    defs.get_repository_def().load_all_definitions()
+    assert any(key.endswith("charge") for key in keys(defs))
+
+
+def test_choice_of_tables(stripe):
+    """The tables that the page chooses become assets, in the group and with the tags that it gives them."""
+    defs = component("tables.yaml").build_defs_from_snapshot(stripe.snapshot())
+
+    expected = {"posthog/stripe/acme/charge", "posthog/stripe/acme/customer", "posthog/hubspot/contacts"}
+    assert expected == keys(defs)
+    specs = {spec.key.path[-1]: spec for spec in defs.resolve_all_asset_specs() if spec.key.path[0] == "posthog"}
+    assert ("ingest_stripe", "acme") == (specs["charge"].group_name, specs["charge"].tags["domain"])
+    assert ("ingest_hubspot", "core") == (specs["contacts"].group_name, specs["contacts"].tags["domain"])
+
+
+def test_several_projects_load_side_by_side(stripe):
+    """Two projects with the same tables make one code location."""
+    parts = [
+        component(name).build_defs_from_snapshot(stripe.snapshot()) for name in ("several_us.yaml", "several_eu.yaml")
+    ]
+
+    together = dg.Definitions.merge(*parts)
+    together.get_repository_def().load_all_definitions()
+    assert {"us/posthog/stripe/acme/charge", "eu/posthog/stripe/acme/charge"} <= keys(together)
+
+
+def test_subclass_gives_owners(stripe):
+    """A component of one's own decides in Python."""
+    ours = module("owners.py")["OurWarehouse"](warehouse=stripe.resource)
+
+    defs = ours.build_defs_from_snapshot(stripe.snapshot())
+    owners = {
+        spec.key.path[-1]: spec.owners for spec in defs.resolve_all_asset_specs() if spec.key.path[0] == "posthog"
+    }
+    assert (["team:finance"], ["team:data"]) == (owners["charge"], owners["customer"])
+
+
+@pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
+def test_alert_tells_of_a_table_once(stripe, caplog):
+    """A sync that fails turns a check red, which requests the alert once; the alert has PostHog's reason."""
+    alerts = module("alerts.py")
+    assets = [*build_posthog_assets(stripe.snapshot()), alerts["alert_of_tables"]]
+    resources = {"posthog_warehouse": stripe.resource}
+    defs = dg.Definitions(assets=assets, resources=resources)
+    stripe.behave("Charge", fails("Stripe is down", times=1))
+    requested = []
+    with dg.DagsterInstance.ephemeral() as instance:
+        cursor = dg.evaluate_automation_conditions(defs=defs, instance=instance).cursor
+        dg.materialize(assets, instance=instance, resources=resources, selection=[CHARGE], raise_on_error=False)
+        for _ in range(2):
+            result = dg.evaluate_automation_conditions(defs=defs, instance=instance, cursor=cursor)
+            requested.append(result.get_num_requested(dg.AssetKey("alert_of_tables")))
+            cursor = result.cursor
+        told = dg.materialize(
+            assets, instance=instance, resources=resources, selection=[dg.AssetKey("alert_of_tables")]
+        )
+
+    assert told.success
+    assert [1, 0] == requested
+    assert "Charge: Stripe is down" in caplog.text
+
+
+def test_alert_tells_of_a_run(stripe, caplog):
+    """A run that fails is told of with the reason of each table."""
+    sensor = module("alerts.py")["alert_of_runs"]
+    stripe.behave("Charge", fails("Stripe is down", times=1))
+    with dg.DagsterInstance.ephemeral() as instance:
+        defs = dg.Definitions(build_posthog_assets(stripe.snapshot()), resources={"posthog_warehouse": stripe.resource})
+        run = defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=instance, raise_on_error=False, asset_selection=[CHARGE]
+        )
+        (failed,) = (event for event in run.all_events if event.is_run_failure)
+        context = dg.build_run_status_sensor_context(
+            "alert_of_runs", failed, instance, run.dagster_run
+        ).for_run_failure()
+        sensor(context)
+
+    assert "Stripe is down" in caplog.text
+
+
+def test_key_from_the_environment_reaches_the_sensor(stripe):
+    """A resource that names environment variables works in a tick, where nothing but Dagster resolves them."""
+    stripe.sync("Charge")
+    sensor = build_job_status_sensor(stripe.snapshot())
+    resources = {"posthog_warehouse": module("resource.py")["WAREHOUSE"]}
+    with dg.DagsterInstance.ephemeral() as instance:
+        tick = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, resources=resources))
+
+    assert [CHARGE] == [event.asset_key for event in tick.asset_events if isinstance(event, dg.AssetMaterialization)]
+
+
+def test_synced_tables_are_read(stripe, monkeypatch, tmp_path):
+    """An asset reads what was synced, through Dagster's resource."""
+    stripe.sync("Charge")
+    (tmp_path / ".dw_orchestration").symlink_to(stripe.resource.home)
+    monkeypatch.chdir(tmp_path)
+
+    run = module("read_tables.py")["defs"].resolve_implicit_global_asset_job_def().execute_in_process()
+
+    assert 12.0 == run.output_for_node("revenue")
+
+
+def test_client_alone(stripe, capsys):
+    """Without Dagster, the client tells which tables are off."""
+    schema = stripe.schema("Invoice")
+    stripe.client.update_schema(schema.id, SchemaUpdate(should_sync=False))
+
+    module("client.py")
+
+    assert "Invoice is off. Last error: none" in capsys.readouterr().out
+
+
+def test_maintenance_is_among_the_jobs(stripe):
+    """Each job that the page on maintenance lists is in the code location of a component."""
+    repository = component("posthog.yaml").build_defs_from_snapshot(stripe.snapshot()).get_repository_def()
+
+    assert {f"posthog_warehouse_{kind.name}" for kind in KINDS} <= {job.name for job in repository.get_all_jobs()}
+
+
+def test_run_config_of_a_resync(stripe):
+    """The config names the step and its table, and is what the step takes."""
+    job = dg.Definitions(
+        build_posthog_assets(stripe.snapshot()), resources={"posthog_warehouse": stripe.resource}
+    ).resolve_implicit_global_asset_job_def()
+
+    assert dg.validate_run_config(job, yaml.safe_load((SNIPPETS / "resync.yaml").read_text()))
+
+
+def test_run_config_of_a_new_source(stripe):
+    """The config that creates a source is what the job takes."""
+    jobs = {job.name: job for job in build_maintenance_jobs(stripe.snapshot())}
+    defs = dg.Definitions(jobs=list(jobs.values()), resources={"posthog_warehouse": stripe.resource})
+    job = defs.resolve_job_def("posthog_warehouse_create_source")
+
+    assert dg.validate_run_config(job, yaml.safe_load((SNIPPETS / "create_source.yaml").read_text()))
+
+
+def test_instance_settings(tmp_path):
+    """Dagster starts with the settings, and keeps state where they say."""
+    settings = (SNIPPETS / "dagster.yaml").read_text().replace("s3://our-dagster", tmp_path.as_uri())
+    (tmp_path / "dagster.yaml").write_text(settings)
+
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert instance.defs_state_storage is not None
+        assert instance.run_monitoring_enabled
+
+
+def test_examples_of_users_tests_pass():
+    """The tests that pages show pass as they stand."""
+    tests = [str(path) for path in SNIPPETS.glob("test_*.py")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
+    ended = subprocess.run(command, cwd=SNIPPETS, capture_output=True, text=True, check=False)
+
+    assert f"{len(tests)} passed" in ended.stdout, ended.stdout + ended.stderr
