@@ -180,7 +180,19 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         """The definitions; a pure function of the state file."""
         if state_path is None:
             return not_connected("There is no state yet. Fetch it with `dg utils refresh-defs-state`.", name=self.name)
-        return self.build_defs_from_snapshot(WarehouseSnapshot.read(state_path))
+        snapshot = WarehouseSnapshot.read(state_path)
+        # a file of the user's own is used as it stands
+        if self.state_file is None and not snapshot.is_empty_handed and not self._is_origin_of(snapshot):
+            problem = f"The state is of project {snapshot.project_id} at {snapshot.host}, and not of this one."
+            return not_connected(f"{problem} Fetch it with `dg utils refresh-defs-state`.", name=self.name)
+        return self.build_defs_from_snapshot(snapshot)
+
+    def _is_origin_of(self, snapshot: WarehouseSnapshot) -> bool:
+        try:
+            return self.warehouse.with_environment().is_origin_of(snapshot)
+        except SetupError:
+            # without its settings it is no other project either: a committed state serves without a key
+            return True
 
     def build_defs_from_snapshot(self, snapshot: WarehouseSnapshot) -> dg.Definitions:
         """The definitions for a snapshot that is already at hand."""

@@ -59,8 +59,9 @@ def _resolve_warehouse(context: dg.ResolutionContext, args: ProjectArgs | Embedd
     if isinstance(args, EmbeddedArgs):
         paths = {name: str(project_path(context, given[name])) for name in _PATHS if name in given}
         return LocalWarehouse(**given | paths)
-    # a template that holds digits alone resolves to a number, and a project's id is text
-    return PostHogWarehouseResource(**given | {name: str(given[name]) for name in _TEXTS if name in given})
+    # a template that holds digits alone resolves to a number, one of an unset variable to nothing; these are text
+    texts = {name: "" if given[name] is None else str(given[name]) for name in _TEXTS if name in given}
+    return PostHogWarehouseResource(**given | texts)
 
 
 Warehouse = Annotated[

@@ -19,7 +19,8 @@ def refresh_state(warehouse: WarehouseResource, path: Path, *, allow_shrinking: 
 
     Args:
         warehouse: What to ask.
-        path: The state file. If this fails, its tables stay, and it says from then on why they may be out of date.
+        path: The state file. If this fails, its tables stay, and it says from then on why they may be out of date. If
+            they are another project's, the file stays as it is.
         allow_shrinking: Accept a state with less than half of the tables of the last one, or with none at all.
 
     Raises:
@@ -33,7 +34,8 @@ def refresh_state(warehouse: WarehouseResource, path: Path, *, allow_shrinking: 
         if not allow_shrinking:
             _check_size(snapshot, previous)
     except (PostHogError, SetupError, SnapshotError) as error:
-        _with_problem(warehouse, previous, problem=str(error)).write(path)
+        if previous is not None or _tables_in(path) is None:
+            _with_problem(warehouse, previous, problem=str(error)).write(path)
         serves = f" The state of {previous.taken_at:%Y-%m-%d %H:%M} UTC serves." if previous else ""
         raise StateNotRefreshedError(f"{error}{serves}") from None
     snapshot.write(path)
@@ -42,11 +44,16 @@ def refresh_state(warehouse: WarehouseResource, path: Path, *, allow_shrinking: 
 
 def last_good_state(warehouse: WarehouseResource, path: Path) -> WarehouseSnapshot | None:
     """The state to fall back on. One that can't be read, or is another project's, is none: replacing it is the cure."""
+    state = _tables_in(path)
+    return state if state is not None and warehouse.is_origin_of(state) else None
+
+
+def _tables_in(path: Path) -> WarehouseSnapshot | None:
     try:
         state = WarehouseSnapshot.read(path)
     except (FileNotFoundError, SnapshotError):
         return None
-    return state if not state.is_empty_handed and warehouse.is_origin_of(state) else None
+    return None if state.is_empty_handed else state
 
 
 def _check_size(snapshot: WarehouseSnapshot, previous: WarehouseSnapshot | None) -> None:

@@ -152,6 +152,11 @@ class PostHogWarehouseResource(WarehouseResource):
         return _IN_BRANCH_DEPLOYMENT.get_value() == "1"
 
     def is_origin_of(self, snapshot: WarehouseSnapshot) -> bool:
-        """Whether a snapshot was taken of this project; `@current` may be any project of its host."""
+        """Whether a snapshot was taken of this project; `@current` may be any project of its host.
+
+        Where no project is named, as in a checkout without any settings, nothing speaks against it.
+        """
         own_id = self.project_id.strip()
+        if not own_id:
+            return True
         return super().is_origin_of(snapshot) and own_id in ("@current", snapshot.project_id)

@@ -91,7 +91,7 @@ def test_an_empty_project_says_so(embedded_warehouse, tmp_path, caplog) -> None:
 
 
 def test_another_projects_state_is_no_measure(embedded_warehouse, other_warehouse, tmp_path) -> None:
-    """A state of another project neither serves nor counts when the project of a component is changed."""
+    """A state of another project neither serves nor counts when a component's project is changed, and is not lost."""
     path = tmp_path / "state.json"
     add_tables(embedded_warehouse, "a", "b", "c", "d")
     add_tables(other_warehouse, "e")
@@ -100,7 +100,10 @@ def test_another_projects_state_is_no_measure(embedded_warehouse, other_warehous
     assert ["e"] == tables_in(path)
     with pytest.raises(StateNotRefreshedError):
         component(nobody()).write_state_to_path(path)
-    assert [] == tables_in(path)
+    assert ["e"] == tables_in(path)
+    (asset,) = component(nobody()).build_defs_from_state(dg.ComponentTree.for_test().load_context, path).assets or ()
+    assert isinstance(asset, dg.AssetSpec)
+    assert "and not of this one. Fetch it" in (asset.description or "")
 
 
 def test_settings_from_the_environment_are_filled_in(embedded_warehouse, tmp_path, monkeypatch) -> None:
