@@ -10,7 +10,7 @@ import dagster as dg
 from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY, StepPer, steps_of
 from dw_orchestration.assets.keys import source_slug, unique_names
 from dw_orchestration.assets.specs import SpecOf, TableAsset, asset_spec, table_assets
-from dw_orchestration.posthog.cadence import Cadence
+from dw_orchestration.posthog.cadence import EPOCH, HOUR, MINUTE, Cadence
 from dw_orchestration.resources.snapshot import WarehouseSnapshot
 from dw_orchestration.schedules.mode import SchedulingMode
 from dw_orchestration.schedules.overrides import ScheduleOverride, Timetable, overridden
@@ -49,7 +49,9 @@ class ScheduledTables:
 
     @property
     def crons(self) -> list[str]:
-        """When to look which of the tables are due."""
+        """When to look which of the tables are due; one line that people can read, where that is possible."""
+        if len(self.cadences) > 1 and self.cadences[0].every <= HOUR:
+            return [_every_hour_at(self.cadences)]
         return sorted({cron for cadence in self.cadences for cron in _crons(cadence)})
 
     @property
@@ -232,6 +234,13 @@ def _ensure(group: ScheduledTables, moment: datetime, *, ops: Iterable[str]) -> 
     if (after := group.trigger_after(moment)) is not None:
         config["trigger_after"] = after.isoformat()
     return {"ops": {name: {"config": config} for name in sorted(ops)}}
+
+
+def _every_hour_at(cadences: Iterable[Cadence]) -> str:
+    """The minutes of every hour at which any of the cadences ticks."""
+    ticks = {(tick - EPOCH) // MINUTE for cadence in cadences for tick in cadence.ticks(EPOCH, EPOCH + HOUR)}
+    minutes = "*" if len(ticks) == HOUR // MINUTE else ",".join(str(minute) for minute in sorted(ticks))
+    return f"{minutes} * * * *"
 
 
 def _crons(cadence: Cadence) -> list[str]:

@@ -71,6 +71,24 @@ def test_tables_of_a_source_with_the_same_interval_share_a_schedule():
     assert "One table that PostHog syncs every 6 hours from 01:11 UTC." == schedules["postgres_p1_every_6h"].description
 
 
+@pytest.mark.parametrize(
+    ("times", "cron"),
+    [
+        ([time(0, 1)], "1-59/5 * * * *"),
+        ([time(0, 1), time(0, 3)], "1,3,6,8,11,13,16,18,21,23,26,28,31,33,36,38,41,43,46,48,51,53,56,58 * * * *"),
+        ([time(0, minute) for minute in range(5)], "* * * * *"),
+    ],
+    ids=["one", "two", "all"],
+)
+def test_short_intervals_are_one_line(times, cron):
+    """The page of schedules shows the crons in words: some twenty of them could not be read."""
+    tables = [table(number, sync_frequency="5min", sync_time_of_day=each) for number, each in enumerate(times)]
+
+    (schedule,) = build_posthog_schedules(snapshot(tables))
+
+    assert [cron] == schedule.cron_schedule
+
+
 def test_changed_time_of_day_keeps_the_schedule():
     """What a user switched on stays on when somebody moves a table to another time in PostHog."""
     before = build_posthog_schedules(snapshot([table(1)]))
