@@ -6,13 +6,42 @@ BIN := $(VENV)/bin
 # where history, state and the embedded warehouse are kept between two runs
 HOME_DIR := $(CURDIR)/.dw_orchestration
 
-.PHONY: run test check format wheel clean
+# the oldest and the newest Python that the package says it runs on, if the machine has them
+OLDEST_PYTHON ?= 3.11
+NEWEST_PYTHON ?= 3.13
+# a part of the tests that meets each dependency: HTTP, pydantic, Dagster, DuckDB, Arrow, Postgres, FastAPI, typer
+DEPENDENCY_TESTS := tests/posthog tests/orchestration/test_materializing.py tests/sensors/test_job_status.py \
+  tests/schedules/test_cadences.py tests/history tests/testing tests/cli
+
+# at the versions that the tests are written for
+TEST_TOOLS = $$(grep -E '^(hypothesis|psutil|pytest)==' constraints.txt)
+# what a user makes, builds and runs a `dg` project with
+PROJECT_TOOLS := create-dagster dagster-dg-cli editables hatchling pip pytest
+
+UV_PIP := $(BIN)/uv pip install --quiet
+# named, since a comma would end an argument of make's `call`
+WITH_LOCAL := -e '.[local]'
+WITH_DEV := -e '.[local,dev]'
+# from outside the checkout, so that nothing but what is installed can be imported; other people's warnings are no errors
+PYTEST_OUTSIDE := -m pytest -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) -p no:cacheprovider -W default
+
+.PHONY: run test test-oldest test-newest check format docs images wheel installed oldest-constraints clean
 
 run: $(VENV)/.local $(HOME_DIR)/dagster/dagster.yaml  ## Start the Dagster UI on http://127.0.0.1:3000
 	DAGSTER_HOME=$(HOME_DIR)/dagster $(BIN)/dagster dev --host 127.0.0.1 --port 3000
 
-test: $(VENV)/.dev wheel  ## All tests, against the installed wheel too
+test: installed  ## All tests, against the installed wheel too
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+test-oldest: wheel  ## Tests with the oldest of everything that pyproject.toml allows
+	$(call environment,oldest,$(OLDEST_PYTHON))
+	$(UV_PIP) --python $(VENV)/oldest -c constraints-oldest.txt "$$(ls dist/*.whl)[local]" $(TEST_TOOLS)
+	$(call test_outside,oldest)
+
+test-newest: wheel  ## Tests with the newest of everything that there is today
+	$(call environment,newest,$(NEWEST_PYTHON))
+	$(UV_PIP) --python $(VENV)/newest --upgrade "$$(ls dist/*.whl)[local]" $(TEST_TOOLS)
+	$(call test_outside,newest)
 
 check: $(VENV)/.dev  ## Format, lint, types, directions of imports
 	$(BIN)/ruff format --check .
@@ -24,24 +53,67 @@ format: $(VENV)/.dev  ## Put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(VENV)/.dev  ## Build the documentation into site/
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict
+
+images: $(VENV)/.dev  ## Take the pictures of the documentation anew, in Chromium
+	DW_ORCHESTRATION_IMAGES=$(CURDIR)/docs/images $(BIN)/pytest tests/browser
+
 wheel: $(VENV)/.dev
-	rm -rf dist build && $(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
+	@rm -rf dist build && $(BIN)/uv build --wheel --quiet --no-build-isolation --python $(BIN)/python --out-dir dist .
 
-clean:  ## Remove the environment, the embedded warehouse and everything that was built
-	rm -rf $(VENV) $(HOME_DIR) dist build *.egg-info
+# the environments of two users: one with the embedded warehouse, and one with what the package itself needs
+installed: wheel $(VENV)/user/.ready $(VENV)/core/.ready
+	@$(UV_PIP) --python $(VENV)/user --no-deps --reinstall dist/*.whl
+	@$(UV_PIP) --python $(VENV)/core --no-deps --reinstall dist/*.whl
 
-$(VENV)/bin/python:
+oldest-constraints: $(VENV)/.dev  ## Write down anew what the oldest of everything is
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --resolution lowest-direct --python-version 3.11 \
+	  --extra local --output-file constraints-oldest.txt pyproject.toml
+
+clean:  ## Remove the environments, the embedded warehouse and everything that was built
+	rm -rf $(VENV) $(HOME_DIR) dist build site *.egg-info
+
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or later is needed; name one with: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.local: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
+$(VENV)/.local: pyproject.toml constraints.txt | $(BIN)/python
+	$(call install,$(WITH_LOCAL))
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,dev]'
+$(VENV)/.dev: pyproject.toml constraints.txt examples/dbt/tested-with.txt | $(BIN)/python
+	$(call install,$(WITH_DEV))
+	$(call install,--no-deps -r examples/dbt/tested-with.txt)
 	@touch $@ $(VENV)/.local
+
+$(VENV)/user/.ready: $(VENV)/.dev | wheel
+	$(call environment,user,$(BIN)/python)
+	$(UV_PIP) --python $(VENV)/user -c constraints.txt "$$(ls dist/*.whl)[local]" $(PROJECT_TOOLS)
+	@touch $@
+
+$(VENV)/core/.ready: $(VENV)/.dev | wheel
+	$(call environment,core,$(BIN)/python)
+	$(UV_PIP) --python $(VENV)/core -c constraints.txt dist/*.whl
+	@touch $@
 
 $(HOME_DIR)/dagster/dagster.yaml:
 	@mkdir -p $(@D) && printf 'telemetry:\n  enabled: false\n' > $@
+
+# uv takes a tenth of pip's time, but does not read pip's settings: where it finds no packages, pip does
+define install
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+$(UV_PIP) --python $(BIN)/python -c constraints.txt $(1) \
+  || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(1)
+endef
+
+# an environment beside that of the checkout, with another Python or other versions; pyenv has to be told which Python
+define environment
+@PYENV_VERSION=$(2) $(BIN)/uv venv --quiet --clear --no-python-downloads --python $(2) $(VENV)/$(1)
+endef
+
+define test_outside
+cd $(VENV)/$(1) && bin/python $(PYTEST_OUTSIDE) $(PYTEST_ARGS) $(addprefix $(CURDIR)/,$(DEPENDENCY_TESTS))
+endef

@@ -10,6 +10,7 @@ from dw_orchestration.posthog.models import Job, Schema
 
 JOB_ID = "posthog/job_id"
 TRIGGERED_BY = "posthog/triggered_by"
+COLUMNS = "dagster/column_schema"
 
 # who asked for the sync: this run, or anybody else (PostHog's schedule, a colleague, another run)
 TriggeredBy = Literal["dagster", "adopted", "posthog"]
@@ -74,5 +75,5 @@ def _table_metadata(record: Schema) -> dict[str, Any]:
         metadata["dagster/row_count"] = table.row_count
     if table.columns:
         columns = [dg.TableColumn(name=column.name, type=column.type) for column in table.columns]
-        metadata["dagster/column_schema"] = dg.TableSchema(columns=columns)
+        metadata[COLUMNS] = dg.TableSchema(columns=columns)
     return metadata

@@ -24,6 +24,8 @@ from dw_orchestration.sync.outcome import is_over, was_unwanted
 DEFAULT_BUDGET_S = 15.0
 # Dagster's storage takes about forty a second, and a tick must end within its minute
 MAX_EVENTS_PER_TICK = 200
+# a run that has started a sync needs some seconds to see its job and to write down that it is the run's
+RUN_GRACE = timedelta(seconds=30)
 
 
 def build_job_status_sensor(
@@ -36,6 +38,7 @@ def build_job_status_sensor(
     auto_heal: int = 0,
     checks: Collection[CheckName] = EVERY_CHECK,
     tick_budget_s: float = DEFAULT_BUDGET_S,
+    run_grace: timedelta = RUN_GRACE,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
 ) -> dg.SensorDefinition:
     """The sensor that polls the sources' jobs and reports each finished one exactly once.
@@ -55,6 +58,8 @@ def build_job_status_sensor(
             so there are none by default.
         checks: The checks that the tables have, as for `build_posthog_assets`.
         tick_budget_s: Seconds that a tick may take. What is left over is done in the next one.
+        run_grace: A job that began so shortly ago is looked at again in the next tick, though it has ended: the run
+            that started it may not have written that down yet.
         default_status: Whether the sensor runs before anybody switches it on. It changes nothing in PostHog.
 
     Raises:
@@ -72,6 +77,7 @@ def build_job_status_sensor(
                 EventLog(context.instance),
                 budget_s=tick_budget_s,
                 auto_heal=auto_heal,
+                run_grace=run_grace,
                 left_out=snapshot.left_out_ids,
             )
             cursor = work.run(cursor)
@@ -112,6 +118,7 @@ class Tick:
     budget_s: float = DEFAULT_BUDGET_S
     max_events: int = MAX_EVENTS_PER_TICK
     auto_heal: int = 0
+    run_grace: timedelta = RUN_GRACE
     left_out: Collection[str] = ()
     now: Callable[[], float] = time.monotonic
     events: list[AssetEvent] = field(default_factory=list)
@@ -204,7 +211,10 @@ class Tick:
         if self.log.has_report_of(job.id, asset.key):
             return True
         adoption = self.log.adoption_of(job.id, asset.key)
-        belongs_to_a_run = adoption is not None and not self.log.is_over(adoption.run_id)
+        if adoption is None:
+            belongs_to_a_run = job.created_at > self._server_now() - self.run_grace
+        else:
+            belongs_to_a_run = not self.log.is_over(adoption.run_id)
         if belongs_to_a_run or len(self.events) >= self.max_events:
             return False
         self.events += events_of(

@@ -4,7 +4,7 @@ import dagster as dg
 
 from dw_orchestration.assets.checks import sync_succeeded, table_verdicts
 from dw_orchestration.assets.event_log import EventLog
-from dw_orchestration.assets.metadata import TriggeredBy, result_metadata
+from dw_orchestration.assets.metadata import COLUMNS, TriggeredBy, result_metadata
 from dw_orchestration.assets.specs import TableAsset
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.models import Job, Schema
@@ -23,12 +23,17 @@ def events_of(
     verdict = sync_succeeded(asset.key, asset.table, job)
     if job.status is not JobStatus.COMPLETED:
         return [verdict.to_evaluation()]
+    before = log.last_sync(asset.key)
+    metadata = result_metadata(asset.table, job, record=record, triggered_by=triggered_by)
+    if COLUMNS not in metadata and COLUMNS in before:
+        # the list of sources shows no columns: those last seen stay, or the asset's page would have none
+        metadata[COLUMNS] = before[COLUMNS]
     materialization = dg.AssetMaterialization(
         asset_key=asset.key,
         description="Synced by PostHog." if triggered_by == "posthog" else "Synced at a run's request.",
-        metadata=result_metadata(asset.table, job, record=record, triggered_by=triggered_by),
+        metadata=metadata,
         tags={"dagster/data_version": job.id, "dagster/data_version_is_user_provided": "true"},
     )
-    verdicts = [verdict, *table_verdicts(asset.key, asset.table, record, before=log.last_sync(asset.key))]
+    verdicts = [verdict, *table_verdicts(asset.key, asset.table, record, before=before)]
     changed = [each.to_evaluation() for each in verdicts if not each.passed or log.is_red(each.check_key)]
     return [materialization, *changed]

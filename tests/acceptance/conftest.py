@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
 import dagster as dg
@@ -55,7 +56,7 @@ class Dagster:
 
     def tick(self) -> None:
         """Let the job-status sensor tick once, and keep its events and its cursor as the daemon does."""
-        sensor = build_job_status_sensor(self.snapshot)
+        sensor = build_job_status_sensor(self.snapshot, run_grace=timedelta())
         context = dg.build_sensor_context(
             instance=self.instance, cursor=self.cursor, resources={DEFAULT_RESOURCE_KEY: self.resource}
         )

@@ -36,6 +36,7 @@ def test_interrupted_sync_is_cancelled_and_joined_ones_are_left(dw, stripe, wait
     process = dw.process("sync", "stripe_acme.*", "--poll-s", "0.1", "--json")
     lines: list[str] = []
     while sum("sync " in line for line in lines) < 2:
+        assert process.poll() is None, "".join(lines)
         lines.append(process.stderr.readline())
 
     process.send_signal(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,7 @@ def test_alert_tells_of_a_run(stripe, caplog):
 def test_key_from_the_environment_reaches_the_sensor(stripe):
     """A resource that names environment variables works in a tick, where nothing but Dagster resolves them."""
     stripe.sync("Charge")
-    sensor = build_job_status_sensor(stripe.snapshot())
+    sensor = build_job_status_sensor(stripe.snapshot(), run_grace=timedelta())
     resources = {"posthog_warehouse": module("resource.py")["WAREHOUSE"]}
     with dg.DagsterInstance.ephemeral() as instance:
         tick = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, resources=resources))

@@ -26,7 +26,7 @@ PAGES = [
     *(page for page in sorted(DOCS.rglob("*.md")) if "snippets" not in page.parts),
 ]
 # what `dg` and Dagster themselves offer, and what a checkout has
-COMMANDS = {"cd", "dagster", "dg", "dw", "export", "make", "pip", "python"}
+COMMANDS = {"cd", "create-dagster", "dagster", "dg", "dw", "export", "make", "pip", "python"}
 
 
 def named(page: Path) -> str:

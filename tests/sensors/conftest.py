@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
@@ -28,6 +28,7 @@ class Reports:
 
     def tick(self, cursor, *, stored: int | None = None, **settings):
         """One tick: its events are stored (all, or the first few before it dies), and its cursor is returned."""
+        settings = {"run_grace": timedelta()} | settings
         work = Tick(self.model, self.assets, EventLog(self.instance), **settings)
         after = work.run(cursor)
         for event in work.events if stored is None else work.events[:stored]:

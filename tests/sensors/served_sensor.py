@@ -14,6 +14,6 @@ from dw_orchestration.sensors import build_job_status_sensor
 snapshot = WarehouseSnapshot.read(Path(os.environ["SNAPSHOT"]))
 defs = dg.Definitions(
     assets=build_posthog_assets(snapshot),
-    sensors=[build_job_status_sensor(snapshot, interval=timedelta(seconds=1))],
+    sensors=[build_job_status_sensor(snapshot, interval=timedelta(seconds=1), run_grace=timedelta())],
     resources={DEFAULT_RESOURCE_KEY: LocalWarehouse(home=os.environ["WAREHOUSE"])},
 )

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from dw_orchestration.sensors.cursor import SensorCursor
+from dw_orchestration.sensors.job_status import RUN_GRACE
 from tests.sensors.conftest import Reports
 from tests.sensors.warehouse_model import WarehouseModel
 
@@ -70,11 +71,11 @@ class ExactlyOnce(RuleBasedStateMachine):
 
     @rule(max_events=st.sampled_from([1, 2, 200]))
     def a_tick(self, max_events):
-        self.cursor, _ = self.reports.tick(self.cursor, max_events=max_events)
+        self.cursor, _ = self.reports.tick(self.cursor, max_events=max_events, run_grace=RUN_GRACE)
 
     @rule(stored=st.integers(0, 2))
     def a_tick_that_dies_before_its_cursor_is_kept(self, stored):
-        self.reports.tick(self.cursor, stored=stored)
+        self.reports.tick(self.cursor, stored=stored, run_grace=RUN_GRACE)
 
     @rule()
     def the_cursor_is_written_and_read(self):
@@ -93,7 +94,7 @@ class ExactlyOnce(RuleBasedStateMachine):
             source.is_down = False
         for _ in range(6):
             self.model.advance(150)
-            self.cursor, _ = self.reports.tick(self.cursor)
+            self.cursor, _ = self.reports.tick(self.cursor, run_grace=RUN_GRACE)
         try:
             assert dict.fromkeys(self.finished, 1) == self.reports.reported()
         finally:

@@ -7,6 +7,7 @@ import pytest
 
 from dw_orchestration.errors import CursorError
 from dw_orchestration.sensors.cursor import SensorCursor
+from dw_orchestration.sensors.job_status import RUN_GRACE
 from dw_orchestration.sensors.news import EDGE
 from tests.sensors.warehouse_model import WarehouseModel
 
@@ -88,6 +89,56 @@ def test_sync_of_a_live_run_is_left_to_it(reports_on):
     _, work = reports.tick(cursor)
 
     assert [] == work.events
+
+
+def test_job_that_has_just_begun_is_left_to_the_run_that_may_have_started_it(reports_on):
+    """A short sync ends before its run has seen its job: the run reports it, with all that it knows of the table."""
+    model = WarehouseModel()
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    job, run_id = model.start("source0", "s0t0"), reports.new_run()
+    model.finish(job)
+
+    model.advance(5)
+    cursor, early = reports.tick(cursor, run_grace=RUN_GRACE)
+    reports.adopt(job, run_id)
+    reports.materialize(job, run_id)
+    reports.end_run(run_id, success=True)
+    model.advance(60)
+    _, late = reports.tick(cursor, run_grace=RUN_GRACE)
+
+    assert ([], [], {job.id: 1}) == (early.events, late.events, reports.reported())
+
+
+def test_short_sync_that_no_run_has_started_is_reported_in_the_next_tick(reports_on):
+    """What PostHog does by itself is only told of a little later."""
+    model = WarehouseModel()
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    job = model.start("source0", "s0t0")
+    model.finish(job)
+    cursor, early = reports.tick(cursor, run_grace=RUN_GRACE)
+
+    model.advance(RUN_GRACE.total_seconds())
+    reports.tick(cursor, run_grace=RUN_GRACE)
+
+    assert ([], {job.id: 1}) == (early.events, reports.reported())
+
+
+def test_columns_last_seen_stay(reports_on):
+    """The list of sources shows no columns; the asset's page shows those of the newest event."""
+    model = WarehouseModel(tables=1)
+    reports = reports_on(model)
+    key = reports.assets[0].key
+    schema = dg.TableSchema(columns=[dg.TableColumn("id", "integer")])
+    metadata = {"dagster/column_schema": schema, "posthog/job_id": "before"}
+    reports.instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=metadata))
+    cursor = first_tick(reports)
+    model.finish(model.start("source0", "s0t0"))
+
+    _, work = reports.tick(cursor)
+
+    assert [schema] == [event.metadata["dagster/column_schema"].value for event in work.events]
 
 
 @pytest.mark.parametrize("success", [True, False], ids=["run_did_not_wait", "run_died"])

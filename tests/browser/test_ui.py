@@ -1,0 +1,186 @@
+"""What a user does and reads in Dagster's UI, in a real browser: it asks for roles and texts, never for places."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+from playwright.sync_api import expect
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from conftest import Camera, Site
+    from playwright.sync_api import Page
+
+ORDERS = ("posthog", "postgres", "shop", "orders")
+TABLES = ("customers", "order_lines", "orders", "page_events", "products")
+CHECKS = ("columns_unchanged", "not_stale", "rows_dropped", "sync_succeeded")
+# a run with several steps, on a machine that has other work
+RUN_S = 120
+# a plot of one point teaches nothing
+RUNS_FOR_A_PLOT = 4
+CHANGE = """ops:
+  posthog_warehouse_change_settings_step:
+    config:
+      tables: ["postgres_shop.orders"]
+      sync_frequency: 1hour
+"""
+
+
+def wait_for_success(page: Page) -> str:
+    """Watch a run's page until it has ended well; the run's id."""
+    page.wait_for_url(re.compile("/runs/"))
+    ended = page.get_by_text(re.compile("^(Success|Failure|Canceled)$"))
+    ended.first.wait_for(timeout=RUN_S * 1000)
+    expect(ended.first).to_have_text("Success")
+    return page.url.partition("/runs/")[2].partition("?")[0]
+
+
+def materialize(page: Page, button: str) -> str:
+    """Press a button that materializes, and watch the run to its end; the run's id."""
+    page.get_by_role("button", name=button).first.click()
+    # the message that a run is launched has the link to it
+    page.get_by_text("Launched run").wait_for()
+    page.get_by_role("link", name="View", exact=True).last.click()
+    return wait_for_success(page)
+
+
+def numbers_of(site: Site, name: str) -> Collection[str]:
+    """A number in the metadata of each materialization of the orders, as the UI writes it."""
+    with site.instance() as instance:
+        records = instance.fetch_materializations(dg.AssetKey(ORDERS), limit=50).records
+    found = [record.asset_materialization for record in records]
+    return {f"{each.metadata[name].value:,}" for each in found if each is not None and name in each.metadata}
+
+
+def leave_to_runs(site: Site, page: Page) -> None:
+    """Materialize the orders until a run tells of it: the sensor may have been first, and it knows no columns."""
+    for _ in range(3):
+        with site.instance() as instance:
+            event = instance.get_latest_materialization_event(dg.AssetKey(ORDERS))
+        found = event.asset_materialization if event is not None else None
+        if found is not None and "dagster/column_schema" in found.metadata:
+            return
+        page.goto(site.asset(*ORDERS))
+        materialize(page, "Materialize")
+
+
+@pytest.fixture(scope="module")
+def run_id(site: Site, page: Page) -> str:
+    """The run that materialized everything, launched from the lineage."""
+    page.goto(site.lineage())
+    return materialize(page, "Materialize all")
+
+
+def test_a_run_of_everything_succeeds(site: Site, page: Page, run_id: str) -> None:
+    """`Materialize all` ends green for each table, and the run's log ends with its success."""
+    with site.instance() as instance:
+        run = instance.get_run_by_id(run_id)
+        events = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    keys = {event.asset_key.path[-1] for record in events if (event := record.dagster_event) and event.asset_key}
+
+    assert run is not None
+    assert run.status is dg.DagsterRunStatus.SUCCESS
+    assert {*TABLES, "revenue_by_day", "sync_history"} == keys
+    page.goto(f"{site.address}/runs/{run_id}")
+    expect(page.get_by_text("RUN_SUCCESS", exact=True)).to_be_visible()
+
+
+def test_lineage_leads_from_the_source_to_the_report(site: Site, page: Page, run_id: str, camera: Camera) -> None:
+    """The lineage shows each table at its source and in the warehouse, and the report downstream."""
+    camera.visit(site.lineage("postgres_shop_source", "postgres_shop", "reports"), width=1500, height=1100)
+
+    for table in TABLES:
+        expect(page.get_by_text(table, exact=True)).to_have_count(2)
+    expect(page.get_by_text("revenue_by_day", exact=True)).to_have_count(1)
+    # the first row of the graph lies half under its toolbar
+    page.mouse.move(1300, 900)
+    page.mouse.down()
+    page.mouse.move(1300, 1010, steps=5)
+    page.mouse.up()
+    camera.take("lineage")
+
+
+def test_assets_page_has_the_syncs_numbers(site: Site, page: Page, run_id: str, camera: Camera) -> None:
+    """The page of a table has its rows, its name in the warehouse and its columns, and plots numbers over time."""
+    for _ in range(RUNS_FOR_A_PLOT if camera.for_readers else 0):
+        page.goto(site.asset(*ORDERS))
+        materialize(page, "Materialize")
+    leave_to_runs(site, page)
+    camera.visit(site.asset(*ORDERS), height=1300)
+    row = page.get_by_role("row")
+
+    expect(row.filter(has_text="posthog/rows_synced")).to_contain_text(re.compile(r"\d$"))
+    expect(row.filter(has_text="posthog/triggered_by")).to_contain_text(re.compile("dagster|adopted|posthog"))
+    expect(row.filter(has_text="placed_at")).to_contain_text("datetime")
+    shown = page.get_by_text("Row count", exact=True).locator("..").inner_text().split()[-1]
+    assert shown in numbers_of(site, "dagster/row_count")
+    page.get_by_text("Plots", exact=True).click()
+    for plot in ("dagster/row_count", "posthog/duration_s", "posthog/rows_synced"):
+        expect(page.get_by_text(plot, exact=True)).to_be_visible()
+    expect(page.get_by_role("img").and_(page.locator("canvas")).first).to_be_visible()
+    camera.take("asset")
+    page.goto(site.asset(*ORDERS, view="events"))
+    expect(row.filter(has_text="dagster/table_name")).to_contain_text("postgres_shop.orders")
+
+
+def test_checks_are_green_and_say_why(site: Site, page: Page, run_id: str, camera: Camera) -> None:
+    """Each of a table's checks has its result, and a check's page names the sync that it judges."""
+    leave_to_runs(site, page)
+    camera.visit(f"{site.asset(*ORDERS, view='checks')}&checkDetail=sync_succeeded", height=1000)
+
+    for check in CHECKS:
+        expect(page.get_by_text(check, exact=True).first).to_be_visible()
+    expect(page.get_by_text("Succeeded", exact=True)).to_have_count(len(CHECKS))
+    expect(page.get_by_text(re.compile("^Sync [0-9a-f-]{36}: Completed$"))).to_be_visible()
+    camera.take("checks")
+
+
+def test_history_has_its_picture(site: Site, page: Page, run_id: str, camera: Camera) -> None:
+    """The sync history counts the syncs of each table, and its picture of the rows per day is drawn."""
+    camera.visit(site.asset("posthog_warehouse", "sync_history"))
+    for table in TABLES:
+        expect(page.get_by_role("cell", name=table, exact=True)).to_be_visible()
+    page.get_by_role("row").filter(has_text="rows_per_day").get_by_text("[Show Markdown]").click()
+    picture = page.get_by_role("img", name="Rows per day, by table")
+
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.complete && image.naturalWidth") > 100
+    camera.take("sync-history")
+    page.get_by_role("button", name="Close").click()
+
+
+def test_schedules_and_sensors_are_listed(site: Site, page: Page, run_id: str, camera: Camera) -> None:
+    """The page of automations has the schedule of PostHog's cadence, and the sensors, with what they are."""
+    camera.visit(f"{site.address}/automation", height=560)
+
+    for name in ("postgres_shop_every_5min", "posthog_warehouse_job_status", "posthog_warehouse_drift"):
+        expect(page.get_by_role("link", name=name)).to_be_visible()
+    camera.take("schedules")
+    page.get_by_role("link", name="postgres_shop_every_5min").click()
+    expect(page.get_by_text("5 tables that PostHog syncs every 5 minutes, at 5 different times.")).to_be_visible()
+
+
+def test_maintenance_job_shows_what_it_would_change(site: Site, page: Page, camera: Camera) -> None:
+    """A job launched with its config from the launchpad changes nothing without `apply`, and shows what it would."""
+    camera.visit(f"{site.address}/jobs")
+    page.get_by_role("link", name="posthog_warehouse_change_settings").click()
+    page.get_by_text("Launchpad", exact=True).click()
+    page.locator(".CodeMirror").click()
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.insert_text(CHANGE)
+    page.get_by_role("button", name="Launch run").click()
+    wait_for_success(page)
+
+    expect(page.get_by_text("Nothing is changed yet. 1 setting of 1 table would change.").first).to_be_visible()
+    page.get_by_text("[Show Markdown]").click()
+    cells = page.get_by_role("dialog").get_by_role("cell").all_inner_texts()
+    assert ["postgres_shop.orders", "sync_frequency", "5min", "1hour", "would change", ""] == cells
+    camera.take("maintenance")
+    page.get_by_role("button", name="Close").click()
+    with site.warehouse.client() as client:
+        (orders,) = (each for each in client.list_schemas() if each.name == "orders")
+    assert orders.sync_frequency == "5min"

@@ -1,0 +1,129 @@
+"""A user's project in one module, which uses every public name; `test_types.py` lets a type checker read it.
+
+What has to be an error carries its `ignore`: an ignore that is not needed is an error as well, so that none of the
+names can turn into `Any` unseen.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import assert_type
+
+import dagster as dg
+
+import dw_orchestration
+from dw_orchestration import (
+    LocalWarehouse,
+    PostHogSyncConfig,
+    PostHogWarehouseClient,
+    PostHogWarehouseComponent,
+    PostHogWarehouseResource,
+    ScheduleOverride,
+    SchedulingMode,
+    Table,
+    TableSelection,
+    WarehouseSnapshot,
+    asset_spec,
+    build_drift_sensor,
+    build_job_status_sensor,
+    build_maintenance_jobs,
+    build_posthog_assets,
+    build_posthog_schedules,
+    errors,
+)
+from dw_orchestration.testing import TableBehaviour, fails, runs_for, throttled
+from dw_orchestration.testing.warehouse import EmbeddedWarehouse
+
+assert_type(dw_orchestration.__version__, str)
+
+PROJECT = PostHogWarehouseResource(project_id="1", api_key="phx_...", host="https://eu.posthog.com")
+EMBEDDED = LocalWarehouse(home=".dw_orchestration", shop=False)
+WEEKDAYS = ScheduleOverride(tables=["stripe.*"], cron="30 7 * * mon-fri", timezone="Europe/Berlin")
+
+PostHogWarehouseResource(project_id=1, api_key="phx_...")  # type: ignore[arg-type]
+PostHogWarehouseResource(projectid="1", api_key="phx_...")  # type: ignore[call-arg]
+LocalWarehouse(home=".dw_orchestration", shop="yes")  # type: ignore[arg-type]
+ScheduleOverride(tables=["stripe.*"], timezone="Europe/Berlin")  # type: ignore[call-arg]
+
+
+class OurWarehouse(PostHogWarehouseComponent):
+    """A component that decides in Python."""
+
+    def get_asset_spec(self, table: Table) -> dg.AssetSpec:
+        """The spec with the owners of its source."""
+        assert_type(table.schema.name, str)
+        return super().get_asset_spec(table).merge_attributes(owners=["team:data"])
+
+
+def component(state_file: Path) -> PostHogWarehouseComponent:
+    """The component from Python."""
+    PostHogWarehouseComponent(warehouse="posthog")  # type: ignore[arg-type]
+    PostHogWarehouseComponent(warehouse=PROJECT, checks=["sync_suceeded"])  # type: ignore[list-item]
+    return OurWarehouse(
+        warehouse=PROJECT,
+        select=["stripe.*"],
+        scheduling=SchedulingMode.ENSURE,
+        overrides=[WEEKDAYS],
+        retry_policy=dg.RetryPolicy(max_retries=2),
+        sync={"start_timeout_s": 900},
+        checks=["sync_succeeded"],
+        state_file=state_file,
+    )
+
+
+def ours(table: Table) -> dg.AssetSpec:
+    """The spec of a table's asset."""
+    return asset_spec(table).replace_attributes(group_name="ingest")
+
+
+def definitions(snapshot: WarehouseSnapshot) -> dg.Definitions:
+    """The definitions without the component."""
+    assert_type(snapshot.taken_at, datetime)
+    chosen = TableSelection(select=["stripe.*"]).of(snapshot)
+    assets = build_posthog_assets(chosen, spec_of=ours, sync_defaults=PostHogSyncConfig(start_timeout_s=900))
+    schedules = build_posthog_schedules(chosen, spec_of=ours, mode=SchedulingMode.DRIVE, overrides=[WEEKDAYS])
+    build_posthog_assets(chosen, step_per="schema")  # type: ignore[arg-type]
+    build_posthog_assets(chosen, ours)  # type: ignore[call-arg]
+    return dg.Definitions(
+        assets=assets,
+        schedules=assert_type(schedules, list[dg.ScheduleDefinition]),
+        sensors=[
+            assert_type(build_job_status_sensor(chosen, interval=timedelta(minutes=1)), dg.SensorDefinition),
+            build_drift_sensor(chosen),
+        ],
+        jobs=assert_type(build_maintenance_jobs(chosen), list[dg.JobDefinition]),
+        resources={"posthog_warehouse": PROJECT},
+    )
+
+
+def failed_tables(resource: PostHogWarehouseResource | LocalWarehouse) -> Sequence[str]:
+    """The tables whose last sync failed, by the client alone."""
+    found = []
+    with assert_type(resource.client(), PostHogWarehouseClient) as client:
+        for source in client.list_sources():
+            for job in client.list_jobs(source.id):
+                assert_type(job.rows_synced, int | None)
+                if job.latest_error is not None:
+                    found.append(job.table.name)
+            client.get_source(source)  # type: ignore[arg-type]
+    return found
+
+
+def why_not(resource: PostHogWarehouseResource) -> str:
+    """What is wrong with the connection, in the error's own words."""
+    try:
+        resource.take_snapshot()
+    except errors.RateLimitedError as error:
+        return f"Ask again in {assert_type(error.retry_after_s, float | None)} s."
+    except (errors.PostHogError, errors.SetupError, errors.SnapshotError) as error:
+        return str(error)
+    return "nothing"
+
+
+def test_a_failed_sync(embedded_warehouse: EmbeddedWarehouse) -> None:
+    """A test with pytest's fixture."""
+    embedded_warehouse.add_source("Stripe", prefix="acme", tables={"Charge": [{"id": 1, "amount": 5}]})
+    embedded_warehouse.behave("Charge", assert_type(fails("Stripe is down") | runs_for(2), TableBehaviour))
+    embedded_warehouse.behave("Charge", throttled())  # type: ignore[arg-type]
+    assert embedded_warehouse.sync("Charge").latest_error == "Stripe is down"
+    assert embedded_warehouse.resource.database.exists()
