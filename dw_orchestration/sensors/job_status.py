@@ -212,7 +212,7 @@ class Tick:
             return True
         adoption = self.log.adoption_of(job.id, asset.key)
         if adoption is None:
-            belongs_to_a_run = job.created_at > self._server_now() - self.run_grace
+            belongs_to_a_run = bool(self.run_grace) and job.created_at > self._server_now() - self.run_grace
         else:
             belongs_to_a_run = not self.log.is_over(adoption.run_id)
         if belongs_to_a_run or len(self.events) >= self.max_events:

@@ -56,18 +56,6 @@ def numbers_of(site: Site, name: str) -> Collection[str]:
     return {f"{each.metadata[name].value:,}" for each in found if each is not None and name in each.metadata}
 
 
-def leave_to_runs(site: Site, page: Page) -> None:
-    """Materialize the orders until a run tells of it: the sensor may have been first, and it knows no columns."""
-    for _ in range(3):
-        with site.instance() as instance:
-            event = instance.get_latest_materialization_event(dg.AssetKey(ORDERS))
-        found = event.asset_materialization if event is not None else None
-        if found is not None and "dagster/column_schema" in found.metadata:
-            return
-        page.goto(site.asset(*ORDERS))
-        materialize(page, "Materialize")
-
-
 @pytest.fixture(scope="module")
 def run_id(site: Site, page: Page) -> str:
     """The run that materialized everything, launched from the lineage."""
@@ -109,7 +97,6 @@ def test_assets_page_has_the_syncs_numbers(site: Site, page: Page, run_id: str, 
     for _ in range(RUNS_FOR_A_PLOT if camera.for_readers else 0):
         page.goto(site.asset(*ORDERS))
         materialize(page, "Materialize")
-    leave_to_runs(site, page)
     camera.visit(site.asset(*ORDERS), height=1300)
     row = page.get_by_role("row")
 
@@ -129,7 +116,6 @@ def test_assets_page_has_the_syncs_numbers(site: Site, page: Page, run_id: str, 
 
 def test_checks_are_green_and_say_why(site: Site, page: Page, run_id: str, camera: Camera) -> None:
     """Each of a table's checks has its result, and a check's page names the sync that it judges."""
-    leave_to_runs(site, page)
     camera.visit(f"{site.asset(*ORDERS, view='checks')}&checkDetail=sync_succeeded", height=1000)
 
     for check in CHECKS:

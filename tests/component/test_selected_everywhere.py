@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
 
-from dw_orchestration import PostHogWarehouseComponent
+from dw_orchestration import PostHogWarehouseComponent, build_job_status_sensor
 from dw_orchestration.schedules.overrides import ScheduleOverride
 from dw_orchestration.testing import fails
 
@@ -15,6 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dw_orchestration.testing.warehouse import EmbeddedWarehouse
+
+
+@pytest.fixture(autouse=True)
+def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs that have just begun are reported at once, as no run is on its way."""
+    hasty = partial(build_job_status_sensor, run_grace=timedelta())
+    monkeypatch.setattr("dw_orchestration.component.warehouse_component.build_job_status_sensor", hasty)
 
 
 def component(warehouse: EmbeddedWarehouse, **settings: object) -> dg.Definitions:
