@@ -10,6 +10,7 @@ from pydantic import Field, create_model
 from dw_orchestration.assets.checks import check_specs
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.keys import identifier, source_slug, unique_names
+from dw_orchestration.assets.looks import check_tables
 from dw_orchestration.assets.specs import SpecOf, TableAsset, asset_spec, table_assets, upstream_specs
 from dw_orchestration.assets.step import Execute, StepResult, sync_tables
 from dw_orchestration.errors import SetupError
@@ -123,8 +124,13 @@ def _step_assets(
     specs = [spec for asset in step.assets for spec in check_specs(asset.table, asset.key) if spec.name in checks]
 
     def sync(context: dg.AssetExecutionContext, config: PostHogSyncConfig) -> Iterator[StepResult]:
-        selected = {key: tables[key] for key in tables if key in context.selected_asset_keys}
-        yield from execute(context, config, selected, warehouse=getattr(context.resources, resource_key))
+        warehouse = getattr(context.resources, resource_key)
+        synced = {key: tables[key] for key in tables if key in context.selected_asset_keys}
+        # the UI lets users execute a check by itself
+        checked = {check.asset_key for check in context.selected_asset_check_keys} - synced.keys()
+        yield from execute(context, config, synced, warehouse=warehouse) if synced else ()
+        looked_at = {key: tables[key] for key in tables if key in checked}
+        yield from check_tables(context, looked_at, warehouse=warehouse) if looked_at else ()
 
     # Dagster takes the fields that the launchpad offers, and their defaults, from the annotation
     sync.__annotations__["config"] = config_type

@@ -1,0 +1,76 @@
+"""A check that is executed by itself, as the button on its page does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+
+from dw_orchestration import build_posthog_assets
+from dw_orchestration.testing import fails, unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from dw_orchestration.testing.warehouse import EmbeddedWarehouse
+
+KEY = dg.AssetKey(["posthog", "stripe", "customer"])
+
+
+@pytest.fixture
+def stripe(embedded_warehouse: EmbeddedWarehouse) -> EmbeddedWarehouse:
+    """A warehouse with one table, which has never been synced."""
+    embedded_warehouse.add_source("Stripe", tables={"Customer": [{"id": 1}, {"id": 2}]})
+    return embedded_warehouse
+
+
+def execute(warehouse: EmbeddedWarehouse, *names: str) -> dg.ExecuteInProcessResult:
+    """Execute some of the table's checks, and nothing else."""
+    checks = [dg.AssetCheckKey(KEY, name) for name in names]
+    defs = dg.Definitions(
+        assets=build_posthog_assets(warehouse.snapshot()),
+        jobs=[dg.define_asset_job("checks", selection=dg.AssetSelection.checks(*checks))],
+        resources={"posthog_warehouse": warehouse.resource},
+    )
+    return defs.resolve_job_def("checks").execute_in_process(raise_on_error=False)
+
+
+def verdicts(result: dg.ExecuteInProcessResult) -> dict[str, tuple[bool, str | None]]:
+    """What each check says."""
+    return {each.check_name: (each.passed, each.description) for each in result.get_asset_check_evaluations()}
+
+
+@pytest.mark.parametrize("names", [("sync_succeeded",), ("sync_succeeded", "rows_dropped", "not_stale")])
+def test_it_looks_and_starts_no_sync(stripe: EmbeddedWarehouse, names: Collection[str]) -> None:
+    """The selected checks have a result from what PostHog shows, the others have none, and nothing is synced."""
+    job = stripe.sync("Customer")
+    result = execute(stripe, *names)
+    found = verdicts(result)
+    assert dict.fromkeys(names, True) == {name: passed for name, (passed, _) in found.items()}
+    assert (True, f"Sync {job.id}: Completed") == found["sync_succeeded"]
+    assert [job.id] == [each.id for each in stripe.jobs("Customer")]
+    assert [] == result.get_asset_materialization_events()
+
+
+def test_a_failed_sync_and_none_at_all_are_red(stripe: EmbeddedWarehouse) -> None:
+    """The last sync that has ended counts; a table without one has not succeeded."""
+    assert (False, "It has never been synced.") == verdicts(execute(stripe, "sync_succeeded"))["sync_succeeded"]
+    stripe.behave("Customer", fails("Stripe is down"))
+    failed = stripe.sync("Customer")
+    expected = (False, f"Sync {failed.id}: Failed. Stripe is down")
+    assert expected == verdicts(execute(stripe, "sync_succeeded"))["sync_succeeded"]
+
+
+def test_a_warehouse_that_does_not_answer_is_a_failure(stripe: EmbeddedWarehouse) -> None:
+    """Nothing is said of the table then: the run fails with the reason."""
+    state = build_posthog_assets(stripe.snapshot())
+    stripe.answer(unavailable())
+    defs = dg.Definitions(
+        assets=state,
+        jobs=[dg.define_asset_job("checks", selection=dg.AssetSelection.checks(dg.AssetCheckKey(KEY, "not_stale")))],
+        resources={"posthog_warehouse": stripe.resource},
+    )
+    result = defs.resolve_job_def("checks").execute_in_process(raise_on_error=False)
+    assert not result.success
+    assert {} == verdicts(result)
