@@ -13,7 +13,7 @@ from dw_orchestration.assets.metadata import TriggeredBy, adoption_metadata, fin
 from dw_orchestration.assets.records import RecordReader
 from dw_orchestration.assets.resume import jobs_of_earlier_tries
 from dw_orchestration.assets.tables import Table
-from dw_orchestration.assets.ticks import wait_for_open_ticks
+from dw_orchestration.assets.ticks import OpenTicks
 from dw_orchestration.errors import SetupError
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.errors import (
@@ -99,6 +99,7 @@ class _Step:
         self._told_at_s: dict[str, float] = {}
         self._client = client
         self._log = EventLog(context.instance)
+        self._ticks = OpenTicks(context.instance)
         self._records = RecordReader(client, tables.values())
         self._batch = SyncBatch(client, self._requests(tables), settings=config.settings(), clock=SystemClock())
 
@@ -159,7 +160,7 @@ class _Step:
         )
         if is_over(event.job):
             # the job-status sensor may be reporting it at this moment
-            wait_for_open_ticks(self._context.instance)
+            self._ticks.wait()
 
     def _log_progress(self, event: Progress) -> None:
         """A line now and then for each table: the more tables, the less often."""

@@ -10,22 +10,33 @@ LONGEST_TICK_S = 60.0
 _LOOK_EVERY_S = 0.25
 
 
-def wait_for_open_ticks(
-    instance: dg.DagsterInstance,
-    *,
-    now: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> None:
-    """Wait until every tick that is open now has ended, with its events in the log.
+class OpenTicks:
+    """The sensors' ticks that are under way, for one step."""
 
-    A tick of the job-status sensor that began before a run adopted a job may not have seen the adoption, and report
-    the job too. Ticks that begin later do see it.
-    """
-    open_ticks = set(_open_ticks(instance))
-    deadline = now() + LONGEST_TICK_S
-    while open_ticks and now() < deadline:
-        sleep(_LOOK_EVERY_S)
-        open_ticks &= set(_open_ticks(instance))
+    def __init__(
+        self,
+        instance: dg.DagsterInstance,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._instance = instance
+        self._now = now
+        self._sleep = sleep
+        self._given_up: set[tuple[str, float]] = set()
+
+    def wait(self) -> None:
+        """Wait until every tick that is open now has ended, with its events in the log.
+
+        A tick of the job-status sensor that began before a run adopted a job may not have seen the adoption, and
+        report the job too. Ticks that begin later do see it. One that does not end is waited for once.
+        """
+        under_way = set(_open_ticks(self._instance)) - self._given_up
+        deadline = self._now() + LONGEST_TICK_S
+        while under_way and self._now() < deadline:
+            self._sleep(_LOOK_EVERY_S)
+            under_way &= set(_open_ticks(self._instance))
+        self._given_up |= under_way
 
 
 def _open_ticks(instance: dg.DagsterInstance) -> Iterator[tuple[str, float]]:

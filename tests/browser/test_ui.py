@@ -19,7 +19,7 @@ ORDERS = ("posthog", "postgres", "shop", "orders")
 TABLES = ("customers", "order_lines", "orders", "page_events", "products")
 CHECKS = ("columns_unchanged", "not_stale", "rows_dropped", "sync_succeeded")
 # a run with several steps, on a machine that has other work
-RUN_S = 120
+RUN_S = 240
 # a plot of one point teaches nothing
 RUNS_FOR_A_PLOT = 4
 CHANGE = """ops:
