@@ -76,4 +76,6 @@ def test_scenario_10_without_network_and_without_a_key(
     keys = json.loads(run(str(Path(__file__).with_name("offline_dev.py"))).splitlines()[-1])
     assert ["posthog/stripe/acme/customer", "stripe/acme/customer"] == keys
     tests = ROOT / "docs" / "snippets" / "test_stripe.py"
-    assert "1 passed" in run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(tests))
+    # with a user's settings, which are none, and a folder of its own: this suite's turn warnings into errors
+    apart = ["-c", os.devnull, "--basetemp", str(tmp_path / "tests"), "-p", "no:cacheprovider", "-p", "no:xdist"]
+    assert "1 passed" in run("-m", "pytest", "-q", *apart, str(tests))
