@@ -18,6 +18,8 @@ from dw_orchestration.local.shop.postgres import Connection, EmbeddedPostgres
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from dw_orchestration.testing.warehouse import EmbeddedWarehouse
+
 Answer = TypeVar("Answer")
 
 # A shared machine makes any single example slow now and then: no deadline.
@@ -94,3 +96,17 @@ def wait_until() -> WaitUntil:
         return answer
 
     return ask
+
+
+@pytest.fixture
+def everything(embedded_warehouse: EmbeddedWarehouse) -> Callable[[], object]:
+    """All that the API says about sources, tables and jobs."""
+
+    def read() -> object:
+        sources = [
+            embedded_warehouse.client.get_source(source.id) for source in embedded_warehouse.client.list_sources()
+        ]
+        jobs = [list(embedded_warehouse.client.list_jobs(source.id)) for source in sources]
+        return sources, jobs
+
+    return read

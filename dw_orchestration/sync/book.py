@@ -58,7 +58,9 @@ class JobBook:
 
     def best_since(self, since: datetime, *, after: Job | None) -> Job | None:
         """The newest job created at or after `since`, and later than `after`: one that runs, else a completed one."""
-        recent = [job for job in self.jobs if job.created_at >= since and (after is None or _is_later(job, after))]
+        recent = [
+            job for job in self.jobs if job.created_at >= since and (after is None or job.created_at > after.created_at)
+        ]
         live = (job for job in recent if not is_over(job))
         completed = (job for job in recent if job.status is JobStatus.COMPLETED)
         return next(live, None) or next(completed, None) or next(iter(recent), None)
@@ -86,7 +88,3 @@ class JobBook:
         gap = STREAK_GAP * (1 << min(len(streak) - STREAK_LENGTH, 3))
         last = streak[0]
         return (last.finished_at or last.created_at) + min(gap, STREAK_GAP_LIMIT)
-
-
-def _is_later(job: Job, other: Job) -> bool:
-    return job.created_at > other.created_at

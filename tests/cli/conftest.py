@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 from dw_orchestration.cli.app import app
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from dw_orchestration.testing.warehouse import EmbeddedWarehouse
@@ -89,15 +88,3 @@ def dw(stripe: EmbeddedWarehouse, tmp_path: Path) -> Dw:
         "COLUMNS": "200",
     }
     return Dw(environment, tmp_path)
-
-
-@pytest.fixture
-def everything(stripe: EmbeddedWarehouse) -> Callable[[], object]:
-    """All that the API says about sources, tables and jobs."""
-
-    def read() -> object:
-        sources = [stripe.client.get_source(source.id) for source in stripe.client.list_sources()]
-        jobs = [list(stripe.client.list_jobs(source.id)) for source in sources]
-        return sources, jobs
-
-    return read

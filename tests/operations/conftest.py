@@ -9,8 +9,6 @@ import pytest
 from dw_orchestration.operations.catalogue import Project
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from dw_orchestration.testing.warehouse import EmbeddedWarehouse
 
 CUSTOMERS = [{"id": 1, "name": "Ada", "updated": 1}, {"id": 2, "name": "Grace", "updated": 2}]
@@ -35,15 +33,3 @@ def synced(stripe: EmbeddedWarehouse) -> EmbeddedWarehouse:
 def project(stripe: EmbeddedWarehouse) -> Project:
     """The same, for operations."""
     return Project(stripe.client)
-
-
-@pytest.fixture
-def everything(stripe: EmbeddedWarehouse) -> Callable[[], object]:
-    """All that the API says about sources, tables and jobs."""
-
-    def read() -> object:
-        sources = [stripe.client.get_source(source.id) for source in stripe.client.list_sources()]
-        jobs = [list(stripe.client.list_jobs(source.id)) for source in sources]
-        return sources, jobs
-
-    return read
