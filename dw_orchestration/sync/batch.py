@@ -1,6 +1,7 @@
 """Sync many tables at once: trigger, adopt, follow."""
 
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 from dw_orchestration.posthog.errors import (
@@ -18,6 +19,7 @@ from dw_orchestration.sync.clock import Clock, ServerClock, Stopwatch, SystemClo
 from dw_orchestration.sync.errors import BillingLimitReachedError
 from dw_orchestration.sync.events import BillingStopped, CancelReport, Ended, Notice, SyncEvent
 from dw_orchestration.sync.gate import POLL_BURST_S, Bucket, Gate
+from dw_orchestration.sync.pace import put_off
 from dw_orchestration.sync.phase import Phase
 from dw_orchestration.sync.roster import Roster
 from dw_orchestration.sync.settings import SyncMode, SyncSettings, TableRequest
@@ -27,6 +29,13 @@ from dw_orchestration.sync.watch import SourceWatch
 
 class SyncBatch:
     """Syncs a set of tables of one project, of any number of sources, in one thread.
+
+    Args:
+        api: The client.
+        requests: The tables.
+        settings: How it is to be done.
+        clock: The machine's, or a test's.
+        chance: A number between 0 and 1, by which each pause between two looks is made a little longer.
 
     Example:
         >>> batch = SyncBatch(client, requests, settings=SyncSettings())
@@ -41,8 +50,10 @@ class SyncBatch:
         *,
         settings: SyncSettings | None = None,
         clock: Clock | None = None,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._api = api
+        self._chance = chance
         self._settings = settings or SyncSettings()
         self._clock = clock or SystemClock()
         self._stopwatch = Stopwatch(self._clock)
@@ -123,6 +134,7 @@ class SyncBatch:
         yield from looker.look()
         self._polls.take(self._clock.monotonic(), cost=looker.cost)
         looker.plan_next()
+        looker.next_at = put_off(looker.next_at, now=self._clock.monotonic(), chance=self._chance())
 
     def _next_queued(self) -> Table | None:
         queued = (table for table in self._tables if table.phase is Phase.QUEUED)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
 
 from dw_orchestration.sync.settings import MINUTE_S, SyncSettings
 
@@ -17,6 +18,8 @@ SHORTEST_SEARCHES = 3
 SWEEP_GROWTH = 0.1
 SHORTEST_SWEEP_S = MINUTE_S
 LONGEST_SWEEP_S = 5 * MINUTE_S
+# Batches that one schedule's tick began together drift apart by up to this part of each pause.
+JITTER = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,3 +74,8 @@ def pause_s(waits: Iterable[Wait], *, cost: int, settings: SyncSettings) -> floa
 def floor_s(*, cost: int, settings: SyncSettings) -> float:
     """The shortest time between two looks that cost so much."""
     return min(settings.poll_min_s * (1 + cost) / 2, settings.poll_max_s)
+
+
+def put_off(at: float, *, now: float, chance: float) -> float:
+    """A planned time, made later by a part of the pause; `chance` (0 to 1) says by how much of that part."""
+    return at + JITTER * chance * (at - now) if isfinite(at) else at

@@ -19,6 +19,7 @@ from dw_orchestration.sync.blindness import Blindness
 from dw_orchestration.sync.clock import Clock, ServerClock, Stopwatch
 from dw_orchestration.sync.errors import SyncError
 from dw_orchestration.sync.events import Notice, SyncEvent
+from dw_orchestration.sync.news import is_news
 from dw_orchestration.sync.pace import Wait, floor_s, interval_s, pause_s, search_s, sweep_s
 from dw_orchestration.sync.phase import Phase
 from dw_orchestration.sync.reader import NAMES_AT_ONCE, FirstLook, JobReader
@@ -207,7 +208,7 @@ class SourceWatch:
         """Note which tables' records tell of something new."""
         for table in self.live:
             before, table.schema = table.schema, record.get(table.id)
-            if _is_news(before, table.schema, table=table):
+            if is_news(before, table.schema, phase=table.phase):
                 self._news.add(table.id)
 
     def _is_worth_reading(self, table: Table) -> bool:
@@ -292,11 +293,3 @@ class SourceWatch:
 
     def _end_all(self, error: Callable[[Table], SyncError]) -> Iterator[SyncEvent]:
         yield from (table.end(error(table)) for table in self.live)
-
-
-def _is_news(before: Schema | None, after: Schema | None, *, table: Table) -> bool:
-    """Whether a table's record tells of more than the sync that is expected to run."""
-    if before is None or after is None or before.last_synced_at != after.last_synced_at:
-        return True
-    is_expected = after.status is SyncStatus.RUNNING and table.phase in {Phase.AWAITING, Phase.FOLLOWING}
-    return before.status != after.status and not is_expected

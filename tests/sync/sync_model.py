@@ -107,6 +107,7 @@ class World:
         t: Seconds since START, by the server.
         skew_s: How far the engine's wall clock is off.
         latency_s: What each request takes.
+        chance: What the engine is told when it throws its dice, between 0 and 1.
         unlisted: The sources and tables that the list of sources leaves out.
         slow_s: What the requests of an operation take besides.
         triggers: How often each table's trigger was sent and may have had its effect.
@@ -115,8 +116,9 @@ class World:
         lost: How many of the next triggers take effect and lose their answer.
     """
 
-    def __init__(self, *, skew_s: float = 0.0, latency_s: float = 0.05) -> None:
+    def __init__(self, *, skew_s: float = 0.0, latency_s: float = 0.05, chance: float = 0.0) -> None:
         self.t = 0.0
+        self.chance = chance
         self.skew_s = skew_s
         self.latency_s = latency_s
         self.slow_s: dict[str, float] = {}
@@ -480,4 +482,5 @@ def requests_for(world: World, **traits: Any) -> list[TableRequest]:
 def play(world: World, *, requests: Sequence[TableRequest] | None = None, **settings: Any) -> Play:
     """A batch for all tables of a world, not yet begun."""
     wanted = requests if requests is not None else requests_for(world)
-    return Play(world, SyncBatch(world, wanted, settings=SyncSettings(**settings), clock=world))
+    batch = SyncBatch(world, wanted, settings=SyncSettings(**settings), clock=world, chance=lambda: world.chance)
+    return Play(world, batch)

@@ -91,6 +91,7 @@ class Story:
     lost: int
     skew_s: float
     latency_s: float
+    chance: float
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -124,13 +125,14 @@ stories = st.builds(
     lost=st.integers(0, 2),
     skew_s=st.sampled_from([0.0, -300.0, 300.0]),
     latency_s=st.sampled_from([0.01, 0.3]),
+    chance=st.sampled_from([0.0, 0.5, 1.0]),
     settings=st.builds(lambda first, second: first | second, modes, what),
 )
 
 
 def told(story: Story) -> Play:
     """The batch of a story, from its beginning to its end."""
-    world = World(skew_s=story.skew_s, latency_s=story.latency_s)
+    world = World(skew_s=story.skew_s, latency_s=story.latency_s, chance=story.chance)
     tables = []
     for n, (source, its_runs, its_past) in enumerate(story.tables):
         table = Table(f"t{n}", f"table_{n}")

@@ -18,7 +18,7 @@ from dw_orchestration.sync.classify import SchemaClass, classify
 from dw_orchestration.sync.clock import ServerClock, Stopwatch, SystemClock
 from dw_orchestration.sync.gate import Bucket, Gate
 from dw_orchestration.sync.outcome import SyncOutcome, is_over, was_cancelled, was_interrupted, was_unwanted
-from dw_orchestration.sync.pace import Wait, floor_s, interval_s, pause_s, search_s, sweep_s
+from dw_orchestration.sync.pace import Wait, floor_s, interval_s, pause_s, put_off, search_s, sweep_s
 from dw_orchestration.sync.settings import SyncSettings
 
 
@@ -282,6 +282,20 @@ def test_deadlines_are_kept_beside_the_list():
     assert 20 == sweep_s(wait, settings=SyncSettings(stall_timeout_s=200))
     assert 30 == sweep_s(wait, settings=SyncSettings(total_timeout_s=300))
     assert 2 == sweep_s(wait, settings=SyncSettings(total_timeout_s=1))
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0, 1))
+def test_chance_makes_a_pause_longer_and_never_by_more_than_a_tenth(now: float, pause: float, chance: float):
+    """What PostHog asked for, and the budgets of requests, are kept whatever the dice say."""
+    planned = now + pause
+
+    assert planned <= put_off(planned, now=now, chance=chance) <= planned + pause / 10 + 1e-6
+
+
+@pytest.mark.parametrize("at", [float("inf"), float("-inf")])
+def test_never_and_at_once_stay_what_they_are(at: float):
+    """What has no pause has none to make longer."""
+    assert at == put_off(at, now=5.0, chance=1.0)
 
 
 # --- gate ---

@@ -163,3 +163,17 @@ def test_an_outage_of_one_source_does_not_hold_up_another():
 
     assert ["u", "t"] == list(ends)
     assert {SyncOutcome.COMPLETED} == {end.outcome for end in ends.values()}
+
+
+def test_batches_that_began_together_drift_apart():
+    """Runs that one schedule's tick started do not go on asking at the same moments, nor much more seldom."""
+    least, middle, most = [looks_at_ten_minutes(chance) for chance in (1.0, 0.5, 0.0)]
+
+    assert 0.85 * most < least < middle < most
+
+
+def looks_at_ten_minutes(chance: float) -> int:
+    """How often a batch reads the jobs of a sync of ten minutes."""
+    world, _ = one_table(Run(duration_s=600), world=World(chance=chance))
+    assert [SyncOutcome.COMPLETED] == list(play(world).to_end().outcomes().values())
+    return world.calls["list_jobs"]
