@@ -1,7 +1,7 @@
 """What happens when tables are materialized: the engine does the work, this tells Dagster about it."""
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import dagster as dg
 
@@ -113,7 +113,7 @@ class _Step:
             self._end_what_was_started()
             raise
         if self._errors:
-            raise self._failure()
+            self._fail()
 
     def _requests(self, tables: Mapping[dg.AssetKey, Table]) -> list[TableRequest]:
         recorded = jobs_of_earlier_tries(self._context, tables, log=self._log)
@@ -228,6 +228,17 @@ class _Step:
             if not joined.started:
                 name = self._tables[schema_id].schema.name
                 self._context.log.warning(f"{name}: sync {joined.job.id} was not started by this run and is left alone")
+
+    def _fail(self) -> NoReturn:
+        """End the step; a try before the time at which PostHog takes the tables again would be a wasted one."""
+        failure = self._failure()
+        policy = self._context.op_execution_context.op_def.retry_policy
+        waits = [error.retry_after_s for error in self._errors.values() if error.allow_retries]
+        latest_s = max((wait_s or 0.0 for wait_s in waits), default=0.0)
+        if policy is None or not failure.allow_retries or None in waits or latest_s <= (policy.delay or 0.0):
+            raise failure
+        self._context.log.warning(f"PostHog takes them again in {latest_s:.0f} s. The next try comes then.")
+        raise dg.RetryRequested(max_retries=policy.max_retries, seconds_to_wait=latest_s) from failure
 
     def _wrong_set_up(self) -> PostHogError | None:
         """What keeps every table from being synced, if it is the key or the project and not the tables."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import dagster as dg
+import pytest
 from warehouse import Shelf, events, execute, failure_of
 
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.models import SchemaUpdate
+from dw_orchestration.sync.book import STREAK_GAP, STREAK_LENGTH
 
 TWICE = dg.RetryPolicy(max_retries=1)
 
@@ -55,6 +59,28 @@ def test_a_failure_of_the_source_is_worth_a_retry(shelf: Shelf, instance: dg.Dag
     assert {"customers": 1, "products": 2} == shelf.counts() - before
     assert {"customers"} == materialized(result)
     assert 1 == len(result.get_asset_materialization_events())
+
+
+def test_a_retry_comes_when_posthog_takes_the_table_again(shelf: Shelf, instance: dg.DagsterInstance) -> None:
+    """After five failures in a row PostHog starts nothing for ten minutes, so a try after one would be wasted."""
+    shelf.break_products()
+    for _ in range(STREAK_LENGTH):
+        assert not shelf.materialize("products", instance=instance).success
+    failed_at = shelf.newest("products").finished_at
+    assert failed_at is not None
+    later = shelf.first_retry("products", instance=instance, retry_policy=TWICE)
+    waited_so_far = datetime.now(UTC) - failed_at
+    assert later.seconds_to_wait == pytest.approx((STREAK_GAP - waited_so_far).total_seconds(), abs=30)
+    assert "PostHog starts no other" in later.error.to_string()
+
+
+def test_without_a_retry_policy_nothing_is_tried_again(shelf: Shelf, instance: dg.DagsterInstance) -> None:
+    """A time at which PostHog takes the table again makes no retry of its own: that is for the user to want."""
+    shelf.break_products()
+    for _ in range(STREAK_LENGTH + 1):
+        result = shelf.materialize("products", instance=instance)
+    assert "PostHog starts no other" in failure_of(result)
+    assert [] == events(result, dg.DagsterEventType.STEP_UP_FOR_RETRY)
 
 
 def test_a_table_that_is_gone_is_not_worth_a_retry(shelf: Shelf, instance: dg.DagsterInstance) -> None:

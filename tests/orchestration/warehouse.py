@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import duckdb
 import psycopg
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run_iterator
 
 from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY, build_posthog_assets
 from dw_orchestration.posthog.enums import JobStatus
@@ -23,6 +25,8 @@ from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from dagster._core.execution.plan.objects import StepRetryData
 
     from dw_orchestration.local.shop.postgres import Connection
     from dw_orchestration.posthog.models import Job, Schema, Source
@@ -194,6 +198,21 @@ class Shelf:
             tags=tags,
             raise_on_error=False,
         )
+
+    def first_retry(self, name: str, *, instance: dg.DagsterInstance, retry_policy: dg.RetryPolicy) -> StepRetryData:
+        """What Dagster notes down when the step of a table is to be tried again; the run is left there."""
+        defs = dg.Definitions(
+            assets=build_posthog_assets(self.snapshot, retry_policy=retry_policy),
+            jobs=[dg.define_asset_job("one_table", selection=[self.key(name)])],
+            resources={DEFAULT_RESOURCE_KEY: self.warehouse.resource},
+        )
+        job = defs.resolve_job_def("one_table")
+        config = {"ops": {self.step: {"config": {"poll_min_s": 0.2}}}, "execution": {"config": {"in_process": {}}}}
+        run = instance.create_run_for_job(job, run_config=config)
+        for event in execute_run_iterator(InMemoryJob(job), run, instance):
+            if event.event_type is dg.DagsterEventType.STEP_UP_FOR_RETRY:
+                return event.step_retry_data
+        raise AssertionError("The step is not tried again.")
 
     def break_products(self) -> None:
         """Let every reader of the products fail in the midst of them, as a broken row does."""
