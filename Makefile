@@ -30,8 +30,8 @@ PYTEST_OUTSIDE := -m pytest -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) -p n
 run: $(VENV)/.local $(HOME_DIR)/dagster/dagster.yaml  ## Start the Dagster UI on http://127.0.0.1:3000
 	DAGSTER_HOME=$(HOME_DIR)/dagster $(BIN)/dagster dev --host 127.0.0.1 --port 3000
 
-test: installed  ## All tests, against the installed wheel too
-	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+test: installed  ## All tests, of the installed wheel
+	$(VENV)/tests/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-oldest: wheel  ## Tests with the oldest of everything that pyproject.toml allows
 	$(call environment,oldest,$(OLDEST_PYTHON))
@@ -63,10 +63,9 @@ images: $(VENV)/.dev  ## Take the pictures of the documentation anew, in Chromiu
 wheel: $(VENV)/.dev
 	@rm -rf dist build && $(BIN)/uv build --wheel --quiet --no-build-isolation --python $(BIN)/python --out-dir dist .
 
-# the environments of two users: one with the embedded warehouse, and one with what the package itself needs
-installed: wheel $(VENV)/user/.ready $(VENV)/core/.ready
-	@$(UV_PIP) --python $(VENV)/user --no-deps --reinstall dist/*.whl
-	@$(UV_PIP) --python $(VENV)/core --no-deps --reinstall dist/*.whl
+# the wheel for the tests themselves, and for two users: with the embedded warehouse, and with what the package itself needs
+installed: wheel $(VENV)/tests/.ready $(VENV)/user/.ready $(VENV)/core/.ready
+	@for each in tests user core; do $(UV_PIP) --python $(VENV)/$$each --no-deps --reinstall dist/*.whl || exit; done
 
 oldest-constraints: $(VENV)/.dev  ## Write down anew what the oldest of everything is
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --resolution lowest-direct --python-version 3.11 \
@@ -88,6 +87,12 @@ $(VENV)/.dev: pyproject.toml constraints.txt examples/dbt/tested-with.txt | $(BI
 	$(call install,$(WITH_DEV))
 	$(call install,--no-deps -r examples/dbt/tested-with.txt)
 	@touch $@ $(VENV)/.local
+
+$(VENV)/tests/.ready: $(VENV)/.dev | wheel
+	$(call environment,tests,$(BIN)/python)
+	$(UV_PIP) --python $(VENV)/tests -c constraints.txt "$$(ls dist/*.whl)[local,dev]"
+	$(UV_PIP) --python $(VENV)/tests --no-deps -r examples/dbt/tested-with.txt
+	@touch $@
 
 $(VENV)/user/.ready: $(VENV)/.dev | wheel
 	$(call environment,user,$(BIN)/python)

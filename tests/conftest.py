@@ -7,12 +7,14 @@ import time
 import uuid
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import psycopg
 import pytest
 from hypothesis import settings
 
+import dw_orchestration
 from dw_orchestration.local.shop.postgres import Connection, EmbeddedPostgres
 
 if TYPE_CHECKING:
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
     from dw_orchestration.testing.warehouse import EmbeddedWarehouse
 
 Answer = TypeVar("Answer")
+
+
+def pytest_report_header() -> str:
+    """Which installation is tested: the wheel's by `make test`, the checkout by a developer's own `pytest`."""
+    return f"dw_orchestration: {Path(dw_orchestration.__file__).parent}"
+
 
 # A shared machine makes any single example slow now and then: no deadline.
 settings.register_profile("default", deadline=None, max_examples=100)
