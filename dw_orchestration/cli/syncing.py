@@ -13,14 +13,11 @@ from dw_orchestration.cli.options import Confirm, Json, Tables
 from dw_orchestration.cli.output import session_of
 from dw_orchestration.cli.progress import Progress, progress_of
 from dw_orchestration.operations.catalogue import NamedTable, Project
-from dw_orchestration.operations.deletion import check_confirmed
+from dw_orchestration.operations.deletion import confirmed_tables
 from dw_orchestration.operations.errors import UsageError
-from dw_orchestration.report import Report, Row, counted
+from dw_orchestration.operations.syncing import Outcomes, sync_batch
 from dw_orchestration.sync.batch import SyncBatch
-from dw_orchestration.sync.events import Adopted, Ended
-from dw_orchestration.sync.settings import IfRunning, SyncMode, SyncSettings, TableRequest
-
-COLUMNS = ("table", "outcome", "rows_synced", "duration_s", "error")
+from dw_orchestration.sync.settings import IfRunning, SyncMode, SyncSettings
 
 
 def sync(
@@ -46,10 +43,10 @@ def sync(
     with session.connection.project() as project:
         tables = _chosen(project, wanted, confirm or (), mode=mode)
         project.client.check_access(write=True)
-        run = _Run(project, tables, settings)
+        outcomes = Outcomes(tables)
         with progress_of(tables, mode=mode) as progress:
-            code = run.follow(progress)
-    return session.show(run.report(), code=code)
+            code = _follow(sync_batch(project, tables, settings=settings), outcomes, progress)
+    return session.show(outcomes.report(), code=code)
 
 
 def _chosen(project: Project, wanted: Sequence[str], confirm: Sequence[str], *, mode: SyncMode) -> list[NamedTable]:
@@ -58,83 +55,27 @@ def _chosen(project: Project, wanted: Sequence[str], confirm: Sequence[str], *, 
     Raises:
         UsageError: A name is unknown, or a resync is not confirmed.
     """
-    catalogue = project.catalogue()
-    tables = catalogue.select(wanted)
     if mode is SyncMode.RESYNC:
-        check_confirmed(tables, confirm, catalogue=catalogue)
-    elif confirm:
+        return confirmed_tables(project, wanted, confirm=confirm)
+    if confirm:
         raise UsageError("--confirm is for --resync alone: give both, or neither.")
-    return tables
+    return project.catalogue().select(wanted)
 
 
-class _Run:
-    """One batch on its way."""
-
-    def __init__(self, project: Project, tables: Sequence[NamedTable], settings: SyncSettings) -> None:
-        requests = [
-            TableRequest(source_id=table.source.id, schema_id=table.id, name=table.schema.name) for table in tables
-        ]
-        self._batch = SyncBatch(project.client, requests, settings=settings)
-        self._started: dict[str, bool] = {}
-        self._rows: dict[str, Row] = {table.id: _row(table) for table in tables}
-
-    def follow(self, progress: Progress) -> Exit | None:
-        """Sync, and tell how it goes; the exit status, if it is another than the result's."""
-        try:
-            with _interrupted_by_termination():
-                for event in self._batch.events():
-                    progress.tell(event)
-                    if isinstance(event, Adopted):
-                        self._started[event.schema_id] = event.started
-                    elif isinstance(event, Ended):
-                        self._end(event)
-        except KeyboardInterrupt:
-            progress.say("Interrupted: cancelling what was started. Once more leaves it to PostHog.")
-            self._cancel(progress)
-            return Exit.INTERRUPTED
-        return None
-
-    def report(self) -> Report:
-        """How the tables ended."""
-        rows = list(self._rows.values())
-        good = sum(row["outcome"] in {"completed", "submitted"} for row in rows)
-        summary = f"{good} of {counted(len(rows), 'table')} synced."
-        return Report(summary=summary, rows=rows, columns=COLUMNS, failed=good < len(rows))
-
-    def _end(self, event: Ended) -> None:
-        self._rows[event.schema_id] |= {
-            "outcome": event.outcome.value,
-            "job_id": event.job and event.job.id,
-            "started": self._started.get(event.schema_id, False),
-            "rows_synced": event.job and event.job.rows_synced,
-            "queue_s": event.queue_s,
-            "duration_s": event.duration_s,
-            "error": str(event.error) if event.error else None,
-        }
-
-    def _cancel(self, progress: Progress) -> None:
-        for report in self._batch.cancel_started():
+def _follow(batch: SyncBatch, outcomes: Outcomes, progress: Progress) -> Exit | None:
+    """Sync, and tell how it goes; the exit status, if it is another than the result's."""
+    try:
+        with _interrupted_by_termination():
+            for event in batch.events():
+                outcomes.note(event)
+                progress.tell(event)
+    except KeyboardInterrupt:
+        progress.say("Interrupted: cancelling what was started. Once more leaves it to PostHog.")
+        for report in batch.cancel_started():
+            outcomes.note_cancelled(report)
             progress.say(report.text)
-            self._rows[report.schema_id] |= {
-                "outcome": report.result.value,
-                "job_id": report.job_id,
-                "started": True,
-                "error": report.text,
-            }
-
-
-def _row(table: NamedTable) -> Row:
-    return {
-        "table": table.name,
-        "id": table.id,
-        "outcome": "left",
-        "job_id": None,
-        "started": False,
-        "rows_synced": None,
-        "queue_s": None,
-        "duration_s": None,
-        "error": None,
-    }
+        return Exit.INTERRUPTED
+    return None
 
 
 @contextmanager

@@ -39,30 +39,21 @@ def delete_data(project: Project, wanted: Sequence[str], *, confirm: Sequence[st
         UsageError: A name is unknown, or a table is being synced; nothing was deleted.
         PostHogError: PostHog cannot be asked, or the key may not change anything.
     """
-    catalogue = project.catalogue()
-    tables = catalogue.select(wanted)
-    check_confirmed(tables, confirm, catalogue=catalogue)
+    tables = confirmed_tables(project, wanted, confirm=confirm)
     return apply_deletion(project.client, plan_deletion(tables, running=running_jobs(project.client, tables)))
 
 
-def check_confirmed(tables: Sequence[NamedTable], confirm: Sequence[str], *, catalogue: Catalogue) -> None:
-    """Let pass only what names exactly these tables.
+def confirmed_tables(project: Project, wanted: Sequence[str], *, confirm: Sequence[str]) -> list[NamedTable]:
+    """The tables that are named, if the confirmation names exactly these; for whatever loses their rows.
 
     Raises:
-        NotConfirmedError: A table is not named, or another one is.
-        UnknownNameError: A name is that of no table, or of several.
+        NotConfirmedError: `confirm` does not name exactly these tables.
+        UsageError: A name is unknown.
     """
-    named = [catalogue.table(name) for name in confirm]
-    names, confirmed = {table.name for table in tables}, {table.name for table in named}
-    if missing := sorted(names - confirmed):
-        raise NotConfirmedError(
-            f"This deletes {_loss(tables)}. If that is what you want, repeat the names to confirm it; missing:"
-            f" {', '.join(missing)}."
-        )
-    if foreign := sorted(confirmed - names):
-        raise NotConfirmedError(
-            f"The confirmation names {', '.join(foreign)}, not among the chosen tables: {', '.join(sorted(names))}."
-        )
+    catalogue = project.catalogue()
+    tables = catalogue.select(wanted)
+    _check_confirmed(tables, confirm, catalogue=catalogue)
+    return tables
 
 
 def plan_deletion(tables: Sequence[NamedTable], *, running: Collection[str]) -> DeletionPlan:
@@ -93,6 +84,26 @@ def apply_deletion(client: PostHogWarehouseClient, plan: DeletionPlan) -> Report
     summary = f"{counted(lost, 'row')} of {counted(len(rows) - len(failed), 'table')} deleted."
     summary += f" {counted(len(failed), 'table')} failed." if failed else " The next sync imports all rows again."
     return Report(summary=summary, rows=rows, columns=COLUMNS, failed=bool(failed))
+
+
+def _check_confirmed(tables: Sequence[NamedTable], confirm: Sequence[str], *, catalogue: Catalogue) -> None:
+    """Let pass only what names exactly these tables.
+
+    Raises:
+        NotConfirmedError: A table is not named, or another one is.
+        UnknownNameError: A name is that of no table, or of several.
+    """
+    named = [catalogue.table(name) for name in confirm]
+    names, confirmed = {table.name for table in tables}, {table.name for table in named}
+    if missing := sorted(names - confirmed):
+        raise NotConfirmedError(
+            f"This deletes {_loss(tables)}. If that is what you want, repeat the names to confirm it; missing:"
+            f" {', '.join(missing)}."
+        )
+    if foreign := sorted(confirmed - names):
+        raise NotConfirmedError(
+            f"The confirmation names {', '.join(foreign)}, not among the chosen tables: {', '.join(sorted(names))}."
+        )
 
 
 def _delete(client: PostHogWarehouseClient, table: NamedTable) -> Row:

@@ -44,6 +44,20 @@ class DeleteDataConfig(TablesConfig):
     )
 
 
+class ResyncConfig(TablesConfig):
+    """The tables that are dropped and brought again."""
+
+    confirm: list[str] = Field(
+        default=[],
+        description="The name of each of these tables once more, without patterns. Nothing is resynced else.",
+    )
+    wait: bool = Field(
+        default=True,
+        description="Whether the run stays until the syncs have ended. If not, it ends once they have begun, and the"
+        " job-status sensor reports how they end.",
+    )
+
+
 class SwitchConfig(TablesConfig):
     """Which tables are switched on or off."""
 

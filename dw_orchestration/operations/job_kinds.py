@@ -1,6 +1,6 @@
 """What the maintenance jobs do: each is an operation with what a user may set for it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -9,9 +9,10 @@ import dagster as dg
 from dw_orchestration.operations import job_configs as configs
 from dw_orchestration.operations.cancelling import cancel_syncs
 from dw_orchestration.operations.catalogue import Project
-from dw_orchestration.operations.deletion import delete_data
+from dw_orchestration.operations.deletion import confirmed_tables, delete_data
 from dw_orchestration.operations.errors import UsageError
 from dw_orchestration.operations.fields import show_fields
+from dw_orchestration.operations.resync import AssetEvent, Tables, resync_tables
 from dw_orchestration.operations.secrets import Secrets
 from dw_orchestration.operations.settings import change_settings
 from dw_orchestration.operations.settings_input import TypedSettings, settings_update
@@ -19,21 +20,32 @@ from dw_orchestration.operations.sources import create_source, delete_source, re
 from dw_orchestration.operations.webhooks import create_webhook, delete_webhook, show_webhook
 from dw_orchestration.posthog.models import SchemaUpdate
 from dw_orchestration.report import Report
+from dw_orchestration.resources.warehouse import WarehouseResource
 
 C = TypeVar("C", bound=dg.Config)
 
 
-@dataclass(frozen=True)
+# What a job may tell the assets' event log, before its report.
+Work = Generator[AssetEvent, None, Report]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Launch:
     """What one run has to do it with.
 
     Attributes:
         project: The project.
         secrets: Those that it has looked up.
+        context: The step's.
+        warehouse: The project, as the tables' own steps have it.
+        tables: The tables' assets.
     """
 
     project: Project
     secrets: Secrets
+    context: dg.OpExecutionContext
+    warehouse: WarehouseResource
+    tables: Tables
 
     def values(self, named: Mapping[str, object] | None) -> dict[str, object] | None:
         """The values that stand behind what the configuration names; None for none."""
@@ -56,7 +68,7 @@ class Kind(Generic[C]):
 
     name: str
     config: type[C]
-    do: Callable[[Launch, C], Report]
+    do: Callable[[Launch, C], Report | Work]
     description: str
     deletes: bool = False
 
@@ -67,6 +79,11 @@ def _refresh(launch: Launch, config: configs.SourceConfig) -> Report:
 
 def _cancel(launch: Launch, config: configs.TablesConfig) -> Report:
     return cancel_syncs(launch.project, config.tables)
+
+
+def _resync(launch: Launch, config: configs.ResyncConfig) -> Work:
+    chosen = confirmed_tables(launch.project, config.tables, confirm=config.confirm)
+    return resync_tables(launch.context, chosen, wait=config.wait, warehouse=launch.warehouse, known=launch.tables)
 
 
 def _delete_data(launch: Launch, config: configs.DeleteDataConfig) -> Report:
@@ -167,6 +184,14 @@ KINDS: tuple[Kind[Any], ...] = (
         do=_cancel,
         description="Cancels the running syncs of tables, whoever started them, and waits for their end. PostHog shows"
         " a cancelled sync as Failed; the rows from before stay.",
+    ),
+    Kind(
+        name="resync_tables",
+        config=configs.ResyncConfig,
+        do=_resync,
+        deletes=True,
+        description="Drops tables in PostHog and imports all of their rows again, which PostHog bills. Running syncs of"
+        " them are cancelled for it. `confirm` has to repeat the names of the tables.",
     ),
     Kind(
         name="delete_data",

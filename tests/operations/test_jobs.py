@@ -13,6 +13,7 @@ from dw_orchestration.assets.specs import asset_spec
 from dw_orchestration.operations.jobs import build_maintenance_jobs
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.testing import never_ends
+from tests.operations.conftest import failure, shown
 
 SECRET = "a_database_that_nobody_may_know"
 NAMES = [
@@ -22,6 +23,7 @@ NAMES = [
     "posthog_warehouse_delete_data",
     "posthog_warehouse_delete_source",
     "posthog_warehouse_refresh_schemas",
+    "posthog_warehouse_resync_tables",
     "posthog_warehouse_show_fields",
     "posthog_warehouse_switch_tables",
     "posthog_warehouse_update_source",
@@ -46,19 +48,6 @@ def launch(stripe):
         return job.execute_in_process(run_config={"ops": ops}, tags=tags, instance=instance, raise_on_error=False)
 
     return run
-
-
-def shown(result) -> str:
-    """The table in the metadata of the run's step, or of its failure."""
-    if result.success:
-        (event,) = [event for event in result.all_node_events if event.event_type_value == "STEP_OUTPUT"]
-        return event.step_output_data.metadata["result"].value
-    return failure(result).metadata["result"].value
-
-
-def failure(result):
-    (event,) = [event for event in result.all_node_events if event.is_step_failure]
-    return event.step_failure_data.user_failure_data
 
 
 def test_jobs_and_all_their_fields_are_described(stripe):

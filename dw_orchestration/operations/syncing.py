@@ -1,0 +1,77 @@
+"""Sync tables by their names: the batch that does it, and what became of each table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dw_orchestration.report import Report, Row, counted
+from dw_orchestration.sync.batch import SyncBatch
+from dw_orchestration.sync.events import Adopted, CancelReport, Ended, SyncEvent
+from dw_orchestration.sync.outcome import SyncOutcome
+from dw_orchestration.sync.settings import SyncSettings, TableRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dw_orchestration.operations.catalogue import NamedTable, Project
+
+COLUMNS = ("table", "outcome", "rows_synced", "duration_s", "error")
+GOOD = frozenset({SyncOutcome.COMPLETED.value, SyncOutcome.SUBMITTED.value})
+
+
+def sync_batch(project: Project, tables: Sequence[NamedTable], *, settings: SyncSettings) -> SyncBatch:
+    """The batch that syncs these tables; nothing is sent before its events are read."""
+    requests = [TableRequest(source_id=table.source.id, schema_id=table.id, name=table.schema.name) for table in tables]
+    return SyncBatch(project.client, requests, settings=settings)
+
+
+class Outcomes:
+    """What becomes of each table of a batch, for the report at its end."""
+
+    def __init__(self, tables: Sequence[NamedTable]) -> None:
+        self._rows: dict[str, Row] = {table.id: _row(table) for table in tables}
+
+    def note(self, event: SyncEvent) -> None:
+        """Take in what the batch tells."""
+        match event:
+            case Adopted():
+                self._rows[event.schema_id] |= {"job_id": event.job.id, "started": event.started}
+            case Ended():
+                self._rows[event.schema_id] |= {
+                    "outcome": event.outcome.value,
+                    "job_id": event.job and event.job.id,
+                    "rows_synced": event.job and event.job.rows_synced,
+                    "queue_s": event.queue_s,
+                    "duration_s": event.duration_s,
+                    "error": str(event.error) if event.error else None,
+                }
+
+    def note_cancelled(self, report: CancelReport) -> None:
+        """Take in how cancelling a table's sync went."""
+        self._rows[report.schema_id] |= {
+            "outcome": report.result.value,
+            "job_id": report.job_id,
+            "started": True,
+            "error": report.text,
+        }
+
+    def report(self) -> Report:
+        """How the tables ended; one that has not ended is `left`."""
+        rows = list(self._rows.values())
+        good = sum(row["outcome"] in GOOD for row in rows)
+        summary = f"{good} of {counted(len(rows), 'table')} synced."
+        return Report(summary=summary, rows=rows, columns=COLUMNS, failed=good < len(rows))
+
+
+def _row(table: NamedTable) -> Row:
+    return {
+        "table": table.name,
+        "id": table.id,
+        "outcome": "left",
+        "job_id": None,
+        "started": False,
+        "rows_synced": None,
+        "queue_s": None,
+        "duration_s": None,
+        "error": None,
+    }
