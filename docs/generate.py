@@ -13,6 +13,8 @@ from dw_orchestration import (
     PostHogSyncConfig,
     PostHogWarehouseComponent,
     PostHogWarehouseResource,
+    SyncMetadata,
+    TableMetadata,
     errors,
 )
 from dw_orchestration.assets.selection import TableSelector
@@ -64,6 +66,8 @@ def tables() -> dict[str, str]:
     found["resource"] = _attributes(PostHogWarehouseResource.model_json_schema(), {})
     found["local_warehouse"] = _attributes(LocalWarehouse.model_json_schema(), {})
     found["run_config"] = _attributes(PostHogSyncConfig.model_json_schema(), {})
+    found["table_metadata"] = _metadata(TableMetadata)
+    found["sync_metadata"] = _metadata(SyncMetadata)
     found["api_errors"] = _errors(ApiError, columns=("Error", "What happened", "What to do"))
     found["transport_errors"] = _errors(PostHogError, columns=("Error", "What happened"), without=ApiError)
     found["sync_errors"] = _errors(SyncError, columns=("Error", "What happened", "What to do", "Retry"))
@@ -91,6 +95,11 @@ def _part(parts: Mapping[str, Mapping[str, Any]], title: str) -> Mapping[str, An
 def _attributes(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     rows = ((f"`{each.name}`", *each[1:]) for each in attributes(schema, definitions))
     return _table(["attribute", "type", "default", "what it does"], rows)
+
+
+def _metadata(model: type[TableMetadata | SyncMetadata]) -> str:
+    rows = ((f"`{name}`", f"`{field.alias}`", field.description or "") for name, field in model.model_fields.items())
+    return _table(["attribute", "key", "what it is"], rows)
 
 
 def _default(name: str, value: object) -> str:

@@ -11,7 +11,15 @@ from dw_orchestration.version import __version__
 
 if TYPE_CHECKING:
     from dw_orchestration import errors
-    from dw_orchestration.assets import PostHogSyncConfig, Table, TableSelection, asset_spec, build_posthog_assets
+    from dw_orchestration.assets import (
+        PostHogSyncConfig,
+        SyncMetadata,
+        Table,
+        TableMetadata,
+        TableSelection,
+        asset_spec,
+        build_posthog_assets,
+    )
     from dw_orchestration.component import PostHogWarehouseComponent
     from dw_orchestration.operations.jobs import build_maintenance_jobs
     from dw_orchestration.posthog.client import PostHogWarehouseClient
@@ -27,7 +35,9 @@ _MODULES = {
     "PostHogWarehouseResource": "dw_orchestration.resources",
     "ScheduleOverride": "dw_orchestration.schedules",
     "SchedulingMode": "dw_orchestration.schedules",
+    "SyncMetadata": "dw_orchestration.assets",
     "Table": "dw_orchestration.assets",
+    "TableMetadata": "dw_orchestration.assets",
     "TableSelection": "dw_orchestration.assets",
     "WarehouseSnapshot": "dw_orchestration.resources",
     "asset_spec": "dw_orchestration.assets",
@@ -46,7 +56,9 @@ __all__ = [
     "PostHogWarehouseResource",
     "ScheduleOverride",
     "SchedulingMode",
+    "SyncMetadata",
     "Table",
+    "TableMetadata",
     "TableSelection",
     "WarehouseSnapshot",
     "__version__",

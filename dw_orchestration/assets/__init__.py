@@ -2,6 +2,7 @@
 
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.factory import build_posthog_assets
+from dw_orchestration.assets.metadata import SyncMetadata, TableMetadata
 from dw_orchestration.assets.selection import TableSelection, TableSelector
 from dw_orchestration.assets.specs import asset_spec
 from dw_orchestration.assets.step import StepResult, sync_tables
@@ -10,7 +11,9 @@ from dw_orchestration.assets.tables import Table
 __all__ = [
     "PostHogSyncConfig",
     "StepResult",
+    "SyncMetadata",
     "Table",
+    "TableMetadata",
     "TableSelection",
     "TableSelector",
     "asset_spec",

@@ -10,7 +10,8 @@ from typing import Any
 
 import dagster as dg
 
-from dw_orchestration.assets.metadata import JOB_ID
+from dw_orchestration.assets.metadata import ROWS_SYNCED, SyncMetadata
+from dw_orchestration.assets.reported import ReportedSyncs
 from dw_orchestration.assets.tables import Table
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.models import Job, Schema
@@ -18,24 +19,31 @@ from dw_orchestration.posthog.models import Job, Schema
 SYNC_SUCCEEDED = "sync_succeeded"
 NOT_STALE = "not_stale"
 ROWS_DROPPED = "rows_dropped"
+ROWS_USUAL = "rows_usual"
 COLUMNS_UNCHANGED = "columns_unchanged"
 
 # PostHog itself calls a table stale when it is older than twice its interval
 STALE_AFTER_INTERVALS = 2
 # fewer rows than this share of the last sync's are worth a look
 KEPT_SHARE = 0.5
+# before so many syncs, nothing is usual
+SYNCS_TO_COMPARE = 5
+# never too many: a table that hardly changes would warn of each change
+FEW_ROWS = 100
 
 _DESCRIPTIONS = {
     SYNC_SUCCEEDED: "The last sync completed. Anything else fails the check, with PostHog's own reason.",
     NOT_STALE: "The rows are no older than twice the interval at which PostHog syncs the table.",
     ROWS_DROPPED: "The table did not lose more than half of its rows with the last sync.",
+    ROWS_USUAL: "The last sync brought no more than twice, and no less than half, of what those before it did.",
     COLUMNS_UNCHANGED: "The table has the columns that it had after the sync before.",
 }
 
 
 def check_specs(table: Table, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     """The checks of a table; only one that PostHog syncs by itself can be stale."""
-    names = [SYNC_SUCCEEDED, ROWS_DROPPED, COLUMNS_UNCHANGED, *([NOT_STALE] if table.cadence else [])]
+    always = [SYNC_SUCCEEDED, ROWS_DROPPED, ROWS_USUAL, COLUMNS_UNCHANGED]
+    names = [*always, *([NOT_STALE] if table.cadence else [])]
     return [dg.AssetCheckSpec(name=name, asset=key, description=_DESCRIPTIONS[name]) for name in names]
 
 
@@ -107,6 +115,32 @@ def not_stale(key: dg.AssetKey, table: Table, *, synced_at: datetime, now: datet
     )
 
 
+def rows_usual(key: dg.AssetKey, table: Table, job: Job, *, syncs: ReportedSyncs) -> Verdict:
+    """Whether a completed job brought about as many rows as the syncs before it did.
+
+    The range is that of the fewest and the most rows, not around a mean: the first sync of an incremental table, or a
+    resync, brings all rows and would move a mean for as long as it is remembered. It widens the range instead. While it
+    is remembered, a surge below its size is not noticed; too few rows are, except in tables that sometimes get none.
+    """
+    rows, earlier = job.rows_synced or 0, syncs.rows_synced(but=job.id)
+    metadata: dict[str, Any] = {ROWS_SYNCED: rows, "posthog/syncs_compared": len(earlier)}
+    if len(earlier) < SYNCS_TO_COMPARE:
+        passed, against = True, f"nothing is usual before {SYNCS_TO_COMPARE} earlier syncs, there are {len(earlier)}"
+    else:
+        fewest, most = min(earlier), max(earlier)
+        passed = KEPT_SHARE * fewest <= rows <= max(most / KEPT_SHARE, FEW_ROWS)
+        against = f"the last {len(earlier)} syncs brought {fewest:,} to {most:,}"
+        metadata |= {"posthog/fewest_rows_synced": fewest, "posthog/most_rows_synced": most}
+    return Verdict(
+        key=key,
+        check_name=ROWS_USUAL,
+        passed=passed,
+        description=f"{rows:,} rows synced; {against}",
+        metadata=metadata | _link(table),
+        severity=dg.AssetCheckSeverity.WARN,
+    )
+
+
 def table_verdicts(
     key: dg.AssetKey, table: Table, record: Schema | None, *, before: Mapping[str, dg.MetadataValue]
 ) -> list[Verdict]:
@@ -171,15 +205,14 @@ def _columns(metadata: Mapping[str, dg.MetadataValue]) -> dict[str, str] | None:
 
 
 def _job_metadata(table: Table, job: Job) -> dict[str, Any]:
-    metadata: dict[str, Any] = {
-        JOB_ID: job.id,
-        "posthog/status": str(job.status),
-        "posthog/rows_synced": job.rows_synced or 0,
-        "posthog/job_created_at": dg.MetadataValue.timestamp(job.created_at),
-    }
-    if job.latest_error:
-        metadata["posthog/error"] = job.latest_error
-    return metadata | _link(table)
+    return SyncMetadata(
+        job_id=job.id,
+        status=str(job.status),
+        error=job.latest_error or None,
+        rows_synced=job.rows_synced or 0,
+        job_created_at=job.created_at,
+        link=table.page,
+    ).to_metadata()
 
 
 def _link(table: Table) -> dict[str, Any]:

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import dagster as dg
 
 from dw_orchestration.assets.checks import SYNC_SUCCEEDED
-from dw_orchestration.assets.metadata import JOB_ID, TRIGGERED_BY
+from dw_orchestration.assets.metadata import JOB_ID, SyncMetadata
+from dw_orchestration.assets.reported import ReportedSyncs
+from dw_orchestration.posthog.enums import JobStatus
+from dw_orchestration.posthog.models import Job
 
 # a table's newest events: no more syncs of one table end between two looks
 _EVENTS_LOOKED_AT = 20
@@ -20,6 +24,9 @@ class Adoption:
     run_id: str
     started: bool
     """Whether the run had started the job, rather than found it."""
+    began_at: datetime
+    ends_with_run: bool
+    """Whether the job is to be cancelled when a user terminates the run."""
 
 
 class EventLog:
@@ -28,17 +35,21 @@ class EventLog:
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self._instance = instance
 
-    def has_report_of(self, job_id: str, key: dg.AssetKey) -> bool:
-        """Whether the end of the job has been reported, by a run or by the sensor."""
-        if self.has_materialization_of(job_id, key):
-            return True
-        evaluations = self._evaluations(dg.AssetCheckKey(asset_key=key, name=SYNC_SUCCEEDED))
-        return any(_job_id(evaluation.metadata) == job_id for evaluation in evaluations)
-
-    def has_materialization_of(self, job_id: str, key: dg.AssetKey) -> bool:
-        """Whether the job has been reported as completed."""
+    def syncs_of(self, key: dg.AssetKey) -> ReportedSyncs:
+        """The table's last completed syncs that have been reported, in one read of Dagster's storage."""
         records = self._instance.fetch_materializations(key, limit=_EVENTS_LOOKED_AT).records
-        return any(_job_id(_metadata_of(record.asset_materialization)) == job_id for record in records)
+        return ReportedSyncs(tuple(_metadata_of(record.asset_materialization) for record in records))
+
+    def has_report_of(self, job: Job, key: dg.AssetKey, *, syncs: ReportedSyncs) -> bool:
+        """Whether the end of the job has been reported, by a run or by the sensor.
+
+        For a completed one that is the materialization: a check alone may be a user's look at the table, or the first
+        half of a report that was cut short.
+        """
+        if job.status is JobStatus.COMPLETED:
+            return syncs.include(job.id)
+        evaluations = self._evaluations(dg.AssetCheckKey(asset_key=key, name=SYNC_SUCCEEDED))
+        return any(_job_id(evaluation.metadata) == job.id for evaluation in evaluations)
 
     def adoption_of(self, job_id: str, key: dg.AssetKey) -> Adoption | None:
         """The last run that adopted the job."""
@@ -69,11 +80,6 @@ class EventLog:
         evaluation = next(self._evaluations(check), None)
         return evaluation is not None and not evaluation.passed
 
-    def last_sync(self, key: dg.AssetKey) -> Mapping[str, dg.MetadataValue]:
-        """The metadata of the last completed sync that was reported; empty before the first."""
-        records = self._instance.fetch_materializations(key, limit=1).records
-        return _metadata_of(records[0].asset_materialization) if records else {}
-
     def _adoptions(self, key: dg.AssetKey) -> Iterator[Adoption]:
         for record in self._instance.fetch_observations(key, limit=_EVENTS_LOOKED_AT).records:
             adoption = _adoption(_metadata_of(record.asset_observation), run_id=record.run_id)
@@ -90,10 +96,18 @@ class EventLog:
 
 def _adoption(metadata: Mapping[str, dg.MetadataValue], *, run_id: str) -> Adoption | None:
     """What an observation says of an adoption; None for one that says something else."""
-    job_id = _job_id(metadata)
-    if job_id is None:
+    if JOB_ID not in metadata:
         return None
-    return Adoption(job_id=job_id, run_id=run_id, started=metadata[TRIGGERED_BY].value == "dagster")
+    said = SyncMetadata.of(metadata)
+    if said.job_created_at is None:
+        return None
+    return Adoption(
+        job_id=said.job_id,
+        run_id=run_id,
+        started=said.triggered_by == "dagster",
+        began_at=said.job_created_at,
+        ends_with_run=said.on_termination == "cancel",
+    )
 
 
 def _metadata_of(event: dg.AssetMaterialization | dg.AssetObservation | None) -> Mapping[str, dg.MetadataValue]:

@@ -1,6 +1,6 @@
 """Assets from a snapshot: one step per source (or table, or project), one asset per table."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -19,8 +19,10 @@ from dw_orchestration.sync.classify import SchemaClass
 
 DEFAULT_RESOURCE_KEY = "posthog_warehouse"
 StepPer = Literal["source", "project", "table"]
-CheckName = Literal["sync_succeeded", "not_stale", "rows_dropped", "columns_unchanged"]
+CheckName = Literal["sync_succeeded", "not_stale", "rows_dropped", "rows_usual", "columns_unchanged"]
 EVERY_CHECK: tuple[CheckName, ...] = get_args(CheckName)
+# PostHog keeps them up to date by itself: in a step, each of them would fail every "Materialize all"
+_NOT_FOR_STEPS = frozenset({SchemaClass.EXTERNAL, SchemaClass.OBSERVE_ONLY})
 # fields of a run's config of which a default would sync, drop or skip what nobody asked for
 SET_BY_THE_RUN = frozenset({"sync_mode", "confirm_resync", "accept_jobs_since", "trigger_after"})
 
@@ -48,7 +50,8 @@ def build_posthog_assets(
 ) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """The assets of a project's tables, and the external assets that their rows come from.
 
-    Tables that PostHog queries in place are external assets as well: there is nothing to sync.
+    Tables that no sync from here brings up to date are external assets as well: those that PostHog queries in place,
+    and those whose changes arrive as a stream or by webhook. The latter have their checks all the same.
 
     Args:
         snapshot: What the warehouse holds.
@@ -78,37 +81,67 @@ def build_posthog_assets(
         ```
     """
     assets = table_assets(snapshot, spec_of=spec_of)
+    observed = [asset for asset in assets if asset.table.schema_class is SchemaClass.OBSERVE_ONLY]
     config_type = _config_type(sync_defaults)
+    settings = {"retry_policy": retry_policy, "pool": pool, "op_tags": op_tags}
     steps = [
         _step_assets(
-            step,
-            resource_key=resource_key,
-            config_type=config_type,
-            checks=checks,
-            execute=execute,
-            settings={"retry_policy": retry_policy, "pool": pool, "op_tags": op_tags},
+            step, resource_key=resource_key, config_type=config_type, checks=checks, execute=execute, settings=settings
         )
         for step in steps_of(assets, step_per=step_per, resource_key=resource_key)
     ]
-    return [*steps, *(asset.spec for asset in assets if _is_external(asset)), *upstream_specs(assets)]
+    looks = [
+        _step_checks(step, specs, resource_key=resource_key, settings=settings)
+        for step in _grouped(observed, verb="check", step_per=step_per, resource_key=resource_key)
+        if (specs := _check_specs(step, checks))
+    ]
+    external = [asset.spec for asset in assets if _is_external(asset)]
+    return [*steps, *looks, *external, *upstream_specs(assets)]
 
 
-def steps_of(assets: Sequence[TableAsset], *, step_per: StepPer, resource_key: str) -> list[Step]:
+def steps_of(assets: Iterable[TableAsset], *, step_per: StepPer, resource_key: str) -> list[Step]:
     """Which tables share a step, and the step's name; schedules address their run config by it."""
-    assets = [asset for asset in assets if not _is_external(asset)]
+    synced = [asset for asset in assets if not _is_external(asset)]
+    return _grouped(synced, verb="sync", step_per=step_per, resource_key=resource_key)
+
+
+def _grouped(assets: Sequence[TableAsset], *, verb: str, step_per: StepPer, resource_key: str) -> list[Step]:
     if step_per == "project":
-        return [Step(name=f"sync_{resource_key}", assets=tuple(assets))] if assets else []
+        return [Step(name=f"{verb}_{resource_key}", assets=tuple(assets))] if assets else []
     if step_per == "table":
-        return [Step(name=f"sync_{identifier(asset.key)}", assets=(asset,)) for asset in assets]
+        return [Step(name=f"{verb}_{identifier(asset.key)}", assets=(asset,)) for asset in assets]
     grouped: dict[str, list[TableAsset]] = {}
     for asset in assets:
         grouped.setdefault(asset.table.source.id, []).append(asset)
     slugs = unique_names([source_slug(group[0].table.source) for group in grouped.values()], list(grouped))
-    return [Step(name=f"sync_{slug}", assets=tuple(group)) for slug, group in zip(slugs, grouped.values(), strict=True)]
+    return [
+        Step(name=f"{verb}_{slug}", assets=tuple(group)) for slug, group in zip(slugs, grouped.values(), strict=True)
+    ]
 
 
 def _is_external(asset: TableAsset) -> bool:
-    return asset.table.schema_class is SchemaClass.EXTERNAL
+    return asset.table.schema_class in _NOT_FOR_STEPS
+
+
+def _check_specs(step: Step, checks: Collection[CheckName]) -> list[dg.AssetCheckSpec]:
+    return [spec for asset in step.assets for spec in check_specs(asset.table, asset.key) if spec.name in checks]
+
+
+def _step_checks(
+    step: Step, specs: Sequence[dg.AssetCheckSpec], *, resource_key: str, settings: Mapping[str, Any]
+) -> dg.AssetChecksDefinition:
+    """The checks of tables that have no step: the sensor evaluates them, and this is for who executes them."""
+    tables = {asset.key: asset.table for asset in step.assets}
+
+    def look(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        checked = {check.asset_key for check in context.selected_asset_check_keys}
+        looked_at = {key: tables[key] for key in tables if key in checked}
+        yield from check_tables(context, looked_at, warehouse=getattr(context.resources, resource_key))
+
+    as_checks = dg.multi_asset_check(
+        name=step.name, specs=specs, can_subset=True, required_resource_keys={resource_key}, **settings
+    )
+    return as_checks(look)
 
 
 def _step_assets(
@@ -121,7 +154,6 @@ def _step_assets(
     settings: Mapping[str, Any],
 ) -> dg.AssetsDefinition:
     tables = {asset.key: asset.table for asset in step.assets}
-    specs = [spec for asset in step.assets for spec in check_specs(asset.table, asset.key) if spec.name in checks]
 
     def sync(context: dg.AssetExecutionContext, config: PostHogSyncConfig) -> Iterator[StepResult]:
         warehouse = getattr(context.resources, resource_key)
@@ -138,7 +170,7 @@ def _step_assets(
         name=step.name,
         # a table that is not syncable, or that the user did not select, gives no output
         specs=[asset.spec.replace_attributes(skippable=True) for asset in step.assets],
-        check_specs=specs,
+        check_specs=_check_specs(step, checks),
         can_subset=True,
         required_resource_keys={resource_key},
         **settings,

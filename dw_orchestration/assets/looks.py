@@ -5,11 +5,19 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from dw_orchestration.assets.checks import SYNC_SUCCEEDED, Verdict, not_stale, sync_succeeded, table_verdicts
+from dw_orchestration.assets.checks import (
+    SYNC_SUCCEEDED,
+    Verdict,
+    not_stale,
+    rows_usual,
+    sync_succeeded,
+    table_verdicts,
+)
 from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.assets.tables import Table
 from dw_orchestration.errors import SetupError
 from dw_orchestration.posthog.client import PostHogWarehouseClient
+from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.errors import PostHogError, TransportError
 from dw_orchestration.posthog.models import Job
 from dw_orchestration.resources.warehouse import WarehouseResource
@@ -17,7 +25,10 @@ from dw_orchestration.sync.outcome import is_over
 
 
 def check_tables(
-    context: dg.AssetExecutionContext, tables: Mapping[dg.AssetKey, Table], *, warehouse: WarehouseResource
+    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext,
+    tables: Mapping[dg.AssetKey, Table],
+    *,
+    warehouse: WarehouseResource,
 ) -> Iterator[dg.AssetCheckResult]:
     """Evaluate the selected checks of tables, without a sync.
 
@@ -38,12 +49,15 @@ def check_tables(
 def _verdicts(client: PostHogWarehouseClient, key: dg.AssetKey, table: Table, *, log: EventLog) -> Iterator[Verdict]:
     record = client.get_schema(table.schema.id)
     jobs = client.list_jobs(table.source.id, schemas=[record.name])
-    yield _last_sync(key, table, next((job for job in jobs if is_over(job)), None))
+    job, syncs = next((job for job in jobs if is_over(job)), None), log.syncs_of(key)
+    yield _last_sync(key, table, job)
+    if job is not None and job.status is JobStatus.COMPLETED:
+        yield rows_usual(key, table, job, syncs=syncs)
     if record.last_synced_at is not None:
         now = client.server_time or datetime.now(UTC)
         staleness = not_stale(key, table, synced_at=record.last_synced_at, now=now)
         yield from (each for each in [staleness] if each is not None)
-    yield from table_verdicts(key, table, record, before=log.last_sync(key))
+    yield from table_verdicts(key, table, record, before=syncs.last)
 
 
 def _last_sync(key: dg.AssetKey, table: Table, job: Job | None) -> Verdict:

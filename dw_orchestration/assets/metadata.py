@@ -1,28 +1,147 @@
-"""What a finished sync says about itself in Dagster, alike for runs and for the job-status sensor."""
+"""The metadata of tables and of their syncs: the one statement of its keys and types, for writing and for reading."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import dagster as dg
+from pydantic import AfterValidator, BaseModel, ConfigDict, InstanceOf
 
+from dw_orchestration.assets.lineage import column_lineage
 from dw_orchestration.assets.tables import Table
-from dw_orchestration.posthog.models import Job, Schema
-
-JOB_ID = "posthog/job_id"
-TRIGGERED_BY = "posthog/triggered_by"
-COLUMNS = "dagster/column_schema"
+from dw_orchestration.posthog.models import Job, Schema, WarehouseTable
 
 # who asked for the sync: this run, or anybody else (PostHog's schedule, a colleague, another run)
 TriggeredBy = Literal["dagster", "adopted", "posthog"]
+# to the millisecond, which is what people read
+Seconds = Annotated[float, AfterValidator(lambda seconds: round(seconds, 3))]
+
+_NAMED_BY_DAGSTER = frozenset(
+    {"table_name", "storage_kind", "row_count", "column_schema", "column_lineage", "last_updated_timestamp"}
+)
 
 
-def adoption_metadata(job: Job, *, triggered_by: TriggeredBy) -> dict[str, Any]:
+def _key(name: str) -> str:
+    return f"dagster/{name}" if name in _NAMED_BY_DAGSTER else f"posthog/{name}"
+
+
+class _Metadata(BaseModel):
+    """Fields whose key is `posthog/<name>`, or `dagster/<name>` where Dagster itself knows what it is."""
+
+    model_config = ConfigDict(
+        frozen=True, alias_generator=_key, populate_by_name=True, use_attribute_docstrings=True, extra="ignore"
+    )
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any]) -> Self:
+        """Read it from a spec or an event; keys that are not of this package are passed over.
+
+        Args:
+            metadata: Values as Dagster was given them, or as it shows them (`dagster.MetadataValue`).
+
+        Raises:
+            pydantic.ValidationError: A key that is always there is missing, or a value has another type.
+        """
+        return cls.model_validate({key: _plain(value) for key, value in metadata.items()})
+
+    def to_metadata(self) -> dict[str, Any]:
+        """As Dagster takes it; what is not known is left out."""
+        return {_key(name): _shown(name, value) for name, value in self if value is not None}
+
+
+class TableMetadata(_Metadata):
+    """What a table's asset says before any run.
+
+    Example:
+        ```python
+        TableMetadata.of(spec.metadata).cadence
+        ```
+    """
+
+    schema_id: str
+    """The table's id in PostHog's API, which calls it an external data schema."""
+    source_id: str
+    """The id of its source."""
+    source_table: str
+    """The table's name at the source, which is its name in PostHog's lists."""
+    sync_type: str | None = None
+    """`full_refresh`, `incremental`, `append`, `xmin`, `webhook` or `cdc`; None for a table that was never set up."""
+    cadence: str
+    """When PostHog syncs it by itself, in words; times are UTC."""
+    incremental_field: str | None = None
+    """The column by which PostHog finds new rows."""
+    primary_keys: str | None = None
+    """The columns by which PostHog merges rows, with commas between them."""
+    link: str | None = None
+    """The page of its source in PostHog; the embedded warehouse has no pages."""
+    table_name: str | None = None
+    """The table's name in queries; None before its first sync."""
+    storage_kind: str = "posthog"
+    """Where the rows are."""
+
+
+class SyncMetadata(_Metadata):
+    """What an event says of a sync: a materialization, a run's note that it waits for it, or a failed check.
+
+    The job is always there; what else there is depends on the event, as a sync that is going on has no duration.
+
+    Example:
+        ```python
+        event = instance.get_latest_materialization_event(key)
+        sync = SyncMetadata.of(event.asset_materialization.metadata)
+        ```
+    """
+
+    job_id: str
+    """The id of the sync, which PostHog's API calls a job."""
+    triggered_by: TriggeredBy | None = None
+    """`dagster`: a run asked for it. `adopted`: a run found it going on and joined. `posthog`: no run knew of it."""
+    status: str | None = None
+    """How it ended, in PostHog's word; of a check."""
+    error: str | None = None
+    """Why it failed, in PostHog's words; of a check."""
+    job_created_at: datetime | None = None
+    """When it began; of a check, and of a run's note."""
+    on_termination: Literal["cancel", "leave"] | None = None
+    """What becomes of it when a user terminates the run; of a run's note on a sync that it has asked for."""
+    synced_as_of: datetime | None = None
+    """When it began, which is the moment as of which the rows are complete."""
+    last_updated_timestamp: datetime | None = None
+    """The same moment, where Dagster's own readers of freshness look for it, rather than at the event's."""
+    duration_s: Seconds | None = None
+    """Seconds that it took."""
+    queue_s: Seconds | None = None
+    """Seconds between a run's request and its beginning; None if no run asked for it."""
+    rows_synced: int | None = None
+    """The rows that it brought, by which PostHog bills."""
+    row_count: int | None = None
+    """The rows of the whole table after it."""
+    column_schema: InstanceOf[dg.TableSchema] | None = None
+    """The table's columns and their types after it."""
+    column_lineage: InstanceOf[dg.TableColumnLineage] | None = None
+    """The columns at the source that the table's columns come from."""
+    table_name: str | None = None
+    """The table's name in queries."""
+    link: str | None = None
+    """The page of its source in PostHog; the embedded warehouse has no pages."""
+
+
+JOB_ID = _key("job_id")
+ROWS_SYNCED = _key("rows_synced")
+COLUMNS = _key("column_schema")
+LINEAGE = _key("column_lineage")
+
+
+def adoption_metadata(
+    job: Job, *, triggered_by: TriggeredBy, on_termination: Literal["cancel", "leave"] = "cancel"
+) -> dict[str, Any]:
     """What is written down before the wait: a retry finds the job by it, and the sensor leaves the job to its run."""
-    return {
-        JOB_ID: job.id,
-        TRIGGERED_BY: triggered_by,
-        "posthog/job_created_at": dg.MetadataValue.timestamp(job.created_at),
-    }
+    return SyncMetadata(
+        job_id=job.id,
+        triggered_by=triggered_by,
+        job_created_at=job.created_at,
+        on_termination=on_termination if triggered_by == "dagster" else None,
+    ).to_metadata()
 
 
 def result_metadata(
@@ -32,6 +151,8 @@ def result_metadata(
     record: Schema | None,
     triggered_by: TriggeredBy,
     queue_s: float | None = None,
+    key: dg.AssetKey | None = None,
+    before: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The metadata of a completed sync; numbers stay numbers, so that Dagster plots them.
 
@@ -41,23 +162,27 @@ def result_metadata(
         record: The schema as PostHog showed it after the sync; without it, there is no row count and no columns.
         triggered_by: Who asked for the sync.
         queue_s: Seconds between asking for the sync and its beginning.
+        key: The asset's key, where it is not the table's own.
+        before: The metadata of the sync before. The columns last seen stay where the record has none, as in a list of
+            sources, or the asset's page would have none.
     """
-    metadata: dict[str, Any] = {
-        JOB_ID: job.id,
-        TRIGGERED_BY: triggered_by,
-        "posthog/rows_synced": job.rows_synced or 0,
-        "posthog/synced_as_of": dg.MetadataValue.timestamp(job.created_at),
-        # readers of freshness take the moment of the sync, not that of the event
-        "dagster/last_updated_timestamp": dg.MetadataValue.timestamp(job.created_at),
-    }
-    if job.finished_at is not None:
-        metadata["posthog/duration_s"] = round((job.finished_at - job.created_at).total_seconds(), 3)
-    if queue_s is not None:
-        metadata["posthog/queue_s"] = round(queue_s, 3)
-    if table.page:
-        metadata["posthog/link"] = dg.MetadataValue.url(table.page)
-    if record is not None and record.table is not None:
-        metadata |= _table_metadata(record)
+    synced = record.table if record is not None else None
+    metadata = SyncMetadata(
+        job_id=job.id,
+        triggered_by=triggered_by,
+        rows_synced=job.rows_synced or 0,
+        synced_as_of=job.created_at,
+        last_updated_timestamp=job.created_at,
+        duration_s=(job.finished_at - job.created_at).total_seconds() if job.finished_at else None,
+        queue_s=queue_s,
+        row_count=synced.row_count if synced else None,
+        column_schema=_column_schema(synced) if synced else None,
+        column_lineage=column_lineage(table, record, key=key or table.key) if record else None,
+        table_name=synced.name if synced else None,
+        link=table.page,
+    ).to_metadata()
+    if COLUMNS not in metadata and before:
+        metadata |= {name: before[name] for name in (COLUMNS, LINEAGE) if name in before}
     return metadata
 
 
@@ -66,14 +191,16 @@ def finished_at(job: Job) -> datetime:
     return (job.finished_at or job.created_at).astimezone(UTC)
 
 
-def _table_metadata(record: Schema) -> dict[str, Any]:
-    table = record.table
-    if table is None:
-        return {}
-    metadata: dict[str, Any] = {"dagster/table_name": table.name}
-    if table.row_count is not None:
-        metadata["dagster/row_count"] = table.row_count
-    if table.columns:
-        columns = [dg.TableColumn(name=column.name, type=column.type) for column in table.columns]
-        metadata[COLUMNS] = dg.TableSchema(columns=columns)
-    return metadata
+def _column_schema(synced: WarehouseTable) -> dg.TableSchema | None:
+    columns = [dg.TableColumn(name=column.name, type=column.type) for column in synced.columns]
+    return dg.TableSchema(columns=columns) if columns else None
+
+
+def _plain(value: object) -> object:
+    return value.value if isinstance(value, dg.MetadataValue) else value
+
+
+def _shown(name: str, value: object) -> object:
+    if isinstance(value, datetime):
+        return dg.MetadataValue.timestamp(value)
+    return dg.MetadataValue.url(str(value)) if name == "link" else value

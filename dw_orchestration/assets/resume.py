@@ -22,7 +22,7 @@ def jobs_of_earlier_tries(
         key: adoptions[key]
         for key in keys
         if key in adoptions
-        and (adoptions[key].run_id == context.run.run_id or not log.has_materialization_of(adoptions[key].job_id, key))
+        and (adoptions[key].run_id == context.run.run_id or not log.syncs_of(key).include(adoptions[key].job_id))
     }
 
 

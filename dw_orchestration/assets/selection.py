@@ -1,6 +1,6 @@
-"""Which tables of a project become assets: chosen by patterns and settings, once, for all that is built of them."""
+"""Which tables of a project become assets: chosen by patterns, settings and functions, once, for all that is built."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, Self
 
@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import ConfigDict, Field, model_validator
 
 from dw_orchestration.assets.keys import table_name
+from dw_orchestration.assets.tables import Table, table_of
 from dw_orchestration.posthog.enums import AccessMethod
 from dw_orchestration.posthog.models import Schema
 from dw_orchestration.resources.drift import ChangeKind, switch
@@ -58,8 +59,9 @@ class TableSelector(dg.Model):
         """The conditions that were given."""
         return self.model_dump(exclude_none=True)
 
-    def takes(self, source: SourceSnapshot, schema: Schema) -> bool:
+    def takes(self, table: Table) -> bool:
         """Whether all conditions hold for a table."""
+        source, schema = table.source, table.schema
         return (
             self.source in (None, source.id)
             and _is_alike(self.source_type, source.source_type)
@@ -74,16 +76,16 @@ class TableSelector(dg.Model):
         return ", ".join(f"{name}: {value}" for name, value in self.conditions.items())
 
 
-Selector = (
-    Annotated[
-        str,
-        Field(
-            description="A pattern with `*` and `?` over `<source type>[_<prefix>].<table in PostHog>`:"
-            " `stripe.*`, `postgres_shop.public.orders`."
-        ),
-    ]
-    | TableSelector
-)
+Pattern = Annotated[
+    str,
+    Field(
+        description="A pattern with `*` and `?` over `<source type>[_<prefix>].<table in PostHog>`:"
+        " `stripe.*`, `postgres_shop.public.orders`."
+    ),
+]
+Selector = Pattern | TableSelector | Callable[[Table], bool]
+"""A pattern, conditions, or a function that is asked for each table. The key that a function sees is the table's
+default one: names of components and translations come later."""
 
 
 class TableSelection(dg.Model):
@@ -95,7 +97,9 @@ class TableSelection(dg.Model):
 
     Example:
         ```python
-        snapshot = TableSelection(select=["stripe.*"]).of(WarehouseSnapshot.read(path))
+        snapshot = TableSelection(
+            select=["stripe.*", lambda table: table.cadence is not None and table.cadence.every < timedelta(hours=1)]
+        ).of(WarehouseSnapshot.read(path))
         ```
     """
 
@@ -105,17 +109,17 @@ class TableSelection(dg.Model):
     exclude: Sequence[Selector] = ()
     include_off: bool = False
 
-    def takes(self, source: SourceSnapshot, schema: Schema) -> bool:
+    def takes(self, table: Table) -> bool:
         """Whether a table becomes an asset."""
         return (
-            (not self.select or any(_takes(selector, source, schema) for selector in self.select))
-            and not any(_takes(selector, source, schema) for selector in self.exclude)
-            and (self.include_off or not is_off(source, schema))
+            (not self.select or any(_takes(selector, table) for selector in self.select))
+            and not any(_takes(selector, table) for selector in self.exclude)
+            and (self.include_off or not is_off(table.source, table.schema))
         )
 
     def of(self, snapshot: WarehouseSnapshot) -> WarehouseSnapshot:
         """The snapshot with the selected tables alone; it still knows the others, as left out."""
-        taken = {schema.id for source in snapshot.sources for schema in source.schemas if self.takes(source, schema)}
+        taken = {table.schema.id for table in _tables(snapshot) if self.takes(table)}
         others = {schema.id for schema in snapshot.schemas} - taken
         return snapshot.model_copy(
             update={
@@ -125,12 +129,12 @@ class TableSelection(dg.Model):
         )
 
     def unused(self, snapshot: WarehouseSnapshot) -> list[str]:
-        """The selectors that name no table of a whole snapshot, as a user wrote them."""
-        tables = [(source, schema) for source in snapshot.sources for schema in source.schemas]
+        """The selectors that name no table of a whole snapshot, as a user wrote them; functions by their names."""
+        tables = _tables(snapshot)
         return [
-            selector if isinstance(selector, str) else selector.describe()
+            describe(selector)
             for selector in (*self.select, *self.exclude)
-            if not any(_takes(selector, source, schema) for source, schema in tables)
+            if not any(_takes(selector, table) for table in tables)
         ]
 
     def why_empty(self, snapshot: WarehouseSnapshot) -> str:
@@ -158,10 +162,22 @@ def names_in(snapshot: WarehouseSnapshot) -> str:
     return f"There are {', '.join(shown) or 'none'}{f' and {more} more' if more > 0 else ''}."
 
 
-def _takes(selector: str | TableSelector, source: SourceSnapshot, schema: Schema) -> bool:
+def describe(selector: Selector) -> str:
+    """A selector in one line, as a user wrote it; a function by its name."""
+    if isinstance(selector, TableSelector):
+        return selector.describe()
+    return selector if isinstance(selector, str) else getattr(selector, "__name__", repr(selector))
+
+
+def _takes(selector: Selector, table: Table) -> bool:
     if isinstance(selector, str):
-        return _fits(table_name(source, schema), selector)
-    return selector.takes(source, schema)
+        return _fits(table_name(table.source, table.schema), selector)
+    return selector.takes(table) if isinstance(selector, TableSelector) else bool(selector(table))
+
+
+def _tables(snapshot: WarehouseSnapshot) -> list[Table]:
+    """All tables; their keys may clash, because nobody has chosen among them yet."""
+    return [table_of(snapshot, source, schema) for source in snapshot.sources for schema in source.schemas]
 
 
 def _only(sources: Iterable[SourceSnapshot], schema_ids: Collection[str]) -> tuple[SourceSnapshot, ...]:

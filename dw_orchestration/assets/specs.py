@@ -3,12 +3,12 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import dagster as dg
 
-from dw_orchestration.assets.checks import STALE_AFTER_INTERVALS
+from dw_orchestration.assets.freshness import freshness_policy
 from dw_orchestration.assets.keys import colliding, identifier, source_slug, upstream_key
+from dw_orchestration.assets.metadata import TableMetadata
 from dw_orchestration.assets.tables import Table, tables_of
 from dw_orchestration.errors import SetupError
 from dw_orchestration.names import snake
@@ -72,16 +72,9 @@ def asset_spec(table: Table) -> dg.AssetSpec:
         group_name=source_slug(table.source),
         kinds={"posthog", snake(table.source.source_type)},
         tags={CLASS_TAG: table.schema_class.value},
-        metadata=spec_metadata(table),
+        metadata=table_metadata(table).to_metadata(),
         freshness_policy=freshness_policy(table),
     )
-
-
-def freshness_policy(table: Table) -> dg.FreshnessPolicy | None:
-    """Rows are stale at twice the interval at which PostHog syncs them; other tables have promised nothing."""
-    if table.cadence is None:
-        return None
-    return dg.FreshnessPolicy.time_window(fail_window=STALE_AFTER_INTERVALS * table.cadence.every)
 
 
 def upstream_specs(assets: Sequence[TableAsset]) -> list[dg.AssetSpec]:
@@ -95,22 +88,20 @@ def upstream_specs(assets: Sequence[TableAsset]) -> list[dg.AssetSpec]:
     return list(specs.values())
 
 
-def spec_metadata(table: Table) -> dict[str, Any]:
-    """Ids, settings and the way back to PostHog; settings that the schema does not have are left out."""
-    schema, source, cadence = table.schema, table.source, table.cadence
-    metadata = {
-        "posthog/schema_id": schema.id,
-        "posthog/source_id": source.id,
-        "posthog/source_table": schema.name,
-        "posthog/sync_type": schema.sync_type and str(schema.sync_type),
-        "posthog/cadence": cadence.describe() if cadence else "not synced by PostHog itself",
-        "posthog/incremental_field": schema.incremental_field,
-        "posthog/primary_keys": ", ".join(schema.primary_key_columns or ()) or None,
-        "posthog/link": dg.MetadataValue.url(table.page) if table.page else None,
-        "dagster/table_name": schema.table.name if schema.table else None,
-        "dagster/storage_kind": "posthog",
-    }
-    return {name: value for name, value in metadata.items() if value is not None}
+def table_metadata(table: Table) -> TableMetadata:
+    """Ids, settings and the way back to PostHog."""
+    schema, cadence = table.schema, table.cadence
+    return TableMetadata(
+        schema_id=schema.id,
+        source_id=table.source.id,
+        source_table=schema.name,
+        sync_type=schema.sync_type and str(schema.sync_type),
+        cadence=cadence.describe() if cadence else "not synced by PostHog itself",
+        incremental_field=schema.incremental_field,
+        primary_keys=", ".join(schema.primary_key_columns or ()) or None,
+        link=table.page,
+        table_name=schema.table.name if schema.table else None,
+    )
 
 
 def _description(table: Table) -> str:

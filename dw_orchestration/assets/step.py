@@ -1,11 +1,11 @@
 """What happens when tables are materialized: the engine does the work, this tells Dagster about it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NoReturn, Protocol
 
 import dagster as dg
 
-from dw_orchestration.assets.checks import Verdict, not_stale, sync_succeeded, table_verdicts
+from dw_orchestration.assets.checks import Verdict, not_stale, rows_usual, sync_succeeded, table_verdicts
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.assets.guards import check_repeated_resync, check_resync, losses
@@ -59,8 +59,18 @@ def sync_tables(
     tables: Mapping[dg.AssetKey, Table],
     *,
     warehouse: WarehouseResource,
+    checks: Collection[dg.AssetCheckKey] | None = None,
+    watch: Callable[[SyncEvent], None] = lambda _: None,
 ) -> Iterator[StepResult]:
     """Sync the tables and yield each one's result as it ends.
+
+    Args:
+        context: The step's.
+        config: The run's.
+        tables: Those to sync, by their keys.
+        warehouse: Where they are.
+        checks: Those to evaluate; by default the ones that the run has selected.
+        watch: Is told what happens, as it happens.
 
     Raises:
         dagster.Failure: At least one table did not complete. It is raised after the others have been materialized. Or
@@ -72,7 +82,8 @@ def sync_tables(
             if config.sync_mode == "resync":
                 for line in losses(client, tables.values()):
                     context.log.warning(line)
-            yield from _Step(context, config, tables, client).run()
+            wanted = context.selected_asset_check_keys if checks is None else checks
+            yield from _Step(context, config, tables, client, checks=wanted).run(watch)
     except (PostHogError, SetupError) as error:
         # whoever reads the run wants the sentence, not the frames that led to it
         raise dg.Failure(description=str(error), allow_retries=isinstance(error, TransportError)) from None
@@ -87,6 +98,8 @@ class _Step:
         config: PostHogSyncConfig,
         tables: Mapping[dg.AssetKey, Table],
         client: PostHogWarehouseClient,
+        *,
+        checks: Collection[dg.AssetCheckKey],
     ) -> None:
         self._context = context
         self._config = config
@@ -98,14 +111,16 @@ class _Step:
         self._verdicts: list[Verdict] = []
         self._told_at_s: dict[str, float] = {}
         self._client = client
+        self._checks = checks
         self._log = EventLog(context.instance)
         self._ticks = OpenTicks(context.instance)
         self._records = RecordReader(client, tables.values())
         self._batch = SyncBatch(client, self._requests(tables), settings=config.settings(), clock=SystemClock())
 
-    def run(self) -> Iterator[StepResult]:
+    def run(self, watch: Callable[[SyncEvent], None]) -> Iterator[StepResult]:
         try:
             for event in self._batch.events():
+                watch(event)
                 yield from self._tell(event)
             # Dagster takes some twenty events a second: what the tables became comes first, what is said of it after
             yield from (verdict.to_result() for verdict in self._verdicts)
@@ -155,7 +170,11 @@ class _Step:
             dg.AssetObservation(
                 asset_key=self._keys[event.schema_id],
                 description=f"Sync {event.job.id} began." if event.started else f"Joined sync {event.job.id}.",
-                metadata=adoption_metadata(event.job, triggered_by=self._triggered_by(event.schema_id)),
+                metadata=adoption_metadata(
+                    event.job,
+                    triggered_by=self._triggered_by(event.schema_id),
+                    on_termination=self._config.on_termination,
+                ),
             )
         )
         if is_over(event.job):
@@ -180,21 +199,29 @@ class _Step:
         if job is None or event.outcome is not SyncOutcome.COMPLETED:
             self._context.log.info(f"{table.schema.name}: left to the job-status sensor")
             return
-        if self._log.has_materialization_of(job.id, key):
+        syncs = self._log.syncs_of(key)
+        if syncs.include(job.id):
             self._context.log.info(f"{table.schema.name}: sync {job.id} has been reported already")
             return
-        record, before = self._records.after(job), self._log.last_sync(key)
+        record = self._records.after(job)
         yield dg.MaterializeResult(
             asset_key=key,
             data_version=dg.DataVersion(job.id),
             metadata=result_metadata(
-                table, job, record=record, triggered_by=self._triggered_by(schema_id), queue_s=event.queue_s
+                table,
+                job,
+                record=record,
+                triggered_by=self._triggered_by(schema_id),
+                queue_s=event.queue_s,
+                key=key,
+                before=syncs.last,
             ),
         )
         self._keep(
             sync_succeeded(key, table, job),
             not_stale(key, table, synced_at=job.created_at, now=finished_at(job)),
-            *table_verdicts(key, table, record, before=before),
+            rows_usual(key, table, job, syncs=syncs),
+            *table_verdicts(key, table, record, before=syncs.last),
         )
 
     def _note_fault(self, event: Ended, error: SyncError) -> None:
@@ -206,8 +233,7 @@ class _Step:
             self._keep(sync_succeeded(key, table, event.job))
 
     def _keep(self, *verdicts: Verdict | None) -> None:
-        selected = self._context.selected_asset_check_keys
-        self._verdicts += [each for each in verdicts if each is not None and each.check_key in selected]
+        self._verdicts += [each for each in verdicts if each is not None and each.check_key in self._checks]
 
     def _triggered_by(self, schema_id: str) -> TriggeredBy:
         return "dagster" if self._started.get(schema_id) else "adopted"

@@ -38,16 +38,17 @@ class Table:
         return self.project_pages and f"{self.project_pages}/data-warehouse/sources/managed-{self.source.id}/schemas"
 
 
+def table_of(snapshot: WarehouseSnapshot, source: SourceSnapshot, schema: Schema) -> Table:
+    """A table of a snapshot, with the key that it has unless another one would have the same."""
+    return Table(project_pages=snapshot.pages, source=source, schema=schema, key=default_key(source, schema))
+
+
 def tables_of(snapshot: WarehouseSnapshot) -> list[Table]:
     """All tables of a snapshot, each with a key of its own.
 
     Tables whose keys Dagster cannot tell apart all get the end of their id, and a warning names them.
     """
-    tables = [
-        Table(project_pages=snapshot.pages, source=source, schema=schema, key=default_key(source, schema))
-        for source in snapshot.sources
-        for schema in source.schemas
-    ]
+    tables = [table_of(snapshot, source, schema) for source in snapshot.sources for schema in source.schemas]
     # a second round only if a table is named like another one with its id
     for _ in tables:
         clashes = colliding(table.key for table in tables)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, TypeAdapter, create_model
 
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.factory import SET_BY_THE_RUN, CheckName, StepPer
-from dw_orchestration.assets.selection import Selector
+from dw_orchestration.assets.selection import Pattern, Selector, TableSelector
 from dw_orchestration.assets.tables import Table
 from dw_orchestration.component.warehouses import project_path
 from dw_orchestration.names import table_path
@@ -19,8 +19,8 @@ from dw_orchestration.schedules.mode import SchedulingMode
 from dw_orchestration.schedules.overrides import ScheduleOverride
 
 
-def _value(kind: Any, description: str, **more: Any) -> dg.Resolver:
-    """A value or a template of one.
+def _value(kind: Any, description: str, *, written: Any = None, **more: Any) -> dg.Resolver:
+    """A value or a template of one; `written` is its type in YAML, where that is another.
 
     Dagster lets any text stand for any value, as it may be a template, so what it becomes is checked here: a slip of
     the pen in `scheduling` would otherwise be a mode that nothing knows.
@@ -30,7 +30,9 @@ def _value(kind: Any, description: str, **more: Any) -> dg.Resolver:
     def resolve(context: dg.ResolutionContext, given: Any) -> Any:
         return adapter.validate_python(context.resolve_value(_plain(given)))
 
-    return dg.Resolver(resolve, model_field_type=kind, description=description, inject_before_resolve=False, **more)
+    return dg.Resolver(
+        resolve, model_field_type=written or kind, description=description, inject_before_resolve=False, **more
+    )
 
 
 def _plain(given: Any) -> Any:
@@ -50,8 +52,10 @@ def _path(description: str) -> dg.Resolver:
 def _selectors(description: str) -> dg.Resolver:
     return _value(
         Sequence[Selector],
-        f"{description} Each is a pattern over `<source type>[_<prefix>].<table in PostHog>`, such as `stripe.*`, or a"
-        " mapping of conditions that all hold.",
+        f"{description} Each is a pattern over `<source type>[_<prefix>].<table in PostHog>`, such as `stripe.*`, a"
+        " mapping of conditions that all hold, or a template variable that is a function from a `Table` to whether it"
+        " is meant.",
+        written=Sequence[Pattern | TableSelector],
         examples=[["stripe.*", {"source_type": "Postgres", "prefix": "shop", "table": "public.*"}]],
     )
 
@@ -106,7 +110,7 @@ class TableAttributes(dg.Model):
         default=None, description="When Dagster syncs it by itself: `{{ dg.AutomationCondition.on_missing() }}`."
     )
     freshness_policy: str | None = Field(
-        default=None, description="What Dagster takes for fresh, in place of twice the interval of PostHog's syncs."
+        default=None, description="What Dagster takes for fresh, in place of what follows from PostHog's cadence."
     )
 
 
@@ -131,7 +135,7 @@ Translation = Annotated[
     ),
 ]
 Freshness = Annotated[
-    bool, _value(bool, "Whether tables have a freshness policy of twice the interval of PostHog's syncs.")
+    bool, _value(bool, "Whether tables have a freshness policy, which follows from the cadence of PostHog's syncs.")
 ]
 Checks = Annotated[Sequence[CheckName], _value(Sequence[CheckName], "Which checks each table has; `[]` for none.")]
 
@@ -159,6 +163,15 @@ AutoHeal = Annotated[
         Annotated[int, Field(ge=0)],
         "How many tables a tick of the job-status sensor may sync that PostHog has silently stopped scheduling. Such"
         " syncs are billed, so there are none by default.",
+    ),
+]
+
+DateEventsBack = Annotated[
+    bool,
+    _value(
+        bool,
+        "Whether the job-status sensor's materializations stand in the event log at the moment when their sync ended,"
+        " instead of when the sensor saw it. This uses what Dagster does not promise to keep.",
     ),
 ]
 

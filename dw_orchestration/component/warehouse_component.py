@@ -4,38 +4,32 @@ import re
 from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
 import dagster as dg
 from dagster.components import DefsStateConfig, DefsStateConfigArgs, ResolvedDefsStateConfig
-from dagster_duckdb import DuckDBResource
 from pydantic import BaseModel
 
 from dw_orchestration.assets.config import PostHogSyncConfig
-from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY, EVERY_CHECK, build_posthog_assets
-from dw_orchestration.assets.history import build_sync_history, build_sync_history_schedule
+from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY, EVERY_CHECK
 from dw_orchestration.assets.selection import TableSelection, names_in
-from dw_orchestration.assets.specs import SpecOf, asset_spec
+from dw_orchestration.assets.specs import asset_spec
 from dw_orchestration.assets.step import StepResult, sync_tables
 from dw_orchestration.assets.tables import Table
 from dw_orchestration.component import attributes
+from dw_orchestration.component.building import history_definitions, table_definitions
 from dw_orchestration.component.problems import log, not_connected, refuse_namesakes
 from dw_orchestration.component.scaffolder import WarehouseScaffolder
 from dw_orchestration.component.warehouses import Warehouse
 from dw_orchestration.errors import SetupError, StateNotRefreshedError
-from dw_orchestration.operations.jobs import build_maintenance_jobs
 from dw_orchestration.resources.snapshot import WarehouseSnapshot
 from dw_orchestration.resources.state import refresh_state
 from dw_orchestration.resources.warehouse import WarehouseResource
-from dw_orchestration.schedules.cadences import build_posthog_schedules
 from dw_orchestration.schedules.mode import SchedulingMode
 from dw_orchestration.schedules.takeover_file import TakeoverStore
-from dw_orchestration.schedules.takeover_job import build_takeover_job
-from dw_orchestration.sensors.drift import build_drift_check, build_drift_sensor, build_state_age_check
-from dw_orchestration.sensors.job_status import build_job_status_sensor
 
+_IN_A_SHARED_PLACE = DefsStateConfigArgs.versioned_state_storage().management_type
 _LEGAL_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -72,6 +66,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
     freshness: attributes.Freshness = True
     checks: attributes.Checks = EVERY_CHECK
     auto_heal: attributes.AutoHeal = 0
+    date_events_back: attributes.DateEventsBack = False
     history_file: attributes.HistoryFile = None
     max_state_age_days: attributes.MaxStateAge = 1.0
     allow_shrinking: attributes.AllowShrinking = False
@@ -99,8 +94,13 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
 
     @property
     def defs_state_config(self) -> DefsStateConfig:
-        """Where the state is kept: by name, so that two projects never share one."""
-        return DefsStateConfig.from_args(self.defs_state, default_key=f"{type(self).__name__}[{self.name}]")
+        """Where the state is kept: by name, and by project where several code locations keep theirs side by side.
+
+        In its own folder a state has to be found without any settings, as in an image that was built with them.
+        """
+        project = self.warehouse.project if self.defs_state.management_type is _IN_A_SHARED_PLACE else None
+        own = f"{self.name}-{project}" if project else self.name
+        return DefsStateConfig.from_args(self.defs_state, default_key=f"{type(self).__name__}[{own}]")
 
     @property
     def selection(self) -> TableSelection:
@@ -204,8 +204,10 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         seen = self.view(snapshot)
         if snapshot.schemas and not seen.schemas:
             return not_connected(self.selection.why_empty(snapshot), name=self.name)
-        tables = self._tables(seen)
-        return tables if self.history_file is None else dg.Definitions.merge(tables, self._history(seen, snapshot))
+        tables = table_definitions(self, seen)
+        if self.history_file is None:
+            return tables
+        return dg.Definitions.merge(tables, history_definitions(self, seen, snapshot))
 
     def view(self, snapshot: WarehouseSnapshot) -> WarehouseSnapshot:
         """A snapshot as definitions are built from it, and as the warehouse is compared with it.
@@ -219,89 +221,6 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
             # a table that Dagster drives keeps its own cadence, though PostHog shows thirty days
             seen = TakeoverStore.of(seen, self.takeover_file).read().as_before(seen)
         return seen if self.name == DEFAULT_RESOURCE_KEY else seen.named(self.name)
-
-    def _tables(self, snapshot: WarehouseSnapshot) -> dg.Definitions:
-        """The tables, and what starts, follows and reports their syncs."""
-        spec_of = self._remembering()
-        return dg.Definitions(
-            assets=build_posthog_assets(
-                snapshot,
-                spec_of=spec_of,
-                resource_key=self.name,
-                step_per=self.step_per,
-                retry_policy=self.retry_policy,
-                pool=self.pool,
-                op_tags=self.op_tags,
-                sync_defaults=PostHogSyncConfig(**self.sync),
-                checks=self.checks,
-                execute=self.execute,
-            ),
-            schedules=self._schedules(snapshot, spec_of),
-            jobs=self._jobs(snapshot, spec_of),
-            sensors=[
-                build_job_status_sensor(
-                    snapshot,
-                    spec_of=spec_of,
-                    resource_key=self.name,
-                    auto_heal=self.auto_heal,
-                    checks=self.checks,
-                )
-            ],
-            resources={self.name: self.warehouse},
-        )
-
-    def _schedules(self, snapshot: WarehouseSnapshot, spec_of: SpecOf) -> list[dg.ScheduleDefinition]:
-        status = dg.DefaultScheduleStatus.RUNNING if self.schedules_running else dg.DefaultScheduleStatus.STOPPED
-        return build_posthog_schedules(
-            snapshot,
-            mode=self.scheduling,
-            spec_of=spec_of,
-            resource_key=self.name,
-            step_per=self.step_per,
-            overrides=self.overrides,
-            default_status=status,
-        )
-
-    def _jobs(self, snapshot: WarehouseSnapshot, spec_of: SpecOf) -> list[dg.JobDefinition]:
-        jobs = build_maintenance_jobs(snapshot, resource_key=self.name, spec_of=spec_of)
-        if self.takeover_file is None:
-            return jobs
-        takeover = build_takeover_job(
-            snapshot, takeover_path=self.takeover_file, resource_key=self.name, spec_of=spec_of
-        )
-        return [*jobs, takeover]
-
-    def _remembering(self) -> SpecOf:
-        """`get_asset_spec`, asked once for each table: assets, schedules, sensor and jobs all want to know."""
-        known: dict[str, dg.AssetSpec] = {}
-
-        def spec_of(table: Table) -> dg.AssetSpec:
-            if table.schema.id not in known:
-                known[table.schema.id] = self.get_asset_spec(table)
-            return known[table.schema.id]
-
-        return spec_of
-
-    def _history(self, snapshot: WarehouseSnapshot, whole: WarehouseSnapshot) -> dg.Definitions:
-        """Every sync kept, and what tells when the state is out of date."""
-        # a table that has been switched off was synced, and billed, before
-        ever_on = self.selection.model_copy(update={"include_off": True}).of(whole)
-        max_age = timedelta(days=self.max_state_age_days)
-        drift = build_drift_sensor(snapshot, resource_key=self.name, view=self.view, max_age=max_age)
-        return dg.Definitions(
-            assets=[build_sync_history(ever_on, resource_key=self.name, history_resource_key=self._history_key)],
-            asset_checks=[
-                build_drift_check(snapshot, resource_key=self.name, view=self.view),
-                build_state_age_check(snapshot, resource_key=self.name, max_age=max_age),
-            ],
-            schedules=[build_sync_history_schedule(resource_key=self.name)],
-            sensors=[drift],
-            resources={self._history_key: DuckDBResource(database=str(self.history_file))},
-        )
-
-    @property
-    def _history_key(self) -> str:
-        return f"{self.name}_sync_history"
 
     def _defs_of_file(self, context: dg.ComponentLoadContext, state_file: Path) -> dg.Definitions:
         # what kept the last process from asking may have been set right since

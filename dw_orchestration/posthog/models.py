@@ -42,6 +42,12 @@ class Column(ApiModel):
     key: str | None = None
 
 
+class SourceColumn(ApiModel):
+    """One column of a table as its source has it."""
+
+    name: str
+
+
 class WarehouseTable(ApiModel):
     """The table that a schema has become; there is none before its first successful sync.
 
@@ -88,6 +94,7 @@ class Schema(ApiModel):
     primary_key_columns: tuple[str, ...] | None = None
     cdc_table_mode: CdcTableMode | None = None
     enabled_columns: tuple[str, ...] | None = None
+    available_columns: tuple[SourceColumn, ...] | None = None
     source: SourceReference | None = None
 
 

@@ -7,7 +7,7 @@ source's connection settings.
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Protocol, Self
@@ -47,6 +47,8 @@ class SourceSnapshot(_Frozen):
     access_method: AccessMethod
     upstream: str
     schemas: tuple[Schema, ...]
+    usual_minutes: Mapping[str, int] = {}
+    """How long the syncs of a table usually take, by its name, where rows are due at a time and that is known."""
     namespace: str | None = Field(default=None, exclude=True)
 
 
@@ -159,11 +161,11 @@ def _upstream(source: Source) -> str:
 
 
 def _timeless(schema: Schema) -> Schema:
-    """The schema without what changes with every sync: it would make each refresh a change of the definitions.
+    """The schema without what changes with every sync, or at the source: it would change the definitions each time.
 
     The status and the error stay where the schema is off: together they tell that PostHog turned it off, and why.
     """
     table = schema.table and schema.table.model_copy(update={"row_count": None, "columns": ()})
-    always = {"last_synced_at": None, "source": None, "table": table}
+    always = {"last_synced_at": None, "source": None, "table": table, "available_columns": None}
     unless_off = {} if not schema.should_sync else {"status": None, "latest_error": None}
     return schema.model_copy(update=always | unless_off)

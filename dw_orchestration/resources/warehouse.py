@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
+from urllib.parse import quote
 
 import dagster as dg
 from pydantic import Field
@@ -13,6 +14,7 @@ from dw_orchestration.posthog.budget import RateLimits
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.retries import RetryPolicy
 from dw_orchestration.posthog.transport import Timeouts
+from dw_orchestration.resources.durations import with_usual_durations
 from dw_orchestration.resources.snapshot import WarehouseSnapshot
 
 # Dagster+ sets it to 1 for everything that runs in a branch deployment
@@ -41,15 +43,19 @@ class WarehouseResource(dg.ConfigurableResource[PostHogWarehouseClient]):
         with self.client() as client:
             yield client
 
-    def take_snapshot(self) -> WarehouseSnapshot:
+    def take_snapshot(self, *, known: WarehouseSnapshot | None = None) -> WarehouseSnapshot:
         """Fetch what definitions are built from.
+
+        Args:
+            known: The state before; what it says of durations serves where they can't be read now.
 
         Raises:
             PostHogError: The API could not be read; the text says what to do.
             SetupError: The settings do not lead to a warehouse.
         """
         with self.client() as client:
-            return WarehouseSnapshot.take(client, host=self.name, project_id=client.project_id)
+            snapshot = WarehouseSnapshot.take(client, host=self.name, project_id=client.project_id)
+            return with_usual_durations(snapshot, client, known=known)
 
     def with_environment(self) -> Self:
         """The same with the values of its `dg.EnvVar`s, as Dagster fills them in for a run.
@@ -64,6 +70,11 @@ class WarehouseResource(dg.ConfigurableResource[PostHogWarehouseClient]):
         if missing := [variables[name].env_var_name for name, value in filled_in.items() if value is None]:
             raise SetupError(f"{', '.join(missing)} is not set in the environment.")
         return type(self)(**settings | filled_in) if variables else self
+
+    @property
+    def project(self) -> str | None:
+        """Which project of PostHog's it is, as a part of a file's name; None where the settings name none."""
+        return None
 
     def is_origin_of(self, snapshot: WarehouseSnapshot) -> bool:
         """Whether a snapshot was taken of this warehouse, and not of another one."""
@@ -151,6 +162,15 @@ class PostHogWarehouseResource(WarehouseResource):
         # asked for here and when needed, so that resources made in YAML and in Python have the same default
         return _IN_BRANCH_DEPLOYMENT.get_value() == "1"
 
+    @property
+    def project(self) -> str | None:
+        """`<id>@<host>`; None for `@current` and where a variable is not set, as in a checkout without any settings."""
+        host, own_id = (_from_environment(value) for value in (self.host, self.project_id))
+        if not host or not own_id or own_id.strip() == "@current":
+            return None
+        server = host.strip().rstrip("/").lower().rpartition("://")[2]
+        return f"{quote(own_id.strip(), safe='')}@{quote(server, safe='')}"
+
     def is_origin_of(self, snapshot: WarehouseSnapshot) -> bool:
         """Whether a snapshot was taken of this project; `@current` may be any project of its host.
 
@@ -160,3 +180,8 @@ class PostHogWarehouseResource(WarehouseResource):
         if not own_id:
             return True
         return super().is_origin_of(snapshot) and own_id in ("@current", snapshot.project_id)
+
+
+def _from_environment(value: str) -> str | None:
+    """A setting, or what the environment has for its `dg.EnvVar`, which outside of a run stands as itself."""
+    return value.get_value() if isinstance(value, dg.EnvVar) else value

@@ -1,7 +1,7 @@
 """The sensor that reports what the warehouse did by itself: each finished sync once, whoever started it."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -10,6 +10,7 @@ import dagster as dg
 
 from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY, EVERY_CHECK, CheckName
+from dw_orchestration.assets.metadata import finished_at
 from dw_orchestration.assets.specs import SpecOf, TableAsset, asset_spec, table_assets
 from dw_orchestration.posthog.errors import PostHogError
 from dw_orchestration.posthog.models import Job, Schema, Source
@@ -39,6 +40,7 @@ def build_job_status_sensor(
     checks: Collection[CheckName] = EVERY_CHECK,
     tick_budget_s: float = DEFAULT_BUDGET_S,
     run_grace: timedelta = RUN_GRACE,
+    date_events_back: bool = False,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
 ) -> dg.SensorDefinition:
     """The sensor that polls the sources' jobs and reports each finished one exactly once.
@@ -60,12 +62,15 @@ def build_job_status_sensor(
         tick_budget_s: Seconds that a tick may take. What is left over is done in the next one.
         run_grace: A job that began so shortly ago is looked at again in the next tick, though it has ended: the run
             that started it may not have written that down yet.
+        date_events_back: Let materializations stand in the event log at the moment when their sync ended, instead of
+            that of the tick. This uses what Dagster does not promise to keep.
         default_status: Whether the sensor runs before anybody switches it on. It changes nothing in PostHog.
 
     Raises:
-        SetupError: `spec_of` gives two tables the same key.
+        SetupError: `spec_of` gives two tables the same key, or this version of Dagster cannot date events.
     """
     assets = table_assets(snapshot, spec_of=spec_of)
+    write = _dated_writer() if date_events_back else None
 
     def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         warehouse: WarehouseResource = getattr(context.resources, resource_key)
@@ -81,8 +86,12 @@ def build_job_status_sensor(
                 left_out=snapshot.left_out_ids,
             )
             cursor = work.run(cursor)
+        events = [event for event in work.events if _is_wanted(event, checks)]
+        if write is not None:
+            # the cursor is kept after the last of them: what a tick that dies has written is found by its job
+            write(context.instance, events, work.ended_at)
         return dg.SensorResult(
-            asset_events=[event for event in work.events if _is_wanted(event, checks)],
+            asset_events=events if write is None else [],
             run_requests=work.run_requests(),
             cursor=cursor.dump(),
             skip_reason=None if work.forgotten else work.summary(),
@@ -104,6 +113,13 @@ def _is_wanted(event: AssetEvent, checks: Collection[str]) -> bool:
     return not isinstance(event, dg.AssetCheckEvaluation) or event.check_name in checks
 
 
+def _dated_writer() -> Callable[[dg.DagsterInstance, Iterable[AssetEvent], Mapping[str, datetime]], None]:
+    from dw_orchestration.sensors.dated_events import check_support, write_dated
+
+    check_support()
+    return write_dated
+
+
 def _connected(warehouse: WarehouseResource) -> AbstractContextManager[NewsApi]:
     return warehouse.connect()
 
@@ -122,6 +138,8 @@ class Tick:
     left_out: Collection[str] = ()
     now: Callable[[], float] = time.monotonic
     events: list[AssetEvent] = field(default_factory=list)
+    ended_at: dict[str, datetime] = field(default_factory=dict)
+    """When the reported jobs ended, by their ids."""
     reported: int = 0
     problems: list[str] = field(default_factory=list)
     unknown_tables: set[str] = field(default_factory=set)
@@ -208,7 +226,8 @@ class Tick:
             return True
         if was_unwanted(job):
             return True
-        if self.log.has_report_of(job.id, asset.key):
+        syncs = self.log.syncs_of(asset.key)
+        if self.log.has_report_of(job, asset.key, syncs=syncs):
             return True
         adoption = self.log.adoption_of(job.id, asset.key)
         if adoption is None:
@@ -222,8 +241,10 @@ class Tick:
             asset,
             record=_fresh_record(source, job),
             triggered_by="dagster" if adoption is not None and adoption.started else "posthog",
+            syncs=syncs,
             log=self.log,
         )
+        self.ended_at[job.id] = finished_at(job)
         self.reported += 1
         return True
 

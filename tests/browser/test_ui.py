@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ORDERS = ("posthog", "postgres", "shop", "orders")
 TABLES = ("customers", "order_lines", "orders", "page_events", "products")
-CHECKS = ("columns_unchanged", "not_stale", "rows_dropped", "sync_succeeded")
+CHECKS = ("columns_unchanged", "not_stale", "rows_dropped", "rows_usual", "sync_succeeded")
 # a run with several steps, on a machine that has other work
 RUN_S = 240
 # a plot of one point teaches nothing

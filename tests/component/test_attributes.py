@@ -257,7 +257,7 @@ def checks(attributes: str) -> set[str]:
 
 def test_checks_and_freshness_are_chosen() -> None:
     """Each table has the checks that are named, and a freshness policy unless it is switched off."""
-    assert {"sync_succeeded", "not_stale", "rows_dropped", "columns_unchanged"} == checks("")
+    assert {"sync_succeeded", "not_stale", "rows_dropped", "rows_usual", "columns_unchanged"} == checks("")
     assert {"sync_succeeded"} == checks("checks: [sync_succeeded]")
     assert set() == checks("checks: []")
     assert spec("", "posthog/stripe/customer").freshness_policy is not None

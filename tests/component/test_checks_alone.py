@@ -53,6 +53,13 @@ def test_it_looks_and_starts_no_sync(stripe: EmbeddedWarehouse, names: Collectio
     assert [] == result.get_asset_materialization_events()
 
 
+def test_rows_are_compared_with_earlier_syncs(stripe: EmbeddedWarehouse) -> None:
+    """The last sync's rows are looked at too, against the syncs that Dagster knows; with too few of them it passes."""
+    stripe.sync("Customer")
+    expected = (True, "2 rows synced; nothing is usual before 5 earlier syncs, there are 0")
+    assert {"rows_usual": expected} == verdicts(execute(stripe, "rows_usual"))
+
+
 def test_a_failed_sync_and_none_at_all_are_red(stripe: EmbeddedWarehouse) -> None:
     """The last sync that has ended counts; a table without one has not succeeded."""
     assert (False, "It has never been synced.") == verdicts(execute(stripe, "sync_succeeded"))["sync_succeeded"]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import dagster as dg
 import pytest
 from component_snapshots import GIVEN_UP, NEVER_SET_UP, OFF, project, source, table
 from hypothesis import given
@@ -11,6 +15,11 @@ from pydantic import ValidationError
 from dw_orchestration.assets.selection import TableSelection, TableSelector
 from dw_orchestration.posthog.enums import AccessMethod, SyncType
 from dw_orchestration.resources.drift import ChangeKind, drift_between
+
+if TYPE_CHECKING:
+    from component_projects import DgProject
+
+    from dw_orchestration import Table
 
 STRIPE = source("Stripe", [table("Customer"), table("Invoice", sync_type=SyncType.INCREMENTAL)])
 SHOP = source("Postgres", [table("public.orders"), table("public.audit", sync_type=SyncType.CDC)], prefix="shop")
@@ -72,6 +81,79 @@ def test_selectors_that_name_nothing_are_told() -> None:
     """A selector that names no table, in either list, is told as the user wrote it."""
     chosen = TableSelection(select=["stripe.*", "strip.*"], exclude=[TableSelector(source="gone", sync_type="cdc")])
     assert ["strip.*", "source: gone, sync_type: cdc"] == chosen.unused(WHOLE)
+
+
+def often(table: Table) -> bool:
+    """Whether PostHog syncs it more than once a day."""
+    return table.cadence is not None and table.cadence.every < timedelta(days=1)
+
+
+def test_a_function_is_asked_for_each_table() -> None:
+    """A function is given the table as a translation is, and stands beside patterns, in either list."""
+    assert ON - {"live.stock", "broken"} == names(TableSelection(select=[often]))
+    assert {"live.stock", "broken"} == names(TableSelection(exclude=[often]))
+    with_a = TableSelection(select=["stripe.*", lambda table: "a" in table.key.path[-1]], exclude=["*.invoice"])
+    assert {"Customer", "public.audit"} == names(with_a)
+
+
+def test_a_function_that_takes_no_table_is_told_by_its_name() -> None:
+    """A selector that names nothing is told, whatever it is."""
+
+    class Nothing:
+        def __call__(self, _: Table) -> bool:
+            return False
+
+        def __repr__(self) -> str:
+            return "Nothing()"
+
+    def nothing(table: Table) -> bool:
+        return not table.schema.name
+
+    chosen = TableSelection(select=[often, nothing], exclude=[lambda _: False, Nothing()])
+    assert ["nothing", "<lambda>", "Nothing()"] == chosen.unused(WHOLE)
+
+
+FUNCTIONS = """
+from collections.abc import Callable
+
+import dagster as dg
+
+from dw_orchestration import Table
+
+
+@dg.template_var
+def incremental() -> Callable[[Table], bool]:
+    return lambda table: table.schema.incremental_field is not None
+
+
+@dg.template_var
+def named() -> Callable[[str], Callable[[Table], bool]]:
+    return lambda end: lambda table: table.schema.name.endswith(end)
+"""
+SELECTED_BY_FUNCTIONS = """
+type: dw_orchestration.PostHogWarehouseComponent
+template_vars_module: .template_vars
+attributes:
+  warehouse: {project_id: "1", api_key: phx_of_nobody}
+  state_file: state.json
+  select: ["{{ incremental }}", "hubspot.*"]
+  exclude: ["{{ named('Invoice') }}", {source_type: Postgres}]
+"""
+
+
+@pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
+def test_a_file_names_functions_by_template_variables(dg_project: DgProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In YAML, a template variable of the user's own module is such a function, or makes one."""
+    by = {"incremental_field": "updated_at"}
+    stripe = source("Stripe", [table("Customer", **by), table("Invoice", **by), table("Charge")])
+    project(stripe, source("Postgres", [table("orders", **by)]), source("Hubspot", [table("deals")])).write(
+        dg_project.root / "state.json"
+    )
+    dg_project.write("posthog", SELECTED_BY_FUNCTIONS).with_name("template_vars.py").write_text(FUNCTIONS)
+    monkeypatch.syspath_prepend(str(dg_project.root / "src"))
+    defs = dg.load_from_defs_folder(path_within_project=dg_project.defs)
+    keys = {key.to_user_string() for key in defs.resolve_asset_graph().materializable_asset_keys}
+    assert {"posthog/stripe/customer", "posthog/hubspot/deals"} == keys
 
 
 PATTERNS = st.lists(st.sampled_from(["stripe.*", "*.o*", "postgres_shop.*", "nothing.*", "*"]), max_size=3)

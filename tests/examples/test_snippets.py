@@ -15,11 +15,13 @@ import yaml
 from dw_orchestration import PostHogWarehouseComponent, build_job_status_sensor, build_posthog_assets
 from dw_orchestration.operations.job_kinds import KINDS
 from dw_orchestration.operations.jobs import build_maintenance_jobs
+from dw_orchestration.posthog.enums import SyncFrequency
 from dw_orchestration.posthog.models import SchemaUpdate
 from dw_orchestration.testing import fails
 
 SNIPPETS = Path(__file__).parents[2] / "docs" / "snippets"
 COMPONENTS = sorted(path.name for path in SNIPPETS.glob("*.yaml") if path.read_text().startswith("type: dw_"))
+BY_FUNCTION = "by_function.yaml"
 CHARGE = dg.AssetKey(["posthog", "stripe", "acme", "charge"])
 CHARGES = [{"id": 1, "amount": 5}, {"id": 2, "amount": 7}]
 
@@ -60,7 +62,7 @@ def keys(defs: dg.Definitions) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("name", COMPONENTS)
+@pytest.mark.parametrize("name", [name for name in COMPONENTS if name != BY_FUNCTION])
 def test_component_makes_definitions(stripe, name):
     """The settings are understood, name tables that are there, and make a code location that Dagster takes."""
     defs = component(name).build_defs_from_snapshot(stripe.snapshot())
@@ -78,6 +80,25 @@ def test_choice_of_tables(stripe):
     specs = {spec.key.path[-1]: spec for spec in defs.resolve_all_asset_specs() if spec.key.path[0] == "posthog"}
     assert ("ingest_stripe", "acme") == (specs["charge"].group_name, specs["charge"].tags["domain"])
     assert ("ingest_hubspot", "core") == (specs["contacts"].group_name, specs["contacts"].tags["domain"])
+
+
+@pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
+def test_choice_by_a_function(stripe, tmp_path, monkeypatch):
+    """The function beside a component's file chooses its tables, in a project that Dagster loads."""
+    folder = tmp_path / "src" / "chosen" / "defs" / "posthog"
+    folder.mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]\nroot_module = "chosen"\n'
+    )
+    (folder / "defs.yaml").write_text((SNIPPETS / BY_FUNCTION).read_text())
+    (folder / "template_vars.py").write_text((SNIPPETS / "template_vars.py").read_text())
+    monkeypatch.syspath_prepend(str(tmp_path / "src"))
+    stripe.client.update_schema(stripe.schema("deals").id, SchemaUpdate(sync_frequency=SyncFrequency.ONE_DAY))
+
+    chosen = dg.ComponentTree.for_project(tmp_path).load_component("posthog")
+    assert isinstance(chosen, PostHogWarehouseComponent)
+    found = keys(chosen.build_defs_from_snapshot(stripe.snapshot()))
+    assert {"customer", "charge", "invoice", "contacts"} == {key.rpartition("/")[2] for key in found}
 
 
 def test_several_projects_load_side_by_side(stripe):
@@ -193,13 +214,14 @@ def test_run_config_of_a_resync(stripe):
     assert dg.validate_run_config(job, yaml.safe_load((SNIPPETS / "resync.yaml").read_text()))
 
 
-def test_run_config_of_a_new_source(stripe):
-    """The config that creates a source is what the job takes."""
+@pytest.mark.parametrize("name", ["create_source", "resync_tables"])
+def test_run_config_of_a_job(stripe, name):
+    """The config that is shown for a job is what the job takes."""
     jobs = {job.name: job for job in build_maintenance_jobs(stripe.snapshot())}
     defs = dg.Definitions(jobs=list(jobs.values()), resources={"posthog_warehouse": stripe.resource})
-    job = defs.resolve_job_def("posthog_warehouse_create_source")
+    job = defs.resolve_job_def(f"posthog_warehouse_{name}")
 
-    assert dg.validate_run_config(job, yaml.safe_load((SNIPPETS / "create_source.yaml").read_text()))
+    assert dg.validate_run_config(job, yaml.safe_load((SNIPPETS / f"{name}.yaml").read_text()))
 
 
 def test_instance_settings(tmp_path):

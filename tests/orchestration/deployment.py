@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 import dagster as dg
+from dagster._core.scheduler.instigation import SensorInstigatorData
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -48,21 +49,27 @@ class Deployment:
         self.wait_until = wait
         (home / "dagster.yaml").write_text(SETTINGS)
         self._address = f"http://127.0.0.1:{port}/graphql"
-        command = [
-            str(Path(sys.executable).with_name("dagster-webserver")),
-            "-h",
-            "127.0.0.1",
-            "-p",
-            str(port),
-            "-f",
-            str(location),
-        ]
-        with (home / "webserver.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                command, cwd=home, env={**os.environ, "DAGSTER_HOME": str(home), **env}, stdout=log, stderr=log
-            )
+        self._location_file = location
+        self._env = {**os.environ, "DAGSTER_HOME": str(home), **env}
+        self._process = self._start("dagster-webserver", "-h", "127.0.0.1", "-p", str(port))
         self.instance = dg.DagsterInstance.from_config(str(home))
         self._location = self._repository = ""
+
+    def _start(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [str(Path(sys.executable).with_name(program)), *arguments, "-f", str(self._location_file)]
+        with (self.home / f"{program}.log").open("wb") as log:
+            return subprocess.Popen(command, cwd=self.home, env=self._env, stdout=log, stderr=log)
+
+    @contextmanager
+    def daemon(self, *, with_sensor: str) -> Iterator[None]:
+        """Let Dagster's daemon run beside it, from the first tick of a sensor on."""
+        process = self._start("dagster-daemon", "run")
+        try:
+            self.wait_until(lambda: self._cursor_of(with_sensor), 60)
+            yield
+        finally:
+            process.terminate()
+            process.wait(30)
 
     def wait_until_loaded(self) -> None:
         """Wait for the code location."""
@@ -70,12 +77,13 @@ class Deployment:
 
     def launch(self, *keys: dg.AssetKey, config: dict[str, Any] | None = None) -> str:
         """Launch a run of some assets; its id."""
-        selector = {
-            "repositoryLocationName": self._location,
-            "repositoryName": self._repository,
-            "pipelineName": "__ASSET_JOB",
-            "assetSelection": [{"path": list(key.path)} for key in keys],
-        }
+        selection = [{"path": list(key.path)} for key in keys]
+        return self.launch_job("__ASSET_JOB", config=config, assetSelection=selection)
+
+    def launch_job(self, name: str, *, config: dict[str, Any] | None = None, **selection: object) -> str:
+        """Launch a run of a job; its id."""
+        location = {"repositoryLocationName": self._location, "repositoryName": self._repository}
+        selector = {**location, "pipelineName": name, **selection}
         params = {"selector": selector, "runConfigData": json.dumps(config or {}), "mode": "default"}
         return self._run_id(self._ask(LAUNCH, params=params)["launchRun"])
 
@@ -88,6 +96,10 @@ class Deployment:
         """Do what the UI's button for ending a run does."""
         answer = self._ask(TERMINATE, run=run_id)["terminateRun"]
         assert answer["__typename"] == "TerminateRunSuccess", answer
+
+    def give_up(self, run_id: str) -> None:
+        """Mark a run as canceled that nobody can reach, as the UI does by force and Dagster's run monitoring."""
+        self.instance.report_run_canceled(self._run(run_id))
 
     def end_of(self, run_id: str) -> dg.DagsterRunStatus:
         """Wait for the end of a run; how it ended."""
@@ -139,6 +151,11 @@ class Deployment:
         self._process.terminate()
         self._process.wait(30)
 
+    def _cursor_of(self, sensor: str) -> str | None:
+        states = [state for state in self.instance.all_instigator_state() if state.instigator_name == sensor]
+        data = states[0].instigator_data if states else None
+        return data.cursor if isinstance(data, SensorInstigatorData) else None
+
     def _run(self, run_id: str) -> dg.DagsterRun:
         run = self.instance.get_run_by_id(run_id)
         assert run is not None
@@ -157,7 +174,7 @@ class Deployment:
         return str(answer["run"]["runId"])
 
     def _loaded(self) -> tuple[str, str] | None:
-        assert self._process.poll() is None, (self.home / "webserver.log").read_text()
+        assert self._process.poll() is None, (self.home / "dagster-webserver.log").read_text()
         try:
             entries = self._ask(LOCATIONS)["workspaceOrError"]["locationEntries"]
         except OSError:

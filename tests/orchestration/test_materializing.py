@@ -101,6 +101,20 @@ def test_the_check_passes(shelf: Shelf, instance: dg.DagsterInstance) -> None:
         assert shelf.newest(name).id == check.metadata["posthog/job_id"].value
 
 
+def test_unusual_rows_are_warned_of(shelf: Shelf, instance: dg.DagsterInstance) -> None:
+    """The rows of a run's sync are compared with the table's last syncs, as Dagster has them; the table is synced."""
+    for number in range(5):
+        metadata = {"posthog/job_id": f"earlier{number}", "posthog/rows_synced": 500}
+        event = dg.AssetMaterialization(shelf.key("customers"), metadata=metadata)
+        instance.report_runless_asset_event(event)
+    result = shelf.materialize("customers", instance=instance)
+    (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "rows_usual"]
+    rows = shelf.newest("customers").rows_synced
+    assert (False, dg.AssetCheckSeverity.WARN) == (check.passed, check.severity)
+    assert f"{rows} rows synced; the last 5 syncs brought 500 to 500" == check.description
+    assert result.success
+
+
 def test_assets_downstream_run_in_the_same_run(shelf: Shelf, instance: dg.DagsterInstance) -> None:
     """An asset that depends on a table runs after it, in the same run, on the rows just synced."""
     execute(shelf.database, "insert into customers values (8, 'the newest')")

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from deployment import Deployment, counted
 from warehouse import Shelf, execute
 
 from dw_orchestration.posthog.enums import JobStatus
+from dw_orchestration.sensors import build_job_status_sensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +44,28 @@ class Site:
             "execution": {"config": {"in_process": {}}},
         }
         return self.deployment.launch(*(self.shelf.key(name) for name in names), config=config)
+
+    def launch_resync(self, *names: str) -> str:
+        """Launch the job that resyncs tables, in one process."""
+        job, tables = "posthog_warehouse_resync_tables", [f"{self.shelf.prefix}.{name}" for name in names]
+        ops = {f"{job}_step": {"config": {"tables": tables, "confirm": tables}}}
+        config = {"ops": ops, "execution": {"config": {"in_process": {}}}}
+        return self.deployment.launch_job(job, config=config)
+
+    def reports(self, job_id: str, name: str) -> list[str]:
+        """Which runs (none for the sensor) the event log has the end of a sync from."""
+        records = self.deployment.instance.fetch_materializations(self.shelf.key(name), limit=50).records
+        found = [(record.run_id, record.asset_materialization) for record in records]
+        return [run_id for run_id, each in found if each and each.metadata["posthog/job_id"].value == job_id]
+
+    def tick(self) -> None:
+        """Let the job-status sensor look once, from the newest sync of each table on."""
+        sensor = build_job_status_sensor(self.shelf.snapshot, run_grace=timedelta())
+        resources = {"posthog_warehouse": self.shelf.warehouse.resource}
+        instance = self.deployment.instance
+        with dg.build_sensor_context(instance=instance, resources=resources) as context:
+            for event in sensor.evaluate_tick(context).asset_events:
+                instance.report_runless_asset_event(event)
 
     def wait_for(self, run_id: str, *names: str) -> dict[str, tuple[str, str]]:
         """Wait until a run has written down which syncs it follows for these tables."""
@@ -187,6 +211,34 @@ def test_no_file_has_a_secret(site: Site) -> None:
     assert any(site.shelf.prefix.encode() in text for text in texts.values())
     for secret in (site.shelf.warehouse.endpoint["api_key"], site.shelf.database.password):
         assert [] == [path for path, text in texts.items() if secret.encode() in text]
+
+
+def test_termination_of_the_job_that_resyncs_cancels_what_it_has_started(site: Site) -> None:
+    """A user who terminates it ends its syncs; its log says so, and nothing is left running."""
+    with site.shelf.locked("products"):
+        run_id = site.launch_resync("products")
+        job_id, who = site.wait_for(run_id, "products")["products"]
+        site.deployment.terminate(run_id)
+        assert dg.DagsterRunStatus.CANCELED is site.deployment.end_of(run_id)
+        assert ("dagster", None) == (who, site.shelf.running("products"))
+    assert (job_id, JobStatus.FAILED) == (site.shelf.newest("products").id, site.shelf.newest("products").status)
+    assert re.search(r"'products'.*cancelled", site.deployment.log_of(run_id))
+
+
+def test_resync_of_a_job_that_is_killed_is_reported_by_the_sensor(site: Site) -> None:
+    """What the run has reported before is left; of what it could not report the sensor does, once."""
+    with site.shelf.locked("customers"):
+        run_id = site.launch_resync("customers", "products")
+        adopted = site.wait_for(run_id, "customers", "products")
+        customers, products = (adopted[name][0] for name in ("customers", "products"))
+        site.shelf.wait_until(lambda: site.reports(products, "products"), 60)
+        os.kill(site.deployment.process_of(run_id), signal.SIGKILL)
+    assert dg.DagsterRunStatus.FAILURE is site.deployment.end_of(run_id)
+    site.shelf.settle()
+    for _ in range(2):
+        site.tick()
+    assert [""] == site.reports(customers, "customers")
+    assert [run_id] == site.reports(products, "products")
 
 
 def content(path: Path) -> bytes:

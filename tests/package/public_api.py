@@ -20,7 +20,9 @@ from dw_orchestration import (
     PostHogWarehouseResource,
     ScheduleOverride,
     SchedulingMode,
+    SyncMetadata,
     Table,
+    TableMetadata,
     TableSelection,
     WarehouseSnapshot,
     asset_spec,
@@ -58,10 +60,12 @@ class OurWarehouse(PostHogWarehouseComponent):
 def component(state_file: Path) -> PostHogWarehouseComponent:
     """The component from Python."""
     PostHogWarehouseComponent(warehouse="posthog")  # type: ignore[arg-type]
+    PostHogWarehouseComponent(warehouse=PROJECT, select=[ours])  # type: ignore[list-item]
     PostHogWarehouseComponent(warehouse=PROJECT, checks=["sync_suceeded"])  # type: ignore[list-item]
     return OurWarehouse(
         warehouse=PROJECT,
-        select=["stripe.*"],
+        select=["stripe.*", is_incremental],
+        exclude=[lambda table: not table.schema.should_sync],
         scheduling=SchedulingMode.ENSURE,
         overrides=[WEEKDAYS],
         retry_policy=dg.RetryPolicy(max_retries=2),
@@ -69,6 +73,11 @@ def component(state_file: Path) -> PostHogWarehouseComponent:
         checks=["sync_succeeded"],
         state_file=state_file,
     )
+
+
+def is_incremental(table: Table) -> bool:
+    """Whether PostHog asks the source for new rows alone."""
+    return table.schema.incremental_field is not None
 
 
 def ours(table: Table) -> dg.AssetSpec:
@@ -79,7 +88,7 @@ def ours(table: Table) -> dg.AssetSpec:
 def definitions(snapshot: WarehouseSnapshot) -> dg.Definitions:
     """The definitions without the component."""
     assert_type(snapshot.taken_at, datetime)
-    chosen = TableSelection(select=["stripe.*"]).of(snapshot)
+    chosen = TableSelection(select=["stripe.*", is_incremental], exclude=[lambda table: bool(table.page)]).of(snapshot)
     assets = build_posthog_assets(chosen, spec_of=ours, sync_defaults=PostHogSyncConfig(start_timeout_s=900))
     schedules = build_posthog_schedules(chosen, spec_of=ours, mode=SchedulingMode.DRIVE, overrides=[WEEKDAYS])
     build_posthog_assets(chosen, step_per="schema")  # type: ignore[arg-type]
@@ -94,6 +103,15 @@ def definitions(snapshot: WarehouseSnapshot) -> dg.Definitions:
         jobs=assert_type(build_maintenance_jobs(chosen), list[dg.JobDefinition]),
         resources={"posthog_warehouse": PROJECT},
     )
+
+
+def rows_a_second(spec: dg.AssetSpec, event: dg.AssetMaterialization) -> str:
+    """What a table's spec and one of its events say, with types."""
+    assert_type(TableMetadata.of(spec.metadata).cadence, str)
+    sync = assert_type(SyncMetadata.of(event.metadata), SyncMetadata)
+    assert_type(sync.synced_as_of, datetime | None)
+    assert_type(sync.column_schema, dg.TableSchema | None)
+    return f"{sync.rows_synced / sync.duration_s:.1f}" if sync.rows_synced and sync.duration_s else "unknown"
 
 
 def failed_tables(resource: PostHogWarehouseResource | LocalWarehouse) -> Sequence[str]:

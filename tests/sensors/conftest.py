@@ -14,6 +14,7 @@ from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.assets.metadata import adoption_metadata, result_metadata
 from dw_orchestration.assets.specs import TableAsset, asset_spec, table_assets
 from dw_orchestration.resources.snapshot import SourceSnapshot, WarehouseSnapshot
+from dw_orchestration.sensors.dated_events import write_dated
 from dw_orchestration.sensors.job_status import Tick
 
 
@@ -26,12 +27,15 @@ class Reports:
         self.assets = _assets(model)
         self.by_table = {asset.table.schema.id: asset for asset in self.assets}
 
-    def tick(self, cursor, *, stored: int | None = None, **settings):
+    def tick(self, cursor, *, stored: int | None = None, dated: bool = False, **settings):
         """One tick: its events are stored (all, or the first few before it dies), and its cursor is returned."""
         settings = {"run_grace": timedelta()} | settings
         work = Tick(self.model, self.assets, EventLog(self.instance), **settings)
         after = work.run(cursor)
-        for event in work.events if stored is None else work.events[:stored]:
+        events = work.events if stored is None else work.events[:stored]
+        if dated:
+            write_dated(self.instance, events, work.ended_at)
+        for event in () if dated else events:
             self.instance.report_runless_asset_event(event)
         return after, work
 

@@ -37,9 +37,10 @@ def sync(model, reports, *, by_a_run: bool) -> None:
 
 
 @pytest.mark.parametrize("by_a_run", [False, True], ids=["by_posthog", "by_a_run"])
+@pytest.mark.parametrize("dated", [False, True], ids=["at_the_tick", "dated_back"])
 @pytest.mark.parametrize("reload", [False, True], ids=["same_definitions", "reloaded_between"])
-def test_eager_asset_is_requested_once_for_each_reported_sync(reports_on, reload, by_a_run):
-    """A sync that PostHog ran by itself counts like a run's, once, also after the code location was reloaded."""
+def test_eager_asset_is_requested_once_for_each_reported_sync(reports_on, reload, by_a_run, dated):
+    """A sync that PostHog ran by itself counts like a run's, once, also after a reload, and whenever it is dated."""
     model = WarehouseModel(tables=1)
     reports = reports_on(model)
     cursor, _ = reports.tick(SensorCursor())
@@ -49,7 +50,7 @@ def test_eager_asset_is_requested_once_for_each_reported_sync(reports_on, reload
         model.advance(300)
         if with_sync:
             sync(model, reports, by_a_run=by_a_run)
-        cursor, _ = reports.tick(cursor)
+        cursor, _ = reports.tick(cursor, dated=dated)
         defs = definitions(model) if reload else defs
         result = dg.evaluate_automation_conditions(defs=defs, instance=reports.instance, cursor=automation)
         automation = result.cursor

@@ -5,10 +5,13 @@ from collections import Counter
 import dagster as dg
 import pytest
 
+from dw_orchestration.assets.checks import sync_succeeded
+from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.errors import CursorError
 from dw_orchestration.sensors.cursor import SensorCursor
 from dw_orchestration.sensors.job_status import RUN_GRACE
 from dw_orchestration.sensors.news import EDGE
+from tests.sensors.conftest import sync_succeeded_check
 from tests.sensors.warehouse_model import WarehouseModel
 
 
@@ -126,19 +129,22 @@ def test_short_sync_that_no_run_has_started_is_reported_in_the_next_tick(reports
 
 
 def test_columns_last_seen_stay(reports_on):
-    """The list of sources shows no columns; the asset's page shows those of the newest event."""
+    """The list of sources shows no columns; the asset's page shows those of the newest event, with their origin."""
     model = WarehouseModel(tables=1)
     reports = reports_on(model)
     key = reports.assets[0].key
     schema = dg.TableSchema(columns=[dg.TableColumn("id", "integer")])
-    metadata = {"dagster/column_schema": schema, "posthog/job_id": "before"}
+    lineage = dg.TableColumnLineage({"id": [dg.TableColumnDep(dg.AssetKey("origin"), "id")]})
+    shown = {"dagster/column_schema": schema, "dagster/column_lineage": lineage}
+    metadata = {**shown, "posthog/job_id": "before"}
     reports.instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=metadata))
     cursor = first_tick(reports)
     model.finish(model.start("source0", "s0t0"))
 
     _, work = reports.tick(cursor)
 
-    assert [schema] == [event.metadata["dagster/column_schema"].value for event in work.events]
+    (event,) = work.events
+    assert shown == {name: event.metadata[name].value for name in shown}
 
 
 @pytest.mark.parametrize("success", [True, False], ids=["run_did_not_wait", "run_died"])
@@ -284,8 +290,57 @@ def test_check_turns_green_again_with_the_next_good_sync(reports_on):
     _, work = reports.tick(cursor)
 
     kinds = [type(event) for event in work.events]
-    assert [dg.AssetMaterialization, dg.AssetCheckEvaluation] == kinds
-    assert work.events[1].passed
+    assert [dg.AssetCheckEvaluation, dg.AssetMaterialization] == kinds
+    assert work.events[0].passed
+
+
+def test_tick_that_dies_within_a_report_loses_no_check(reports_on):
+    """A check that turned green, but was not followed by its materialization, is no report; nor is the other half."""
+    model = WarehouseModel()
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    model.finish(model.start("source0", "s0t0"), "Failed")
+    cursor, _ = reports.tick(cursor)
+    model.advance(300)
+    job = model.start("source0", "s0t0")
+    model.finish(job)
+
+    reports.tick(cursor, stored=1)
+    cut_short = reports.reported().get(job.id)
+    reports.tick(cursor)
+
+    is_red = EventLog(reports.instance).is_red(sync_succeeded_check(reports.by_table["s0t0"].key))
+    assert (None, 1, False) == (cut_short, reports.reported()[job.id], is_red)
+
+
+def test_look_at_a_table_is_no_report_of_its_sync(reports_on):
+    """Who executes the check by itself just before the tick does not lose the table's materialization."""
+    model = WarehouseModel()
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    job = model.start("source0", "s0t0")
+    model.finish(job)
+    asset = reports.by_table["s0t0"]
+    seen = sync_succeeded(asset.key, asset.table, model._job(job))
+    reports.instance.report_runless_asset_event(seen.to_evaluation())
+
+    reports.tick(cursor)
+
+    assert {job.id: 1} == reports.reported()
+
+
+def test_report_costs_one_read_of_materializations(reports_on):
+    """Dagster's storage is what limits a tick: whether, after what and among what is asked in one."""
+    model = WarehouseModel()
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    model.finish(model.start("source0", "s0t0"))
+    reads, fetch = [], reports.instance.fetch_materializations
+    reports.instance.fetch_materializations = lambda *args, **filters: (reads.append(args), fetch(*args, **filters))[1]
+
+    reports.tick(cursor, stored=0)
+
+    assert 1 == len(reads)
 
 
 def test_quiet_sources_cost_no_request_of_their_own(reports_on):

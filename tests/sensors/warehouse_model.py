@@ -21,6 +21,7 @@ class ModelJob:
     finished_at: datetime | None = None
     status: str = "Running"
     error: str = "it broke"
+    rows: int = 1
 
 
 @dataclass
@@ -59,9 +60,9 @@ class WarehouseModel:
         source.jobs.append(job)
         return job
 
-    def finish(self, job: ModelJob, status: str = "Completed", *, error: str = "it broke") -> None:
+    def finish(self, job: ModelJob, status: str = "Completed", *, error: str = "it broke", rows: int = 1) -> None:
         """End a sync."""
-        job.status, job.finished_at, job.error = status, self.now, error
+        job.status, job.finished_at, job.error, job.rows = status, self.now, error, rows
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""
@@ -138,7 +139,7 @@ class WarehouseModel:
                 "created_at": job.created_at,
                 "finished_at": shown_end,
                 "status": job.status,
-                "rows_synced": 1,
+                "rows_synced": job.rows,
                 "latest_error": None if job.status in ("Running", "Completed") else job.error,
                 "schema": {"id": job.table, "name": job.table, "should_sync": True},
             }

@@ -1,0 +1,19 @@
+"""A choice that takes Python: the tables that PostHog syncs more than once a day."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import dagster as dg
+
+from dw_orchestration import Table
+
+
+def is_synced_often(table: Table) -> bool:
+    """Whether PostHog syncs it more than once a day."""
+    return table.cadence is not None and table.cadence.every < timedelta(days=1)
+
+
+@dg.template_var
+def synced_often() -> Callable[[Table], bool]:
+    """The function, under the name that YAML has for it."""
+    return is_synced_often

@@ -1,0 +1,137 @@
+"""A run that was terminated and could not cancel its syncs itself: the sensor does it, as the run would have."""
+
+from __future__ import annotations
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+
+from dw_orchestration.assets.event_log import EventLog
+from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY, build_posthog_assets
+from dw_orchestration.assets.specs import asset_spec, table_assets
+from dw_orchestration.posthog.enums import JobStatus
+from dw_orchestration.resources.warehouse import PostHogWarehouseResource
+from dw_orchestration.sensors.terminated_runs import build_terminated_runs_sensor
+from dw_orchestration.testing import never_ends
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from dagster._core.definitions.sensor_definition import SensorExecutionData
+
+    from dw_orchestration.resources.warehouse import WarehouseResource
+    from dw_orchestration.testing.warehouse import EmbeddedWarehouse
+
+STEP = "sync_stripe_acme"
+NOTHING_LEFT = "The run has left no sync behind."
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """An instance that threads can share."""
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        yield instance
+
+
+@pytest.fixture
+def stuck(embedded_warehouse: EmbeddedWarehouse) -> EmbeddedWarehouse:
+    """A warehouse with a table whose syncs go on until they are cancelled."""
+    embedded_warehouse.add_source("Stripe", prefix="acme", tables={"Charge": [{"id": 1}]})
+    embedded_warehouse.behave("Charge", never_ends())
+    return embedded_warehouse
+
+
+def materialize(warehouse: EmbeddedWarehouse, instance: dg.DagsterInstance, **config: object) -> bool:
+    """A run of the table; whether it succeeded."""
+    result = dg.materialize(
+        build_posthog_assets(warehouse.snapshot()),
+        instance=instance,
+        resources={DEFAULT_RESOURCE_KEY: warehouse.resource},
+        run_config={"ops": {STEP: {"config": {"poll_min_s": 0.2, **config}}}},
+        raise_on_error=False,
+    )
+    return result.success
+
+
+def tick(
+    warehouse: EmbeddedWarehouse, instance: dg.DagsterInstance, *, resource: WarehouseResource | None = None
+) -> SensorExecutionData:
+    """The sensor's tick after the run is marked as canceled."""
+    sensor = build_terminated_runs_sensor(warehouse.snapshot())
+    context = dg.build_sensor_context(
+        instance=instance, resources={DEFAULT_RESOURCE_KEY: resource or warehouse.resource}
+    )
+    # the first tick begins with what comes after it
+    sensor.evaluate_tick(context)
+    (run,) = instance.get_runs()
+    instance.report_run_canceled(run)
+    return sensor.evaluate_tick(context)
+
+
+def error_of(data: SensorExecutionData) -> str:
+    """What a tick that acted on the run shows as its error."""
+    assert data.dagster_run_reactions
+    error = data.dagster_run_reactions[0].error
+    return error.to_string() if error else ""
+
+
+@contextmanager
+def a_run(
+    warehouse: EmbeddedWarehouse, instance: dg.DagsterInstance, wait: Callable[..., object], **config: object
+) -> Iterator[str]:
+    """A run that waits for a sync, whose id is given; at the end the sync is cancelled if nobody else has done it."""
+    (asset,) = table_assets(warehouse.snapshot(), spec_of=asset_spec)
+
+    def adopted() -> str | None:
+        runs = instance.get_runs()
+        adoptions = EventLog(instance).adoptions_by(runs[0].run_id) if runs else {}
+        return adoptions[asset.key].job_id if adoptions else None
+
+    with ThreadPoolExecutor() as meanwhile:
+        run = meanwhile.submit(materialize, warehouse, instance, **config)
+        try:
+            yield str(wait(adopted))
+        finally:
+            warehouse.client.cancel_schema(warehouse.schema("Charge").id)
+        assert not run.result(30)
+
+
+def test_the_sync_that_the_run_started_is_cancelled(stuck, instance, wait_until):
+    """The run is still waiting somewhere, as its process hangs: it sees its sync end as cancelled."""
+    with a_run(stuck, instance, wait_until) as job_id:
+        assert "" == error_of(tick(stuck, instance))
+        wait_until(lambda: stuck.jobs("Charge")[0].status is not JobStatus.RUNNING)
+    newest = stuck.jobs("Charge")[0]
+    assert (job_id, JobStatus.FAILED) == (newest.id, newest.status)
+    assert "cancelled" in (newest.latest_error or "").lower()
+
+
+@pytest.mark.parametrize("joined", [True, False], ids=["joined", "told to leave it"])
+def test_no_other_sync_is_cancelled(stuck, instance, wait_until, joined):
+    """A sync that the run only joined, or was told to leave on termination, goes on."""
+    if joined:
+        stuck.start("Charge")
+    with a_run(stuck, instance, wait_until, on_termination="cancel" if joined else "leave") as job_id:
+        assert NOTHING_LEFT == tick(stuck, instance).skip_message
+        newest = stuck.jobs("Charge")[0]
+        assert (job_id, JobStatus.RUNNING) == (newest.id, newest.status)
+
+
+def test_a_run_of_something_else_is_none_of_its_business(stuck, instance):
+    """A run that has noted down no sync is skipped without a request."""
+    instance.add_run(dg.DagsterRun(job_name="nightly", run_id=str(uuid.uuid4()), status=dg.DagsterRunStatus.STARTED))
+    away = PostHogWarehouseResource(host="http://127.0.0.1:1", project_id="1", api_key="x", max_attempts=1)
+    assert NOTHING_LEFT == tick(stuck, instance, resource=away).skip_message
+
+
+def test_what_may_still_be_running_is_named(stuck, instance, wait_until):
+    """A warehouse that does not answer is told of on the sensor's page, with the tables to look after."""
+    away = PostHogWarehouseResource(host="http://127.0.0.1:1", project_id="1", api_key="x", max_attempts=1)
+    with a_run(stuck, instance, wait_until):
+        assert "Charge: PostHog does not answer" in error_of(tick(stuck, instance, resource=away))
