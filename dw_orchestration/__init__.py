@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from dw_orchestration.posthog.client import PostHogWarehouseClient
     from dw_orchestration.resources import LocalWarehouse, PostHogWarehouseResource, WarehouseSnapshot
     from dw_orchestration.schedules import ScheduleOverride, SchedulingMode, build_posthog_schedules
-    from dw_orchestration.sensors import build_drift_sensor, build_job_status_sensor
+    from dw_orchestration.sensors import (
+        build_drift_sensor,
+        build_job_status_sensor,
+        build_terminated_runs_sensor,
+    )
 
 _MODULES = {
     "LocalWarehouse": "dw_orchestration.resources",
@@ -43,6 +47,7 @@ _MODULES = {
     "asset_spec": "dw_orchestration.assets",
     "build_drift_sensor": "dw_orchestration.sensors",
     "build_job_status_sensor": "dw_orchestration.sensors",
+    "build_terminated_runs_sensor": "dw_orchestration.sensors",
     "build_maintenance_jobs": "dw_orchestration.operations.jobs",
     "build_posthog_assets": "dw_orchestration.assets",
     "build_posthog_schedules": "dw_orchestration.schedules",
@@ -68,6 +73,7 @@ __all__ = [
     "build_maintenance_jobs",
     "build_posthog_assets",
     "build_posthog_schedules",
+    "build_terminated_runs_sensor",
     "errors",
 ]
 

@@ -5,7 +5,13 @@ from pathlib import Path
 import dagster as dg
 import duckdb
 
-from dw_orchestration import LocalWarehouse, build_job_status_sensor, build_posthog_assets, build_posthog_schedules
+from dw_orchestration import (
+    LocalWarehouse,
+    build_job_status_sensor,
+    build_posthog_assets,
+    build_posthog_schedules,
+    build_terminated_runs_sensor,
+)
 from dw_orchestration.assets import Table, asset_spec
 from dw_orchestration.resources import WarehouseSnapshot
 
@@ -38,6 +44,9 @@ def defs() -> dg.Definitions:
     return dg.Definitions(
         assets=[*build_posthog_assets(snapshot, spec_of=spec_of), customers_by_country],
         schedules=build_posthog_schedules(snapshot, spec_of=spec_of),
-        sensors=[build_job_status_sensor(snapshot, spec_of=spec_of)],
+        sensors=[
+            build_job_status_sensor(snapshot, spec_of=spec_of),
+            build_terminated_runs_sensor(snapshot, spec_of=spec_of),
+        ],
         resources={"posthog_warehouse": WAREHOUSE, "shop": WAREHOUSE.database},
     )

@@ -31,6 +31,7 @@ from dw_orchestration import (
     build_maintenance_jobs,
     build_posthog_assets,
     build_posthog_schedules,
+    build_terminated_runs_sensor,
     errors,
 )
 from dw_orchestration.testing import TableBehaviour, fails, runs_for, throttled
@@ -99,6 +100,7 @@ def definitions(snapshot: WarehouseSnapshot) -> dg.Definitions:
         sensors=[
             assert_type(build_job_status_sensor(chosen, interval=timedelta(minutes=1)), dg.SensorDefinition),
             build_drift_sensor(chosen),
+            build_terminated_runs_sensor(chosen),
         ],
         jobs=assert_type(build_maintenance_jobs(chosen), list[dg.JobDefinition]),
         resources={"posthog_warehouse": PROJECT},
