@@ -266,8 +266,8 @@ def test_checks_and_freshness_are_chosen() -> None:
 
 def test_healing_targets_the_tables() -> None:
     """With `auto_heal` the sensor may start runs; without, it only reports."""
-    (healing,) = definitions("auto_heal: 2").sensors or []
-    (reporting,) = definitions().sensors or []
+    healing, _ = definitions("auto_heal: 2").sensors or []
+    reporting, _ = definitions().sensors or []
     assert (True, False) == (bool(healing.asset_selection), bool(reporting.asset_selection))  # type: ignore[union-attr]
 
 

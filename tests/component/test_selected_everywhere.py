@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs that have just begun are reported at once, as no run is on its way."""
     hasty = partial(build_job_status_sensor, run_grace=timedelta())
-    monkeypatch.setattr("dw_orchestration.component.warehouse_component.build_job_status_sensor", hasty)
+    monkeypatch.setattr("dw_orchestration.component.building.build_job_status_sensor", hasty)
 
 
 def component(warehouse: EmbeddedWarehouse, **settings: object) -> dg.Definitions:
@@ -34,7 +34,7 @@ def component(warehouse: EmbeddedWarehouse, **settings: object) -> dg.Definition
 
 def tick(defs: dg.Definitions, warehouse: EmbeddedWarehouse) -> dg.SensorResult:
     """The first tick of the job-status sensor."""
-    (sensor,) = defs.sensors or []
+    sensor, _ = defs.sensors or []
     resources = {"posthog_warehouse": warehouse.resource}
     with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance, resources=resources) as context:
         return sensor.evaluate_tick(context)  # type: ignore[union-attr,return-value]

@@ -197,7 +197,7 @@ def test_nothing_private_is_imported_unless_asked_for(monkeypatch):
 def test_component_has_the_option(stripe, instance):
     """The attribute reaches the sensor: its tick hands no event to Dagster, but writes them."""
     made = PostHogWarehouseComponent(warehouse=stripe.resource, date_events_back=True)
-    (sensor,) = made.build_defs_from_snapshot(stripe.snapshot()).sensors
+    sensor, _ = made.build_defs_from_snapshot(stripe.snapshot()).sensors
     stripe_sensor = Sensor(stripe, instance)
     stripe_sensor.sensor = sensor
 
