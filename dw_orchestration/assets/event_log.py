@@ -1,19 +1,35 @@
 """What Dagster's event log knows of jobs: which were adopted by a run, and which have been reported."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import dagster as dg
 
 from dw_orchestration.assets.checks import SYNC_SUCCEEDED
-from dw_orchestration.assets.metadata import JOB_ID, SyncMetadata
+from dw_orchestration.assets.metadata import JOB_CREATED_AT, JOB_ID, SYNCED_AS_OF, SyncMetadata
 from dw_orchestration.assets.reported import ReportedSyncs
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.models import Job
 
 # a table's newest events: no more syncs of one table end between two looks
 _EVENTS_LOOKED_AT = 20
+# Dagster keeps times as floats; a table's syncs begin further apart than this
+_A_MOMENT_S = 0.001
+
+
+@dataclass(frozen=True)
+class Note:
+    """An observation that speaks of a sync: a run has adopted it, or the sensor has reported one that was overtaken."""
+
+    run_id: str
+    said: SyncMetadata
+
+    @property
+    def is_report(self) -> bool:
+        """Whether it says how the sync ended."""
+        return self.said.status is not None
 
 
 @dataclass(frozen=True)
@@ -40,20 +56,30 @@ class EventLog:
         records = self._instance.fetch_materializations(key, limit=_EVENTS_LOOKED_AT).records
         return ReportedSyncs(tuple(_metadata_of(record.asset_materialization) for record in records))
 
-    def has_report_of(self, job: Job, key: dg.AssetKey, *, syncs: ReportedSyncs) -> bool:
+    def notes_of(self, key: dg.AssetKey) -> list[Note]:
+        """What has been observed of the table's syncs, the newest first, in one read of Dagster's storage."""
+        records = self._instance.fetch_observations(key, limit=_EVENTS_LOOKED_AT).records
+        found = ((record.run_id, _metadata_of(record.asset_observation)) for record in records)
+        return [Note(run_id, SyncMetadata.of(metadata)) for run_id, metadata in found if JOB_ID in metadata]
+
+    def has_report_of(self, job: Job, key: dg.AssetKey, *, syncs: ReportedSyncs, notes: Sequence[Note]) -> bool:
         """Whether the end of the job has been reported, by a run or by the sensor.
 
         For a completed one that is the materialization: a check alone may be a user's look at the table, or the first
         half of a report that was cut short.
         """
+        if any(note.is_report and note.said.job_id == job.id for note in notes):
+            return True
         if job.status is JobStatus.COMPLETED:
             return syncs.include(job.id)
-        evaluations = self._evaluations(dg.AssetCheckKey(asset_key=key, name=SYNC_SUCCEEDED))
+        evaluations = self._evaluations(_sync_succeeded(key))
         return any(_job_id(evaluation.metadata) == job.id for evaluation in evaluations)
 
-    def adoption_of(self, job_id: str, key: dg.AssetKey) -> Adoption | None:
-        """The last run that adopted the job."""
-        return next((adoption for adoption in self._adoptions(key) if adoption.job_id == job_id), None)
+    def is_overtaken(self, job: Job, key: dg.AssetKey, *, syncs: ReportedSyncs) -> bool:
+        """Whether a later sync of the table has been reported: this one says nothing any more of how the table is."""
+        evaluation = next(self._evaluations(_sync_succeeded(key)), None)
+        reported = (syncs.last, evaluation.metadata if evaluation else {})
+        return any(_began_s(metadata) > job.created_at.timestamp() + _A_MOMENT_S for metadata in reported)
 
     def adoptions_by(self, run_id: str) -> dict[dg.AssetKey, Adoption]:
         """The last job that the run adopted for each table.
@@ -66,7 +92,7 @@ class EventLog:
             event = record.dagster_event
             if event is not None and event.asset_key is not None:
                 metadata = event.asset_observation_data.asset_observation.metadata
-                if (adoption := _adoption(metadata, run_id=run_id)) is not None:
+                if JOB_ID in metadata and (adoption := _adoption(Note(run_id, SyncMetadata.of(metadata)))):
                     adoptions[event.asset_key] = adoption
         return adoptions
 
@@ -80,12 +106,6 @@ class EventLog:
         evaluation = next(self._evaluations(check), None)
         return evaluation is not None and not evaluation.passed
 
-    def _adoptions(self, key: dg.AssetKey) -> Iterator[Adoption]:
-        for record in self._instance.fetch_observations(key, limit=_EVENTS_LOOKED_AT).records:
-            adoption = _adoption(_metadata_of(record.asset_observation), run_id=record.run_id)
-            if adoption is not None:
-                yield adoption
-
     def _evaluations(self, check: dg.AssetCheckKey) -> Iterator[dg.AssetCheckEvaluation]:
         history = self._instance.event_log_storage.get_asset_check_execution_history(check, limit=_EVENTS_LOOKED_AT)
         for record in history:
@@ -94,20 +114,33 @@ class EventLog:
                 yield event.asset_check_evaluation_data
 
 
-def _adoption(metadata: Mapping[str, dg.MetadataValue], *, run_id: str) -> Adoption | None:
-    """What an observation says of an adoption; None for one that says something else."""
-    if JOB_ID not in metadata:
-        return None
-    said = SyncMetadata.of(metadata)
-    if said.job_created_at is None:
+def adoption_in(notes: Sequence[Note], *, job_id: str) -> Adoption | None:
+    """The last run that adopted the job."""
+    adoptions = (_adoption(note) for note in notes if note.said.job_id == job_id)
+    return next((adoption for adoption in adoptions if adoption is not None), None)
+
+
+def _adoption(note: Note) -> Adoption | None:
+    said = note.said
+    if note.is_report or said.job_created_at is None:
         return None
     return Adoption(
         job_id=said.job_id,
-        run_id=run_id,
+        run_id=note.run_id,
         started=said.triggered_by == "dagster",
         began_at=said.job_created_at,
         ends_with_run=said.on_termination == "cancel",
     )
+
+
+def _sync_succeeded(key: dg.AssetKey) -> dg.AssetCheckKey:
+    return dg.AssetCheckKey(asset_key=key, name=SYNC_SUCCEEDED)
+
+
+def _began_s(metadata: Mapping[str, dg.MetadataValue]) -> float:
+    """When the sync began that an event speaks of, in seconds since 1970; long ago if it does not say."""
+    value = metadata.get(SYNCED_AS_OF) or metadata.get(JOB_CREATED_AT)
+    return value.value if isinstance(value, dg.TimestampMetadataValue) else -math.inf
 
 
 def _metadata_of(event: dg.AssetMaterialization | dg.AssetObservation | None) -> Mapping[str, dg.MetadataValue]:

@@ -97,7 +97,7 @@ class SyncMetadata(_Metadata):
     triggered_by: TriggeredBy | None = None
     """`dagster`: a run asked for it. `adopted`: a run found it going on and joined. `posthog`: no run knew of it."""
     status: str | None = None
-    """How it ended, in PostHog's word; of a check."""
+    """How it ended, in PostHog's word; of a check, and of a sync that a later one had overtaken."""
     error: str | None = None
     """Why it failed, in PostHog's words; of a check."""
     job_created_at: datetime | None = None
@@ -127,6 +127,8 @@ class SyncMetadata(_Metadata):
 
 
 JOB_ID = _key("job_id")
+JOB_CREATED_AT = _key("job_created_at")
+SYNCED_AS_OF = _key("synced_as_of")
 ROWS_SYNCED = _key("rows_synced")
 COLUMNS = _key("column_schema")
 LINEAGE = _key("column_lineage")

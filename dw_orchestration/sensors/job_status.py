@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from dw_orchestration.assets.event_log import EventLog
+from dw_orchestration.assets.event_log import EventLog, adoption_in
 from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY, EVERY_CHECK, CheckName
 from dw_orchestration.assets.metadata import finished_at
 from dw_orchestration.assets.specs import SpecOf, TableAsset, asset_spec, table_assets
@@ -25,6 +25,8 @@ from dw_orchestration.sync.outcome import is_over, was_unwanted
 DEFAULT_BUDGET_S = 15.0
 # Dagster's storage takes about forty a second, and a tick must end within its minute
 MAX_EVENTS_PER_TICK = 200
+# a tick with more syncs than this evaluates only what has changed of the others
+FULLY_CHECKED = 20
 # a run that has started a sync needs some seconds to see its job and to write down that it is the run's
 RUN_GRACE = timedelta(seconds=30)
 
@@ -136,6 +138,7 @@ class Tick:
     auto_heal: int = 0
     run_grace: timedelta = RUN_GRACE
     left_out: Collection[str] = ()
+    fully_checked: int = FULLY_CHECKED
     now: Callable[[], float] = time.monotonic
     events: list[AssetEvent] = field(default_factory=list)
     ended_at: dict[str, datetime] = field(default_factory=dict)
@@ -227,9 +230,10 @@ class Tick:
         if was_unwanted(job):
             return True
         syncs = self.log.syncs_of(asset.key)
-        if self.log.has_report_of(job, asset.key, syncs=syncs):
+        notes = self.log.notes_of(asset.key)
+        if self.log.has_report_of(job, asset.key, syncs=syncs, notes=notes):
             return True
-        adoption = self.log.adoption_of(job.id, asset.key)
+        adoption = adoption_in(notes, job_id=job.id)
         if adoption is None:
             belongs_to_a_run = bool(self.run_grace) and job.created_at > self._server_now() - self.run_grace
         else:
@@ -243,6 +247,8 @@ class Tick:
             triggered_by="dagster" if adoption is not None and adoption.started else "posthog",
             syncs=syncs,
             log=self.log,
+            now=self._server_now(),
+            every_check=self.reported < self.fully_checked,
         )
         self.ended_at[job.id] = finished_at(job)
         self.reported += 1

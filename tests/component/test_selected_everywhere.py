@@ -46,7 +46,7 @@ def test_the_sensor_is_silent_about_tables_that_were_left_out(embedded_warehouse
     for name in ("Customer", "Invoice"):
         embedded_warehouse.sync(name)
     result = tick(component(embedded_warehouse, exclude=["*.invoice"]), embedded_warehouse)
-    assert ["customer"] == [event.asset_key.path[-1] for event in result.asset_events]
+    assert {"customer"} == {event.asset_key.path[-1] for event in result.asset_events}
     assert "newer than the state" not in str(result.skip_message)
 
 

@@ -156,19 +156,6 @@ def test_termination_cancels_what_the_run_has_started(site: Site) -> None:
     assert f"customers: sync {joined.id} was not started by this run and is left alone" in log
 
 
-def test_a_run_that_is_ended_by_force_leaves_no_sync_behind(site: Site) -> None:
-    """A run is marked as canceled whose process is dead: the sensor cancels the sync that it had started."""
-    with site.shelf.locked("orders"), site.deployment.daemon(with_sensor="terminated_runs_soon"):
-        run_id = site.launch("orders")
-        job_id, _ = site.wait_for(run_id, "orders")["orders"]
-        os.kill(site.deployment.process_of(run_id), signal.SIGKILL)
-        site.deployment.give_up(run_id)
-        site.deployment.wait_until(lambda: site.shelf.running("orders") is None, 60)
-    cancelled = site.shelf.newest("orders")
-    assert (job_id, JobStatus.FAILED) == (cancelled.id, cancelled.status)
-    assert "cancelled" in (cancelled.latest_error or "").lower()
-
-
 def test_a_killed_run_is_taken_up_by_its_re_execution(site: Site) -> None:
     """When a run's process is killed, its sync goes on; the re-executed run joins it and reports it: one sync."""
     before = site.shelf.counts()
@@ -224,6 +211,19 @@ def test_no_file_has_a_secret(site: Site) -> None:
     assert any(site.shelf.prefix.encode() in text for text in texts.values())
     for secret in (site.shelf.warehouse.endpoint["api_key"], site.shelf.database.password):
         assert [] == [path for path, text in texts.items() if secret.encode() in text]
+
+
+def test_a_run_that_is_ended_by_force_leaves_no_sync_behind(site: Site) -> None:
+    """A run is marked as canceled whose process is dead: the sensor cancels the sync that it had started."""
+    with site.shelf.locked("orders"), site.deployment.daemon(with_sensor="terminated_runs_soon"):
+        run_id = site.launch("orders")
+        job_id, _ = site.wait_for(run_id, "orders")["orders"]
+        os.kill(site.deployment.process_of(run_id), signal.SIGKILL)
+        site.deployment.give_up(run_id)
+        site.deployment.wait_until(lambda: site.shelf.running("orders") is None, 60)
+    cancelled = site.shelf.newest("orders")
+    assert (job_id, JobStatus.FAILED) == (cancelled.id, cancelled.status)
+    assert "cancelled" in (cancelled.latest_error or "").lower()
 
 
 def test_termination_of_the_job_that_resyncs_cancels_what_it_has_started(site: Site) -> None:

@@ -9,7 +9,7 @@ import pytest
 from dagster._core.definitions.events import AssetObservation
 from dagster._core.events import AssetObservationData, DagsterEvent, StepMaterializationData
 
-from dw_orchestration.assets.checks import SYNC_SUCCEEDED
+from dw_orchestration.assets.checks import SYNC_SUCCEEDED, sync_succeeded
 from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.assets.metadata import adoption_metadata, result_metadata
 from dw_orchestration.assets.specs import TableAsset, asset_spec, table_assets
@@ -29,7 +29,8 @@ class Reports:
 
     def tick(self, cursor, *, stored: int | None = None, dated: bool = False, **settings):
         """One tick: its events are stored (all, or the first few before it dies), and its cursor is returned."""
-        settings = {"run_grace": timedelta()} | settings
+        # what changes is told however many syncs there are
+        settings = {"run_grace": timedelta(), "fully_checked": 0} | settings
         work = Tick(self.model, self.assets, EventLog(self.instance), **settings)
         after = work.run(cursor)
         events = work.events if stored is None else work.events[:stored]
@@ -67,6 +68,12 @@ class Reports:
         data = StepMaterializationData(dg.AssetMaterialization(asset_key=asset.key, metadata=metadata))
         self._store(DagsterEvent("ASSET_MATERIALIZATION", "sync", event_specific_data=data), run_id)
 
+    def fail(self, job, run_id: str) -> None:
+        """What a run writes down when its job has failed."""
+        asset = self.by_table[job.table]
+        evaluation = sync_succeeded(asset.key, asset.table, self.model._job(job)).to_evaluation()
+        self._store(DagsterEvent("ASSET_CHECK_EVALUATION", "sync", event_specific_data=evaluation), run_id)
+
     def _store(self, event: DagsterEvent, run_id: str) -> None:
         self.instance.report_dagster_event(event, run_id)
 
@@ -77,6 +84,9 @@ class Reports:
             for record in self.instance.fetch_materializations(asset.key, limit=1000).records:
                 job_id = record.asset_materialization.metadata["posthog/job_id"].value
                 counts[job_id] = counts.get(job_id, 0) + 1
+            for note in EventLog(self.instance).notes_of(asset.key):
+                if note.is_report:
+                    counts[note.said.job_id] = counts.get(note.said.job_id, 0) + 1
             for evaluation in EventLog(self.instance)._evaluations(sync_succeeded_check(asset.key)):
                 if not evaluation.passed:
                     job_id = evaluation.metadata["posthog/job_id"].value

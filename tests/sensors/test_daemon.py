@@ -34,14 +34,13 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 
 @contextmanager
-def daemon(home: Path, warehouse: EmbeddedWarehouse, *, dated: str) -> Iterator[None]:
+def daemon(home: Path, warehouse: EmbeddedWarehouse) -> Iterator[None]:
     """A daemon that is killed at the end of the block, with the code server that it has started."""
     environment = {
         **os.environ,
         "DAGSTER_HOME": str(home),
         "SNAPSHOT": str(home / "state.json"),
         "WAREHOUSE": warehouse.resource.home,
-        "DATE_EVENTS_BACK": dated,
     }
     command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "-f", str(LOCATION)]
     with (home / "daemon.log").open("ab") as log:
@@ -65,9 +64,8 @@ def cursor_of(instance: dg.DagsterInstance) -> str | None:
     return states[0].instigator_data.cursor if states and states[0].instigator_data else None
 
 
-@pytest.mark.parametrize("dated", ["no", "yes"])
 def test_a_daemon_killed_between_the_events_and_the_cursor_reports_each_sync_once(
-    embedded_warehouse, instance, tmp_path, wait_until, dated
+    embedded_warehouse, instance, tmp_path, wait_until
 ):
     """SIGKILL after some of a tick's events: the next daemon begins at the old cursor, and repeats none of them."""
     embedded_warehouse.add_source("Stripe", prefix="acme", tables={name: [{"id": 1}] for name in TABLES})
@@ -76,13 +74,13 @@ def test_a_daemon_killed_between_the_events_and_the_cursor_reports_each_sync_onc
     snapshot.write(tmp_path / "state.json")
     keys = [asset.key for asset in table_assets(snapshot, spec_of=asset_spec)]
 
-    with daemon(tmp_path, embedded_warehouse, dated=dated):
+    with daemon(tmp_path, embedded_warehouse):
         wait_until(lambda: reports(instance, keys[:5]), 60)
     before = reports(instance, keys)
     assert cursor_of(instance) is None
     assert 0 < len(before) < len(jobs)
 
-    with daemon(tmp_path, embedded_warehouse, dated=dated):
+    with daemon(tmp_path, embedded_warehouse):
         wait_until(lambda: cursor_of(instance), 60)
         after = reports(instance, keys)
         late = embedded_warehouse.sync(TABLES[0]).id

@@ -100,11 +100,11 @@ def test_storage_that_fails_between_two_events_loses_nothing(stripe, instance, m
     sensor = Sensor(stripe, instance)
     written, report = [], instance.report_dagster_event
 
-    def fail_after_the_first(event, **settings):
-        if written:
+    def fail_after_the_first(dagster_event, **settings):
+        if any(event.is_step_materialization for event in written):
             raise sqlite3.OperationalError("disk I/O error")
-        written.append(event)
-        report(event, **settings)
+        written.append(dagster_event)
+        report(dagster_event, **settings)
 
     with monkeypatch.context() as broken:
         broken.setattr(instance, "report_dagster_event", fail_after_the_first)

@@ -71,7 +71,7 @@ class ExactlyOnce(RuleBasedStateMachine):
 
     @rule(max_events=st.sampled_from([1, 2, 200]))
     def a_tick(self, max_events):
-        self.cursor, _ = self.reports.tick(self.cursor, max_events=max_events, run_grace=RUN_GRACE)
+        self.cursor, _ = self.reports.tick(self.cursor, max_events=max_events, run_grace=RUN_GRACE, fully_checked=1)
 
     @rule(stored=st.integers(0, 2))
     def a_tick_that_dies_before_its_cursor_is_kept(self, stored):

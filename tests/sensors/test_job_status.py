@@ -294,6 +294,54 @@ def test_check_turns_green_again_with_the_next_good_sync(reports_on):
     assert work.events[0].passed
 
 
+def test_each_check_is_evaluated_with_the_sync_that_it_judges(reports_on):
+    """Dagster shows a table's checks for its last sync alone, so each sync has them; in a rush, only what changes."""
+    model = WarehouseModel(tables=3, frequency="1hour")
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    model.row_count = 5
+    for table in model.sources["source0"].tables:
+        model.finish(model.start("source0", table))
+
+    _, work = reports.tick(cursor, fully_checked=2)
+
+    checks = Counter(event.asset_key for event in work.events if isinstance(event, dg.AssetCheckEvaluation))
+    every_check = {"sync_succeeded", "rows_usual", "rows_dropped", "not_stale"}
+    assert [len(every_check)] * 2 == list(checks.values())
+    assert every_check == {event.check_name for event in work.events if isinstance(event, dg.AssetCheckEvaluation)}
+
+
+@pytest.mark.parametrize("status", ["Completed", "Failed"])
+@pytest.mark.parametrize("later", ["Completed", "Failed"])
+def test_sync_that_a_later_one_has_overtaken_says_nothing_of_the_table(reports_on, status, later):
+    """A run reports its sync at once; the one before it, reported afterwards, is neither the last nor turns a check."""
+    model = WarehouseModel(tables=1)
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    older = model.start("source0", "s0t0")
+    model.finish(older, status)
+    model.advance(60)
+    newer, run_id = model.start("source0", "s0t0"), reports.new_run()
+    reports.adopt(newer, run_id)
+    model.finish(newer, later)
+    if later == "Completed":
+        reports.materialize(newer, run_id)
+    else:
+        reports.fail(newer, run_id)
+    reports.end_run(run_id, success=later == "Completed")
+
+    cursor, work = reports.tick(cursor)
+    _, again = reports.tick(cursor)
+
+    (event,) = work.events
+    assert (dg.AssetObservation, older.id, status) == (
+        type(event),
+        event.metadata["posthog/job_id"].value,
+        event.metadata["posthog/status"].value,
+    )
+    assert ([], {older.id: 1, newer.id: 1}) == (again.events, reports.reported())
+
+
 def test_tick_that_dies_within_a_report_loses_no_check(reports_on):
     """A check that turned green, but was not followed by its materialization, is no report; nor is the other half."""
     model = WarehouseModel()
