@@ -80,6 +80,12 @@ class Dagster:
         events = [record.asset_materialization for record in records]
         return Counter(str(event.metadata["posthog/job_id"].value) for event in events if event)
 
+    def overtaken(self, table: str) -> Counter[str]:
+        """How often each sync of a table has been reported after a later one."""
+        records = self.instance.fetch_observations(self.key(table), limit=1000).records
+        said = [record.asset_observation.metadata for record in records if record.asset_observation]
+        return Counter(str(each["posthog/job_id"].value) for each in said if "posthog/status" in each)
+
     def failures(self, table: str) -> Counter[str]:
         """How often each sync of a table has been reported as failed."""
         check = dg.AssetCheckKey(self.key(table), "sync_succeeded")

@@ -253,7 +253,8 @@ def ticks_of(table: str, jobs: Sequence[Job]) -> Counter[datetime]:
 
 def reported(day: Day) -> Counter[str]:
     """How often each sync has been reported, as completed or as failed."""
-    return sum((day.dagster.reported(name) + day.dagster.failures(name) for name in names()), Counter())
+    told = (day.dagster.reported, day.dagster.failures, day.dagster.overtaken)
+    return sum((how(name) for name in names() for how in told), Counter())
 
 
 def starters(day: Day, jobs: dict[str, list[Job]]) -> dict[str, set[str]]:
