@@ -172,6 +172,8 @@ def _step_assets(
         specs=[asset.spec.replace_attributes(skippable=True) for asset in step.assets],
         check_specs=_check_specs(step, checks),
         can_subset=True,
+        # a sync brings the whole table, however many partitions a user has given it
+        backfill_policy=dg.BackfillPolicy.single_run(),
         required_resource_keys={resource_key},
         **settings,
     )

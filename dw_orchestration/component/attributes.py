@@ -109,6 +109,10 @@ class TableAttributes(dg.Model):
     automation_condition: str | None = Field(
         default=None, description="When Dagster syncs it by itself: `{{ dg.AutomationCondition.on_missing() }}`."
     )
+    partitions_def: str | None = Field(
+        default=None,
+        description="Its partitions, from a template variable: `{{ days }}`. One sync serves all that a run selects.",
+    )
     freshness_policy: str | None = Field(
         default=None, description="What Dagster takes for fresh, in place of what follows from PostHog's cadence."
     )
