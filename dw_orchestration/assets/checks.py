@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from dw_orchestration.assets.metadata import ROWS_SYNCED, SyncMetadata
+from dw_orchestration.assets.metadata import ROWS_SYNCED, end_metadata
 from dw_orchestration.assets.reported import ReportedSyncs
 from dw_orchestration.assets.tables import Table
 from dw_orchestration.posthog.enums import JobStatus
@@ -91,7 +91,7 @@ def sync_succeeded(key: dg.AssetKey, table: Table, job: Job) -> Verdict:
         check_name=SYNC_SUCCEEDED,
         passed=passed,
         description=f"Sync {job.id}: {job.status}{reason}",
-        metadata=_job_metadata(table, job),
+        metadata=end_metadata(table, job),
     )
 
 
@@ -202,17 +202,6 @@ def _columns(metadata: Mapping[str, dg.MetadataValue]) -> dict[str, str] | None:
     if not isinstance(value, dg.TableSchemaMetadataValue):
         return None
     return {column.name: column.type for column in value.schema.columns}
-
-
-def _job_metadata(table: Table, job: Job) -> dict[str, Any]:
-    return SyncMetadata(
-        job_id=job.id,
-        status=str(job.status),
-        error=job.latest_error or None,
-        rows_synced=job.rows_synced or 0,
-        job_created_at=job.created_at,
-        link=table.page,
-    ).to_metadata()
 
 
 def _link(table: Table) -> dict[str, Any]:

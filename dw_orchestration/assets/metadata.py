@@ -188,6 +188,19 @@ def result_metadata(
     return metadata
 
 
+def end_metadata(table: Table, job: Job, *, triggered_by: TriggeredBy | None = None) -> dict[str, Any]:
+    """How a job ended, whether it completed or not."""
+    return SyncMetadata(
+        job_id=job.id,
+        triggered_by=triggered_by,
+        status=str(job.status),
+        error=job.latest_error or None,
+        job_created_at=job.created_at,
+        rows_synced=job.rows_synced or 0,
+        link=table.page,
+    ).to_metadata()
+
+
 def finished_at(job: Job) -> datetime:
     """When the job ended; old rows may lack it and count as ended when they began."""
     return (job.finished_at or job.created_at).astimezone(UTC)

@@ -7,7 +7,7 @@ import dagster as dg
 
 from dw_orchestration.assets.checks import not_stale, rows_usual, sync_succeeded, table_verdicts
 from dw_orchestration.assets.event_log import EventLog
-from dw_orchestration.assets.metadata import SyncMetadata, TriggeredBy, result_metadata
+from dw_orchestration.assets.metadata import TriggeredBy, end_metadata, result_metadata
 from dw_orchestration.assets.reported import ReportedSyncs
 from dw_orchestration.assets.specs import TableAsset
 from dw_orchestration.posthog.enums import JobStatus
@@ -79,17 +79,8 @@ def _materialization(
 
 
 def _observation(job: Job, asset: TableAsset, *, triggered_by: TriggeredBy) -> dg.AssetObservation:
-    said = SyncMetadata(
-        job_id=job.id,
-        triggered_by=triggered_by,
-        status=str(job.status),
-        error=job.latest_error,
-        job_created_at=job.created_at,
-        rows_synced=job.rows_synced or 0,
-        link=asset.table.page,
-    )
     return dg.AssetObservation(
         asset_key=asset.key,
         description=f"Sync {job.id}: {job.status}. A later one had been reported before it.",
-        metadata=said.to_metadata(),
+        metadata=end_metadata(asset.table, job, triggered_by=triggered_by),
     )
