@@ -10,7 +10,7 @@ import dagster as dg
 from dagster.components import DefsStateConfigArgs
 
 from dw_orchestration.component import PostHogWarehouseComponent
-from dw_orchestration.resources import PostHogWarehouseResource
+from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 
 
 @dg.definitions

@@ -19,7 +19,8 @@ import dagster as dg
 from measuring import StandIn, print_table, stand_in
 
 from dw_orchestration.component import PostHogWarehouseComponent
-from dw_orchestration.resources import PostHogWarehouseResource, WarehouseSnapshot
+from dw_orchestration.resources.warehouse import PostHogWarehouseResource
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 
 def take(warehouse: PostHogWarehouseResource, path: Path) -> dict[str, float]:

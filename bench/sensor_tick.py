@@ -14,8 +14,8 @@ import dagster as dg
 from measuring import StandIn, print_table, stand_in
 
 from dw_orchestration import PostHogWarehouseResource, build_job_status_sensor
-from dw_orchestration.assets.specs import asset_spec, table_assets
-from dw_orchestration.resources import WarehouseSnapshot
+from dw_orchestration.assets.spec import asset_spec, table_assets
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 SYNC_S = 2.0
 

@@ -23,7 +23,7 @@ from dw_orchestration.cli.exits import MEANINGS
 from dw_orchestration.errors import ApiError, PostHogError, SyncError
 from dw_orchestration.operations.job_kinds import KINDS
 from dw_orchestration.posthog.errors import Problem
-from dw_orchestration.sync.classify import SchemaClass
+from dw_orchestration.tables.classify import SchemaClass
 
 # the mappings within the component's attributes, by the name of their class
 PARTS = {

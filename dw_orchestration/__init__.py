@@ -23,27 +23,29 @@ if TYPE_CHECKING:
     from dw_orchestration.component import PostHogWarehouseComponent
     from dw_orchestration.operations.jobs import build_maintenance_jobs
     from dw_orchestration.posthog.client import PostHogWarehouseClient
-    from dw_orchestration.resources import LocalWarehouse, PostHogWarehouseResource, WarehouseSnapshot
+    from dw_orchestration.resources.local import LocalWarehouse
+    from dw_orchestration.resources.warehouse import PostHogWarehouseResource
     from dw_orchestration.schedules import ScheduleOverride, SchedulingMode, build_posthog_schedules
     from dw_orchestration.sensors import (
         build_drift_sensor,
         build_job_status_sensor,
         build_terminated_runs_sensor,
     )
+    from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 _MODULES = {
-    "LocalWarehouse": "dw_orchestration.resources",
+    "LocalWarehouse": "dw_orchestration.resources.local",
     "PostHogSyncConfig": "dw_orchestration.assets",
     "PostHogWarehouseClient": "dw_orchestration.posthog.client",
     "PostHogWarehouseComponent": "dw_orchestration.component",
-    "PostHogWarehouseResource": "dw_orchestration.resources",
+    "PostHogWarehouseResource": "dw_orchestration.resources.warehouse",
     "ScheduleOverride": "dw_orchestration.schedules",
     "SchedulingMode": "dw_orchestration.schedules",
     "SyncMetadata": "dw_orchestration.assets",
     "Table": "dw_orchestration.assets",
     "TableMetadata": "dw_orchestration.assets",
     "TableSelection": "dw_orchestration.assets",
-    "WarehouseSnapshot": "dw_orchestration.resources",
+    "WarehouseSnapshot": "dw_orchestration.tables.snapshot",
     "asset_spec": "dw_orchestration.assets",
     "build_drift_sensor": "dw_orchestration.sensors",
     "build_job_status_sensor": "dw_orchestration.sensors",

@@ -15,11 +15,11 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from dw_orchestration.component import PostHogWarehouseComponent, not_connected
-from dw_orchestration.errors import SetupError, StateNotRefreshedError
 from dw_orchestration.resources.local import LocalWarehouse
-from dw_orchestration.resources.snapshot import WarehouseSnapshot
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.shop_report import revenue_by_day
+from dw_orchestration.tables.errors import SetupError, StateNotRefreshedError
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 DEFAULT_HOME = ".dw_orchestration"
 # set by `dagster dev` and `dg` for all of their processes

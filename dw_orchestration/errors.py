@@ -13,23 +13,4 @@ completed. The rest is about set-up and state:
 
 from dw_orchestration.posthog.errors import *  # noqa: F403  every name of that module's `__all__` is an error
 from dw_orchestration.sync.errors import *  # noqa: F403  as above
-
-
-class SetupError(Exception):
-    """The settings contradict each other or lack something; the text says what to set."""
-
-
-class LocalWarehouseError(SetupError):
-    """The embedded warehouse could not be started or reached."""
-
-
-class SnapshotError(Exception):
-    """A state file cannot be read, or must not be replaced by what was fetched."""
-
-
-class StateNotRefreshedError(SnapshotError):
-    """The state could not be refreshed, and the last one stays; the text says why, and what serves."""
-
-
-class CursorError(Exception):
-    """A sensor's cursor cannot be read; the text says how to start over."""
+from dw_orchestration.tables.errors import *  # noqa: F403  as above

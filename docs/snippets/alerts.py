@@ -3,7 +3,7 @@
 import dagster as dg
 
 from dw_orchestration.posthog.enums import SyncStatus
-from dw_orchestration.resources import WarehouseResource
+from dw_orchestration.resources.warehouse import WarehouseResource
 
 IMPORTANT = [dg.AssetKey(["posthog", "stripe", "acme", table]) for table in ("charge", "customer")]
 

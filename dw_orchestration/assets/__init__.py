@@ -1,10 +1,10 @@
 """Tables of the warehouse as Dagster assets."""
 
+from dw_orchestration.assets.build import build_posthog_assets
 from dw_orchestration.assets.config import PostHogSyncConfig
-from dw_orchestration.assets.factory import build_posthog_assets
 from dw_orchestration.assets.metadata import SyncMetadata, TableMetadata
 from dw_orchestration.assets.selection import TableSelection, TableSelector
-from dw_orchestration.assets.specs import asset_spec
+from dw_orchestration.assets.spec import asset_spec
 from dw_orchestration.assets.step import StepResult, sync_tables
 from dw_orchestration.assets.tables import Table
 

@@ -7,8 +7,8 @@ import dagster as dg
 
 from dw_orchestration.assets.checks import STALE_AFTER_INTERVALS
 from dw_orchestration.assets.tables import Table
-from dw_orchestration.posthog.cadence import Cadence
 from dw_orchestration.resources.durations import is_due_at_a_time
+from dw_orchestration.tables.cadence import Cadence
 
 # how long after its tick a sync may end: so many times as long as usual, and at least this
 ALLOWED_DURATIONS = 2

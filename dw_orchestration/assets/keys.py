@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
-from dw_orchestration import names
-from dw_orchestration.names import snake
 from dw_orchestration.posthog.models import Schema
-from dw_orchestration.resources.snapshot import SourceSnapshot
+from dw_orchestration.tables import names
+from dw_orchestration.tables.names import snake
+from dw_orchestration.tables.snapshot import SourceSnapshot
 
 SHORT_ID_LENGTH = 8
 

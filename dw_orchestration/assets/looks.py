@@ -15,13 +15,13 @@ from dw_orchestration.assets.checks import (
 )
 from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.assets.tables import Table
-from dw_orchestration.errors import SetupError
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.errors import PostHogError, TransportError
+from dw_orchestration.posthog.jobs import is_over
 from dw_orchestration.posthog.models import Job
 from dw_orchestration.resources.warehouse import WarehouseResource
-from dw_orchestration.sync.outcome import is_over
+from dw_orchestration.tables.errors import SetupError
 
 
 def check_tables(

@@ -1,28 +1,15 @@
 """The schemas' records after a sync, read with as few requests as give fresh answers."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections.abc import Iterable
 
 from dw_orchestration.assets.tables import Table
+from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.errors import PostHogError
-from dw_orchestration.posthog.models import Job, Schema, Source
+from dw_orchestration.posthog.models import Job, Schema
 
 # with more sources than this, one list of all of them is cheaper than a record of each
 SOURCES_READ_ONE_BY_ONE = 3
-
-
-class RecordApi(Protocol):
-    """What reading records asks of a client."""
-
-    def get_schema(self, schema_id: str) -> Schema:
-        """One schema with its table."""
-
-    def get_source(self, source_id: str) -> Source:
-        """A source with all its schemas and their tables."""
-
-    def list_sources(self) -> Iterator[Source]:
-        """Every source with its schemas; newer servers leave the tables' columns out."""
 
 
 class RecordReader:
@@ -32,7 +19,7 @@ class RecordReader:
     was still going on when it was given.
     """
 
-    def __init__(self, api: RecordApi, tables: Iterable[Table]) -> None:
+    def __init__(self, api: WarehouseApi, tables: Iterable[Table]) -> None:
         self._api = api
         self._source_of = {table.schema.id: table.source.id for table in tables}
         self._tables_of = Counter(self._source_of.values())

@@ -11,8 +11,8 @@ from dw_orchestration.assets.keys import table_name
 from dw_orchestration.assets.tables import Table, table_of
 from dw_orchestration.posthog.enums import AccessMethod
 from dw_orchestration.posthog.models import Schema
-from dw_orchestration.resources.drift import ChangeKind, switch
-from dw_orchestration.resources.snapshot import SourceSnapshot, WarehouseSnapshot
+from dw_orchestration.tables.drift import ChangeKind, switch
+from dw_orchestration.tables.snapshot import SourceSnapshot, WarehouseSnapshot
 
 SelectableSyncType = Literal["full_refresh", "incremental", "append", "webhook", "cdc", "xmin"]
 # what a person reads of the tables that there are; the rest is counted

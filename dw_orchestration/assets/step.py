@@ -8,13 +8,12 @@ import dagster as dg
 from dw_orchestration.assets.checks import Verdict, not_stale, rows_usual, sync_succeeded, table_verdicts
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.event_log import EventLog
-from dw_orchestration.assets.guards import check_repeated_resync, check_resync, losses
 from dw_orchestration.assets.metadata import TriggeredBy, adoption_metadata, finished_at, result_metadata
 from dw_orchestration.assets.records import RecordReader
 from dw_orchestration.assets.resume import jobs_of_earlier_tries
+from dw_orchestration.assets.resync_guard import check_repeated_resync, check_resync, losses
 from dw_orchestration.assets.tables import Table
 from dw_orchestration.assets.ticks import OpenTicks
-from dw_orchestration.errors import SetupError
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.errors import (
     AuthenticationError,
@@ -24,13 +23,15 @@ from dw_orchestration.posthog.errors import (
     ReadOnlyError,
     TransportError,
 )
+from dw_orchestration.posthog.jobs import is_over
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.sync.batch import SyncBatch
 from dw_orchestration.sync.clock import SystemClock
 from dw_orchestration.sync.errors import BillingLimitReachedError, NotTriggeredError, SyncError
 from dw_orchestration.sync.events import Adopted, BillingStopped, Ended, Notice, Progress, SyncEvent
-from dw_orchestration.sync.outcome import SyncOutcome, is_over
+from dw_orchestration.sync.outcome import SyncOutcome
 from dw_orchestration.sync.settings import TableRequest
+from dw_orchestration.tables.errors import SetupError
 
 StepResult = dg.MaterializeResult[None] | dg.AssetCheckResult
 MAX_ERRORS_SHOWN = 20

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import dagster as dg
 
 from dw_orchestration.assets.keys import colliding, default_key, identifier, told_apart
-from dw_orchestration.posthog.cadence import Cadence, cadence
 from dw_orchestration.posthog.models import Schema
-from dw_orchestration.resources.snapshot import SourceSnapshot, WarehouseSnapshot
-from dw_orchestration.sync.classify import SchemaClass, classify
+from dw_orchestration.tables.cadence import Cadence, cadence
+from dw_orchestration.tables.classify import SchemaClass, classify
+from dw_orchestration.tables.snapshot import SourceSnapshot, WarehouseSnapshot
 
 
 @dataclass(frozen=True)

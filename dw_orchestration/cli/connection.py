@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dw_orchestration.errors import SetupError
 from dw_orchestration.operations.catalogue import Project
-from dw_orchestration.operations.errors import UsageError
+from dw_orchestration.tables.errors import SetupError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,6 +108,6 @@ class Connection:
                 f"No warehouse is named: set {PROJECT_VARIABLE} and {KEY_VARIABLE} for a PostHog project, or --home for"
                 f" an embedded warehouse. {text}."
             )
-        from dw_orchestration.embedded import EmbeddedProcess
+        from dw_orchestration.resources.embedded_process import EmbeddedProcess
 
         return EmbeddedProcess(self.home, shop=(self.home / "shop").exists()).client()

@@ -2,8 +2,6 @@
 
 from enum import IntEnum
 
-from dw_orchestration.errors import SetupError, SnapshotError
-from dw_orchestration.operations.errors import UsageError
 from dw_orchestration.posthog.errors import (
     AuthenticationError,
     PermissionDeniedError,
@@ -16,6 +14,7 @@ from dw_orchestration.posthog.errors import (
     TransportError,
     UnexpectedAnswerError,
 )
+from dw_orchestration.tables.errors import SetupError, SnapshotError, UsageError
 
 # What the command has something to say about; anything else is a fault of its own.
 KNOWN = (PostHogError, SetupError, SnapshotError)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, cast
 
 from dw_orchestration.cli.connection import Connection, variable
 from dw_orchestration.cli.exits import Exit, exit_for
+from dw_orchestration.operations.report import Report
 from dw_orchestration.operations.secrets import Secrets
-from dw_orchestration.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -10,8 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, 
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from dw_orchestration.operations.report import counted
 from dw_orchestration.posthog.enums import SyncType
-from dw_orchestration.report import counted
 from dw_orchestration.sync.events import Adopted, BillingStopped, Ended, Notice, SyncEvent
 from dw_orchestration.sync.events import Progress as Moved
 from dw_orchestration.sync.settings import SyncMode

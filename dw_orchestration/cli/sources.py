@@ -11,7 +11,7 @@ from dw_orchestration.cli.options import Json, Source
 from dw_orchestration.cli.output import carry_out, session_of
 from dw_orchestration.operations import sources as operations
 from dw_orchestration.operations import webhooks
-from dw_orchestration.operations.errors import UsageError
+from dw_orchestration.tables.errors import UsageError
 
 source_app = typer.Typer(no_args_is_help=True, help="Create, change and delete sources.")
 webhook_app = typer.Typer(no_args_is_help=True, help="Show, create and delete the webhook of a source.")

@@ -14,10 +14,10 @@ from dw_orchestration.cli.output import session_of
 from dw_orchestration.cli.progress import Progress, progress_of
 from dw_orchestration.operations.catalogue import NamedTable, Project
 from dw_orchestration.operations.deletion import confirmed_tables
-from dw_orchestration.operations.errors import UsageError
 from dw_orchestration.operations.syncing import Outcomes, sync_batch
 from dw_orchestration.sync.batch import SyncBatch
 from dw_orchestration.sync.settings import IfRunning, SyncMode, SyncSettings
+from dw_orchestration.tables.errors import UsageError
 
 
 def sync(

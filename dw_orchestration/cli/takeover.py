@@ -7,8 +7,7 @@ import typer
 
 from dw_orchestration.cli.options import Json, SomeTables
 from dw_orchestration.cli.output import session_of
-from dw_orchestration.errors import SetupError
-from dw_orchestration.operations.errors import UsageError
+from dw_orchestration.tables.errors import SetupError, UsageError
 
 
 def takeover(
@@ -30,8 +29,8 @@ def takeover(
     if apply and give_back:
         raise UsageError("--apply and --give-back contradict each other: give one of the two.")
     # these bring Dagster along, which takes a second: only this command pays for it
-    from dw_orchestration.schedules.takeover_file import TakeoverStore
-    from dw_orchestration.schedules.takeover_job import TakeoverAction, carry_out
+    from dw_orchestration.operations.takeover_file import TakeoverStore
+    from dw_orchestration.operations.takeover_job import TakeoverAction, carry_out
 
     action = TakeoverAction.APPLY if apply else TakeoverAction.GIVE_BACK if give_back else TakeoverAction.PLAN
     path = file.absolute() if file else session.connection.takeover_file

@@ -9,14 +9,14 @@ import dagster as dg
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 
+from dw_orchestration.assets.build import SET_BY_THE_RUN, CheckName, StepPer
 from dw_orchestration.assets.config import PostHogSyncConfig
-from dw_orchestration.assets.factory import SET_BY_THE_RUN, CheckName, StepPer
 from dw_orchestration.assets.selection import Pattern, Selector, TableSelector
 from dw_orchestration.assets.tables import Table
 from dw_orchestration.component.warehouses import project_path
-from dw_orchestration.names import table_path
 from dw_orchestration.schedules.mode import SchedulingMode
 from dw_orchestration.schedules.overrides import ScheduleOverride
+from dw_orchestration.tables.names import table_path
 
 
 def _value(kind: Any, description: str, *, written: Any = None, **more: Any) -> dg.Resolver:

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
+from dw_orchestration.assets.build import build_posthog_assets
 from dw_orchestration.assets.config import PostHogSyncConfig
-from dw_orchestration.assets.factory import build_posthog_assets
-from dw_orchestration.assets.history import build_sync_history, build_sync_history_schedule
+from dw_orchestration.history.asset import build_sync_history, build_sync_history_schedule
 from dw_orchestration.operations.jobs import build_maintenance_jobs
-from dw_orchestration.schedules.cadences import build_posthog_schedules
-from dw_orchestration.schedules.takeover_job import build_takeover_job
+from dw_orchestration.operations.takeover_job import build_takeover_job
+from dw_orchestration.schedules.schedules import build_posthog_schedules
 from dw_orchestration.sensors.drift import build_drift_check, build_drift_sensor, build_state_age_check
 from dw_orchestration.sensors.job_status import build_job_status_sensor
 from dw_orchestration.sensors.terminated_runs import build_terminated_runs_sensor
 
 if TYPE_CHECKING:
-    from dw_orchestration.assets.specs import SpecOf
+    from dw_orchestration.assets.spec import SpecOf
     from dw_orchestration.assets.tables import Table
     from dw_orchestration.component.warehouse_component import PostHogWarehouseComponent
-    from dw_orchestration.resources.snapshot import WarehouseSnapshot
+    from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 
 def table_definitions(component: PostHogWarehouseComponent, snapshot: WarehouseSnapshot) -> dg.Definitions:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY
-from dw_orchestration.errors import SetupError
+from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY
+from dw_orchestration.tables.errors import SetupError
 
 
 def not_connected(problem: str, *, name: str = DEFAULT_RESOURCE_KEY) -> dg.Definitions:

@@ -11,10 +11,10 @@ import dagster as dg
 from dagster.components import DefsStateConfig, DefsStateConfigArgs, ResolvedDefsStateConfig
 from pydantic import BaseModel
 
+from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY, EVERY_CHECK
 from dw_orchestration.assets.config import PostHogSyncConfig
-from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY, EVERY_CHECK
 from dw_orchestration.assets.selection import TableSelection, names_in
-from dw_orchestration.assets.specs import asset_spec
+from dw_orchestration.assets.spec import asset_spec
 from dw_orchestration.assets.step import StepResult, sync_tables
 from dw_orchestration.assets.tables import Table
 from dw_orchestration.component import attributes
@@ -22,12 +22,12 @@ from dw_orchestration.component.building import history_definitions, table_defin
 from dw_orchestration.component.problems import log, not_connected, refuse_namesakes
 from dw_orchestration.component.scaffolder import WarehouseScaffolder
 from dw_orchestration.component.warehouses import Warehouse
-from dw_orchestration.errors import SetupError, StateNotRefreshedError
-from dw_orchestration.resources.snapshot import WarehouseSnapshot
+from dw_orchestration.operations.takeover_file import TakeoverStore
 from dw_orchestration.resources.state import refresh_state
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.schedules.mode import SchedulingMode
-from dw_orchestration.schedules.takeover_file import TakeoverStore
+from dw_orchestration.tables.errors import SetupError, StateNotRefreshedError
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 _IN_A_SHARED_PLACE = DefsStateConfigArgs.versioned_state_storage().management_type
 _LEGAL_NAME = re.compile(r"[A-Za-z0-9_]+")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.posthog.enums import CancelOutcome, SyncStatus
 from dw_orchestration.posthog.errors import PostHogError
-from dw_orchestration.report import Report, Row, counted
+from dw_orchestration.posthog.jobs import is_over, was_cancelled
 from dw_orchestration.sync.clock import Clock, SystemClock
-from dw_orchestration.sync.outcome import is_over, was_cancelled
 from dw_orchestration.sync.settings import SyncSettings
 
 if TYPE_CHECKING:

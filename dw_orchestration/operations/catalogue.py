@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
-from dw_orchestration.names import source_path, source_slug, table_path
-from dw_orchestration.operations.errors import UnknownNameError, UsageError
+from dw_orchestration.tables.errors import UnknownNameError, UsageError
+from dw_orchestration.tables.names import source_path, source_slug, table_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

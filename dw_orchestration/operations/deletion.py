@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dw_orchestration.operations.cancelling import running_jobs
-from dw_orchestration.operations.errors import NotConfirmedError, UsageError
+from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.posthog.errors import PostHogError
-from dw_orchestration.report import Report, Row, counted
+from dw_orchestration.tables.errors import NotConfirmedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dw_orchestration.report import Report, Row
+from dw_orchestration.operations.report import Report, Row
 
 if TYPE_CHECKING:
     from dw_orchestration.operations.catalogue import NamedTable, Project

@@ -10,8 +10,8 @@ from dw_orchestration.operations import job_configs as configs
 from dw_orchestration.operations.cancelling import cancel_syncs
 from dw_orchestration.operations.catalogue import Project
 from dw_orchestration.operations.deletion import confirmed_tables, delete_data
-from dw_orchestration.operations.errors import UsageError
 from dw_orchestration.operations.fields import show_fields
+from dw_orchestration.operations.report import Report
 from dw_orchestration.operations.resync import AssetEvent, Tables, resync_tables
 from dw_orchestration.operations.secrets import Secrets
 from dw_orchestration.operations.settings import change_settings
@@ -19,8 +19,8 @@ from dw_orchestration.operations.settings_input import TypedSettings, settings_u
 from dw_orchestration.operations.sources import create_source, delete_source, refresh_source, update_source
 from dw_orchestration.operations.webhooks import create_webhook, delete_webhook, show_webhook
 from dw_orchestration.posthog.models import SchemaUpdate
-from dw_orchestration.report import Report
 from dw_orchestration.resources.warehouse import WarehouseResource
+from dw_orchestration.tables.errors import UsageError
 
 C = TypeVar("C", bound=dg.Config)
 

@@ -5,19 +5,19 @@ from typing import Any
 
 import dagster as dg
 
+from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY, EVERY_CHECK, CheckName
 from dw_orchestration.assets.config import PostHogSyncConfig
-from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY, EVERY_CHECK, CheckName
-from dw_orchestration.assets.guards import UNATTENDED_TAGS
-from dw_orchestration.assets.specs import SpecOf, asset_spec, table_assets
-from dw_orchestration.errors import SetupError
+from dw_orchestration.assets.resync_guard import UNATTENDED_TAGS
+from dw_orchestration.assets.spec import SpecOf, asset_spec, table_assets
 from dw_orchestration.operations.catalogue import Project
 from dw_orchestration.operations.job_kinds import KINDS, Kind, Launch, Work
+from dw_orchestration.operations.report import Report
 from dw_orchestration.operations.resync import AssetEvent, Tables
 from dw_orchestration.operations.secrets import Secrets
 from dw_orchestration.posthog.errors import PostHogError
-from dw_orchestration.report import Report
-from dw_orchestration.resources.snapshot import WarehouseSnapshot
 from dw_orchestration.resources.warehouse import WarehouseResource
+from dw_orchestration.tables.errors import SetupError
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 # what Dagster puts on every re-execution
 _PARENT_TAG = "dagster/parent_run_id"

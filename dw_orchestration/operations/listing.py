@@ -6,9 +6,9 @@ import heapq
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from dw_orchestration.posthog.cadence import cadence
-from dw_orchestration.report import Report, Row, counted
-from dw_orchestration.sync.outcome import duration_s
+from dw_orchestration.operations.report import Report, Row, counted
+from dw_orchestration.posthog.jobs import duration_s
+from dw_orchestration.tables.cadence import cadence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

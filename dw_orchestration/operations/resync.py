@@ -6,16 +6,16 @@ from typing import Any, cast
 
 import dagster as dg
 
+from dw_orchestration.assets.build import CheckName
 from dw_orchestration.assets.checks import check_specs
 from dw_orchestration.assets.config import PostHogSyncConfig
-from dw_orchestration.assets.factory import CheckName
-from dw_orchestration.assets.specs import TableAsset
+from dw_orchestration.assets.spec import TableAsset
 from dw_orchestration.assets.step import StepResult, sync_tables
 from dw_orchestration.operations.catalogue import NamedTable
-from dw_orchestration.operations.errors import UsageError
+from dw_orchestration.operations.report import Report
 from dw_orchestration.operations.syncing import Outcomes
-from dw_orchestration.report import Report
 from dw_orchestration.resources.warehouse import WarehouseResource
+from dw_orchestration.tables.errors import UsageError
 
 AssetEvent = dg.AssetMaterialization | dg.AssetCheckEvaluation
 _FIELDS_OF_A_CHECK = ("asset_key", "check_name", "passed", "severity", "description", "metadata")

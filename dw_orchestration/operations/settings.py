@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import time
 from typing import TYPE_CHECKING
 
-from dw_orchestration.operations.errors import UsageError
+from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.posthog.enums import SyncType
 from dw_orchestration.posthog.errors import BadRequestError, PostHogError
 from dw_orchestration.posthog.models import IncrementalFields, SchemaUpdate
-from dw_orchestration.report import Report, Row, counted
+from dw_orchestration.tables.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 from pydantic import ValidationError
 
-from dw_orchestration.operations.errors import UsageError
 from dw_orchestration.posthog.enums import IncrementalFieldType, OpenEnum, SyncFrequency, SyncType
 from dw_orchestration.posthog.models import SchemaUpdate
+from dw_orchestration.tables.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

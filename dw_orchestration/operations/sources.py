@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dw_orchestration.operations.errors import NotConfirmedError, UsageError
+from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.operations.secrets import names_of
 from dw_orchestration.posthog.enums import AccessMethod
 from dw_orchestration.posthog.errors import NotFoundError
-from dw_orchestration.report import Report, Row, counted
+from dw_orchestration.tables.errors import NotConfirmedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dw_orchestration.report import Report, Row, counted
+from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.sync.batch import SyncBatch
 from dw_orchestration.sync.events import Adopted, CancelReport, Ended, SyncEvent
 from dw_orchestration.sync.outcome import SyncOutcome

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dw_orchestration.report import Report
+from dw_orchestration.operations.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

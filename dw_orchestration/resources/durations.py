@@ -1,20 +1,20 @@
 """How long syncs usually take, for the tables whose rows are due at a time of day."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from itertools import islice
 from math import ceil
 from statistics import median
-from typing import Protocol
 
-from dw_orchestration.posthog.cadence import DAY, MINUTE, WEEK, cadence
+from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.enums import AccessMethod, JobStatus
 from dw_orchestration.posthog.errors import NotFoundError, PermissionDeniedError, PostHogError
 from dw_orchestration.posthog.models import Job, Schema
 from dw_orchestration.posthog.paging import JOBS_PER_ANSWER
-from dw_orchestration.resources.snapshot import SourceSnapshot, WarehouseSnapshot
-from dw_orchestration.sync.classify import SchemaClass, classify
+from dw_orchestration.tables.cadence import DAY, MINUTE, WEEK, cadence
+from dw_orchestration.tables.classify import SchemaClass, classify
+from dw_orchestration.tables.snapshot import SourceSnapshot, WarehouseSnapshot
 
 # a refresh asks no more sources than this: the others' tables have the least time that there is
 SOURCES_ASKED = 100
@@ -22,13 +22,6 @@ SOURCES_ASKED = 100
 NAMES_ASKED = 50
 # steps in which durations are told: a minute more or less is no change of the definitions
 STEP = timedelta(minutes=5)
-
-
-class JobsApi(Protocol):
-    """What reading durations asks of a client."""
-
-    def list_jobs(self, source_id: str, *, schemas: Collection[str] = ()) -> Iterator[Job]:
-        """The jobs of some tables of a source, newest first, read on as the iterator is."""
 
 
 def is_due_at_a_time(schema: Schema, *, access_method: AccessMethod) -> bool:
@@ -46,7 +39,7 @@ def is_due_at_a_time(schema: Schema, *, access_method: AccessMethod) -> bool:
 
 
 def with_usual_durations(
-    snapshot: WarehouseSnapshot, api: JobsApi, *, known: WarehouseSnapshot | None = None
+    snapshot: WarehouseSnapshot, api: WarehouseApi, *, known: WarehouseSnapshot | None = None
 ) -> WarehouseSnapshot:
     """The snapshot with the usual durations of the tables that are due at a time: a request per source that has some.
 
@@ -77,7 +70,7 @@ def _only(names: Collection[str], minutes: Mapping[str, int]) -> dict[str, int]:
     return {name: minutes[name] for name in names if name in minutes}
 
 
-def _read(api: JobsApi, due: Mapping[str, list[str]]) -> dict[str, dict[str, int]]:
+def _read(api: WarehouseApi, due: Mapping[str, list[str]]) -> dict[str, dict[str, int]]:
     found = {}
     for source_id, names in due.items():
         try:

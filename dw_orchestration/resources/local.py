@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from dw_orchestration.embedded import START_WITHIN_S, EmbeddedProcess, Endpoint
 from dw_orchestration.posthog.client import PostHogWarehouseClient
+from dw_orchestration.resources.embedded_process import START_WITHIN_S, EmbeddedProcess, Endpoint
 from dw_orchestration.resources.warehouse import WarehouseResource
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from dw_orchestration.errors import SetupError, SnapshotError, StateNotRefreshedError
 from dw_orchestration.posthog.errors import MissingScopeError, PostHogError
-from dw_orchestration.resources.snapshot import WarehouseSnapshot
 from dw_orchestration.resources.warehouse import WarehouseResource
+from dw_orchestration.tables.errors import SetupError, SnapshotError, StateNotRefreshedError
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 # A project that has lost more of its tables than it kept is more likely the wrong one, or half an answer
 KEPT_SHARE = 0.5

@@ -9,13 +9,13 @@ from urllib.parse import quote
 import dagster as dg
 from pydantic import Field
 
-from dw_orchestration.errors import SetupError
 from dw_orchestration.posthog.budget import RateLimits
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.retries import RetryPolicy
 from dw_orchestration.posthog.transport import Timeouts
 from dw_orchestration.resources.durations import with_usual_durations
-from dw_orchestration.resources.snapshot import WarehouseSnapshot
+from dw_orchestration.tables.errors import SetupError
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 # Dagster+ sets it to 1 for everything that runs in a branch deployment
 _IN_BRANCH_DEPLOYMENT = dg.EnvVar("DAGSTER_CLOUD_IS_BRANCH_DEPLOYMENT")

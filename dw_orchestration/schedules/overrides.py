@@ -9,10 +9,10 @@ import dagster as dg
 from pydantic import ConfigDict, Field
 
 from dw_orchestration.assets import keys
-from dw_orchestration.assets.specs import TableAsset
+from dw_orchestration.assets.spec import TableAsset
 from dw_orchestration.assets.tables import Table
-from dw_orchestration.errors import SetupError
-from dw_orchestration.names import snake
+from dw_orchestration.tables.errors import SetupError
+from dw_orchestration.tables.names import snake
 
 # Each mark has a word of its own, so that different crons never get the same name.
 _CRON_WORDS = {"*": "any", ",": "and", "-": "to", "/": "by", "#": "nth", "?": "q", "@": "at", " ": "_"}

@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from dw_orchestration.errors import CursorError
+from dw_orchestration.tables.errors import CursorError
 
 CURSOR_VERSION = 1
 

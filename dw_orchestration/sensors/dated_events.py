@@ -11,8 +11,8 @@ from datetime import datetime
 import dagster as dg
 
 from dw_orchestration.assets.metadata import JOB_ID
-from dw_orchestration.errors import SetupError
-from dw_orchestration.sensors.reports import AssetEvent
+from dw_orchestration.sensors.events import AssetEvent
+from dw_orchestration.tables.errors import SetupError
 
 NOT_SUPPORTED = (
     f"`date_events_back` uses what Dagster does not promise to keep, and Dagster {dg.__version__} has changed it:"

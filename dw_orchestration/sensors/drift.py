@@ -7,14 +7,14 @@ from typing import Any
 
 import dagster as dg
 
+from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY
 from dw_orchestration.assets.checks import Verdict
-from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY
-from dw_orchestration.assets.history import sync_history_key
-from dw_orchestration.errors import SetupError, SnapshotError
+from dw_orchestration.history.asset import sync_history_key
 from dw_orchestration.posthog.errors import PostHogError
-from dw_orchestration.resources.drift import drift_between
-from dw_orchestration.resources.snapshot import WarehouseSnapshot
 from dw_orchestration.resources.warehouse import WarehouseResource
+from dw_orchestration.tables.drift import drift_between
+from dw_orchestration.tables.errors import SetupError, SnapshotError
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 STATE_IS_CURRENT = "state_is_current"
 STATE_IS_FRESH = "state_is_fresh"

@@ -8,19 +8,20 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY, EVERY_CHECK, CheckName
 from dw_orchestration.assets.event_log import EventLog, adoption_in
-from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY, EVERY_CHECK, CheckName
 from dw_orchestration.assets.metadata import finished_at
-from dw_orchestration.assets.specs import SpecOf, TableAsset, asset_spec, table_assets
+from dw_orchestration.assets.spec import SpecOf, TableAsset, asset_spec, table_assets
+from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.errors import PostHogError
+from dw_orchestration.posthog.jobs import is_over, was_unwanted
 from dw_orchestration.posthog.models import Job, Schema, Source
-from dw_orchestration.resources.snapshot import WarehouseSnapshot
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.sensors.cursor import SensorCursor, SourceCursor
-from dw_orchestration.sensors.news import NewsApi, advance, may_have_news, read_jobs
-from dw_orchestration.sensors.reports import AssetEvent, events_of
+from dw_orchestration.sensors.events import AssetEvent, events_of
 from dw_orchestration.sensors.staleness import changes
-from dw_orchestration.sync.outcome import is_over, was_unwanted
+from dw_orchestration.sensors.unreported import advance, may_have_news, read_jobs
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 DEFAULT_BUDGET_S = 15.0
 # Dagster's storage takes about forty a second, and a tick must end within its minute
@@ -122,7 +123,7 @@ def _dated_writer() -> Callable[[dg.DagsterInstance, Iterable[AssetEvent], Mappi
     return write_dated
 
 
-def _connected(warehouse: WarehouseResource) -> AbstractContextManager[NewsApi]:
+def _connected(warehouse: WarehouseResource) -> AbstractContextManager[WarehouseApi]:
     return warehouse.connect()
 
 
@@ -130,7 +131,7 @@ def _connected(warehouse: WarehouseResource) -> AbstractContextManager[NewsApi]:
 class Tick:
     """One tick's way through the sources: those that may have news, and in turn one of the others."""
 
-    api: NewsApi
+    api: WarehouseApi
     assets: Sequence[TableAsset]
     log: EventLog
     budget_s: float = DEFAULT_BUDGET_S

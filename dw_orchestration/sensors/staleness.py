@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dw_orchestration.assets.checks import Verdict, not_stale
-from dw_orchestration.assets.specs import TableAsset
+from dw_orchestration.assets.spec import TableAsset
 from dw_orchestration.posthog.enums import SyncStatus
 from dw_orchestration.posthog.models import Schema, Source
-from dw_orchestration.sync.classify import SchemaClass
+from dw_orchestration.tables.classify import SchemaClass
 
 
 @dataclass(frozen=True)

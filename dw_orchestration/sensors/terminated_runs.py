@@ -5,14 +5,14 @@ from datetime import timedelta
 
 import dagster as dg
 
+from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY
 from dw_orchestration.assets.event_log import Adoption, EventLog
-from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY
-from dw_orchestration.assets.specs import SpecOf, asset_spec, table_assets
+from dw_orchestration.assets.spec import SpecOf, asset_spec, table_assets
 from dw_orchestration.assets.tables import Table
-from dw_orchestration.errors import SetupError
 from dw_orchestration.posthog.errors import PostHogError
-from dw_orchestration.resources.snapshot import WarehouseSnapshot
 from dw_orchestration.sync.leftovers import StartedJob, cancel_leftovers
+from dw_orchestration.tables.errors import SetupError
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 
 def build_terminated_runs_sensor(

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
+from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.errors import (
     LostAnswerError,
     PostHogError,
@@ -13,7 +14,6 @@ from dw_orchestration.posthog.errors import (
     UnreachableError,
 )
 from dw_orchestration.sync import verdict
-from dw_orchestration.sync.api import SyncApi
 from dw_orchestration.sync.cancel import Cancelling
 from dw_orchestration.sync.clock import Clock, ServerClock, Stopwatch, SystemClock
 from dw_orchestration.sync.errors import BillingLimitReachedError
@@ -45,7 +45,7 @@ class SyncBatch:
 
     def __init__(
         self,
-        api: SyncApi,
+        api: WarehouseApi,
         requests: Sequence[TableRequest],
         *,
         settings: SyncSettings | None = None,

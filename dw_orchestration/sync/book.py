@@ -6,8 +6,8 @@ from itertools import takewhile
 from statistics import median
 
 from dw_orchestration.posthog.enums import JobStatus
+from dw_orchestration.posthog.jobs import duration_s, failed, is_over, was_cancelled, was_interrupted
 from dw_orchestration.posthog.models import Job
-from dw_orchestration.sync.outcome import duration_s, failed, is_over, was_cancelled, was_interrupted
 
 # PostHog runs a table after so many failures in a row only once a gap has passed, which doubles up to an hour.
 STREAK_LENGTH = 5

@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.errors import PostHogError
-from dw_orchestration.sync.api import SyncApi
 from dw_orchestration.sync.clock import Clock
 from dw_orchestration.sync.events import CancelReport, CancelResult
 from dw_orchestration.sync.outcome import SyncOutcome
@@ -17,7 +17,7 @@ from dw_orchestration.sync.table import Table
 class Cancelling:
     """One attempt to cancel the syncs that some tables have started, and to see them end."""
 
-    def __init__(self, api: SyncApi, tables: Sequence[Table], *, settings: SyncSettings, clock: Clock) -> None:
+    def __init__(self, api: WarehouseApi, tables: Sequence[Table], *, settings: SyncSettings, clock: Clock) -> None:
         self._api = api
         self._settings = settings
         self._clock = clock

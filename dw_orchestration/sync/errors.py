@@ -24,8 +24,8 @@ The tree; `allow_retries` says whether another try can help, `retry_after_s` whe
 from typing import ClassVar, Self
 
 from dw_orchestration.posthog.models import Job
-from dw_orchestration.sync.classify import SchemaClass
 from dw_orchestration.sync.outcome import SyncOutcome
+from dw_orchestration.tables.classify import SchemaClass
 
 __all__ = [
     "AlreadyRunningError",

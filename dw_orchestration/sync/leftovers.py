@@ -5,12 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.enums import CancelOutcome
 from dw_orchestration.posthog.errors import PostHogError
+from dw_orchestration.posthog.jobs import is_over
 from dw_orchestration.posthog.models import Job
-from dw_orchestration.sync.api import SyncApi
 from dw_orchestration.sync.events import CancelReport, CancelResult
-from dw_orchestration.sync.outcome import is_over
 from dw_orchestration.sync.reader import JobReader, Want
 from dw_orchestration.sync.table import JUST_BEFORE
 
@@ -26,7 +26,7 @@ class StartedJob:
     created_at: datetime
 
 
-def cancel_leftovers(api: SyncApi, jobs: Iterable[StartedJob]) -> Iterator[CancelReport]:
+def cancel_leftovers(api: WarehouseApi, jobs: Iterable[StartedJob]) -> Iterator[CancelReport]:
     """Ask PostHog to cancel those of the jobs that still run; their end is not awaited.
 
     What goes wrong with one is in its report; nothing is raised.
@@ -45,7 +45,7 @@ def cancel_leftovers(api: SyncApi, jobs: Iterable[StartedJob]) -> Iterator[Cance
             yield _cancel(api, job, [row for row in shown if row.schema_id == job.schema_id and not is_over(row)])
 
 
-def _cancel(api: SyncApi, job: StartedJob, running: Sequence[Job]) -> CancelReport:
+def _cancel(api: WarehouseApi, job: StartedJob, running: Sequence[Job]) -> CancelReport:
     """Cancel it if PostHog would cancel this one and no other: the table's newest."""
     if job.job_id not in {row.id for row in running}:
         return _report(job, CancelResult.ALREADY_FINISHED, "its sync has ended")

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from dw_orchestration.posthog.enums import AccessMethod, JobStatus
+from dw_orchestration.posthog.jobs import is_over
 from dw_orchestration.posthog.models import Job, Schema
 from dw_orchestration.sync import errors, verdict
 from dw_orchestration.sync.book import JobBook
-from dw_orchestration.sync.classify import SchemaClass, classify
-from dw_orchestration.sync.outcome import is_over
 from dw_orchestration.sync.settings import IfRunning, SyncMode, SyncSettings, TableRequest
+from dw_orchestration.tables.classify import SchemaClass, classify
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.enums import SyncStatus
 from dw_orchestration.posthog.models import Job, Schema, Source
-from dw_orchestration.sync.api import SyncApi
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ class FirstLook:
 class JobReader:
     """Reads one source. `cost` counts the requests."""
 
-    def __init__(self, api: SyncApi, source_id: str) -> None:
+    def __init__(self, api: WarehouseApi, source_id: str) -> None:
         self._api = api
         self._source_id = source_id
         self.cost = 0

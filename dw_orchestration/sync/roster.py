@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
+from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.errors import PostHogError
 from dw_orchestration.posthog.models import Source
-from dw_orchestration.sync.api import SyncApi
 from dw_orchestration.sync.blindness import Blindness
 from dw_orchestration.sync.clock import Clock, Stopwatch
 from dw_orchestration.sync.events import Notice, SyncEvent
@@ -35,7 +35,7 @@ class Roster:
 
     def __init__(
         self,
-        api: SyncApi,
+        api: WarehouseApi,
         watches: Sequence[SourceWatch],
         *,
         settings: SyncSettings,

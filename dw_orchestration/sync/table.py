@@ -5,13 +5,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from dw_orchestration.posthog.enums import AccessMethod, JobStatus
+from dw_orchestration.posthog.jobs import duration_s, is_over, was_interrupted
 from dw_orchestration.posthog.models import Job, Schema
 from dw_orchestration.sync import verdict
 from dw_orchestration.sync.attempt import Attempt
 from dw_orchestration.sync.book import JobBook
 from dw_orchestration.sync.errors import SyncError
 from dw_orchestration.sync.events import Adopted, Ended, Notice, Progress, SyncEvent
-from dw_orchestration.sync.outcome import SyncOutcome, duration_s, is_over, was_interrupted
+from dw_orchestration.sync.outcome import SyncOutcome
 from dw_orchestration.sync.pace import Wait
 from dw_orchestration.sync.phase import Phase
 from dw_orchestration.sync.plan import Case, Follow, HoldOff, Refuse, WaitFor, decide

@@ -12,11 +12,11 @@ from dw_orchestration.posthog.errors import (
     RateLimitedError,
     UnreachableError,
 )
+from dw_orchestration.posthog.jobs import table_was_deleted, was_cancelled
 from dw_orchestration.posthog.models import Job
 from dw_orchestration.sync import errors
 from dw_orchestration.sync.book import JobBook
-from dw_orchestration.sync.classify import SchemaClass
-from dw_orchestration.sync.outcome import table_was_deleted, was_cancelled
+from dw_orchestration.tables.classify import SchemaClass
 
 
 def judge(job: Job, *, label: str, book: JobBook) -> errors.SyncError | None:

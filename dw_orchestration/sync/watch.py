@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
+from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.enums import SyncStatus
 from dw_orchestration.posthog.errors import (
     AuthenticationError,
@@ -14,7 +15,6 @@ from dw_orchestration.posthog.errors import (
 )
 from dw_orchestration.posthog.models import Job, Schema, Source
 from dw_orchestration.sync import verdict
-from dw_orchestration.sync.api import SyncApi
 from dw_orchestration.sync.blindness import Blindness
 from dw_orchestration.sync.clock import Clock, ServerClock, Stopwatch
 from dw_orchestration.sync.errors import SyncError
@@ -45,7 +45,7 @@ class SourceWatch:
 
     def __init__(
         self,
-        api: SyncApi,
+        api: WarehouseApi,
         source_id: str,
         tables: Sequence[Table],
         *,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from dw_orchestration.sync.outcome import is_over
+from dw_orchestration.posthog.jobs import is_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dw_orchestration.posthog.client import PostHogWarehouseClient
     from dw_orchestration.posthog.models import Job, Schema
     from dw_orchestration.resources.local import LocalWarehouse
-    from dw_orchestration.resources.snapshot import WarehouseSnapshot
+    from dw_orchestration.tables.snapshot import WarehouseSnapshot
     from dw_orchestration.testing.behaviours import TableBehaviour, WarehouseBehaviour
 
 Row = dict[str, Any]

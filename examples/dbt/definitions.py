@@ -8,7 +8,7 @@ import dagster as dg
 from dagster_dbt import DbtCliResource, DbtProject, dbt_assets
 
 from dw_orchestration import LocalWarehouse, build_posthog_assets
-from dw_orchestration.resources import WarehouseSnapshot
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 HERE = Path(__file__).parent
 HOME = HERE / ".dw_orchestration"

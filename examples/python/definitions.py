@@ -13,7 +13,7 @@ from dw_orchestration import (
     build_terminated_runs_sensor,
 )
 from dw_orchestration.assets import Table, asset_spec
-from dw_orchestration.resources import WarehouseSnapshot
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 HOME = Path(__file__).parent / ".dw_orchestration"
 STATE = HOME / "state_of_the_python_example.json"

@@ -12,8 +12,8 @@ import dagster as dg
 import pytest
 
 from dw_orchestration.assets import asset_spec, build_posthog_assets
-from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY, steps_of
-from dw_orchestration.assets.specs import table_assets
+from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY, steps_of
+from dw_orchestration.assets.spec import table_assets
 from dw_orchestration.sensors.job_status import build_job_status_sensor
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from dw_orchestration.embedded import Endpoint
+    from dw_orchestration.resources.embedded_process import Endpoint
 
 PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
 HELD_S = 20.0

@@ -7,7 +7,8 @@ from pathlib import Path
 import dagster as dg
 
 from dw_orchestration.assets import build_posthog_assets
-from dw_orchestration.resources import LocalWarehouse, WarehouseSnapshot
+from dw_orchestration.resources.local import LocalWarehouse
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 
 def sync_job() -> dg.JobDefinition:

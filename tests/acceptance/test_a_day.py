@@ -21,15 +21,15 @@ import pytest
 from croniter import croniter_range
 
 from dw_orchestration.assets import build_posthog_assets
+from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY
 from dw_orchestration.assets.checks import NOT_STALE, SYNC_SUCCEEDED
 from dw_orchestration.assets.event_log import EventLog
-from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY
 from dw_orchestration.local.behaviours import TableBehaviour
 from dw_orchestration.local.embedded import EmbeddedWarehouse
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import JobStatus, SyncStatus
 from dw_orchestration.posthog.models import SchemaUpdate
-from dw_orchestration.resources import PostHogWarehouseResource
+from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.schedules import build_posthog_schedules
 from tests.acceptance.conftest import FAST, Dagster
 

@@ -16,7 +16,7 @@ import pytest
 from dw_orchestration.component import PostHogWarehouseComponent
 from dw_orchestration.errors import StateNotRefreshedError
 from dw_orchestration.posthog.enums import JobStatus
-from dw_orchestration.resources.snapshot import WarehouseSnapshot
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
 from dw_orchestration.testing import billing_limit, never_ends, never_starts, throttled, unavailable
 from tests.acceptance.conftest import Dagster, Stopwatch, failure_of, retries
 from tests.acceptance.proxy import FaultyProxy, Proxied

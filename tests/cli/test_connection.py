@@ -7,8 +7,8 @@ import pytest
 from dw_orchestration.cli.connection import Connection
 from dw_orchestration.cli.exits import Exit, exit_for
 from dw_orchestration.errors import LocalWarehouseError, SetupError, SnapshotError
-from dw_orchestration.operations.errors import UsageError
 from dw_orchestration.posthog import errors
+from dw_orchestration.tables.errors import UsageError
 from dw_orchestration.testing import throttled
 from dw_orchestration.version import __version__
 

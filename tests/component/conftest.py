@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
+from component_projects import DgProject
 from dagster_dg_cli.cli import cli
 
 from dw_orchestration.resources.local import LocalWarehouse
 from dw_orchestration.testing.warehouse import EmbeddedWarehouse
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from component_projects import DgProject
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from click.testing import Result
 

@@ -10,12 +10,12 @@ import pytest
 from component_snapshots import project, source, table
 
 from dw_orchestration import PostHogWarehouseComponent, build_job_status_sensor, build_posthog_assets
-from dw_orchestration.assets.factory import EVERY_CHECK
+from dw_orchestration.assets.build import EVERY_CHECK
 from dw_orchestration.posthog.enums import SyncType
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 
 if TYPE_CHECKING:
-    from dw_orchestration.resources.snapshot import WarehouseSnapshot
+    from dw_orchestration.tables.snapshot import WarehouseSnapshot
     from dw_orchestration.testing.warehouse import EmbeddedWarehouse
 
 CUSTOMER, INVOICE = (dg.AssetKey(["posthog", "stripe", name]) for name in ("customer", "invoice"))

@@ -10,7 +10,7 @@ import pytest
 from component_snapshots import project, source, table
 
 from dw_orchestration import Table, asset_spec, build_job_status_sensor, build_posthog_assets, build_posthog_schedules
-from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY
+from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from dw_orchestration.assets.selection import TableSelection, TableSelector
 from dw_orchestration.posthog.enums import AccessMethod, SyncType
-from dw_orchestration.resources.drift import ChangeKind, drift_between
+from dw_orchestration.tables.drift import ChangeKind, drift_between
 
 if TYPE_CHECKING:
     from component_projects import DgProject

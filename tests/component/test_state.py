@@ -15,14 +15,14 @@ from component_snapshots import TAKEN_AT, project, source, table
 
 from dw_orchestration import PostHogWarehouseComponent
 from dw_orchestration.errors import StateNotRefreshedError
+from dw_orchestration.operations.takeover import apply_takeover
+from dw_orchestration.operations.takeover_file import TakeoverStore
+from dw_orchestration.operations.takeover_plan import plan_takeover
 from dw_orchestration.posthog.enums import SyncFrequency
 from dw_orchestration.posthog.models import SchemaUpdate
-from dw_orchestration.resources.snapshot import WarehouseSnapshot
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
-from dw_orchestration.schedules.takeover import apply_takeover
-from dw_orchestration.schedules.takeover_file import TakeoverStore
-from dw_orchestration.schedules.takeover_plan import plan_takeover
 from dw_orchestration.sensors.drift import STATE_IS_CURRENT, STATE_IS_FRESH, build_drift_sensor, build_state_age_check
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,7 @@ from dw_orchestration import LocalWarehouse
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dw_orchestration.resources import WarehouseSnapshot
+    from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 ROOT = Path(__file__).parents[2]
 HOME = ".dw_orchestration"

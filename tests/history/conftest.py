@@ -13,8 +13,8 @@ import httpx
 import pytest
 from dagster_duckdb import DuckDBResource
 
-from dw_orchestration.assets.history_reading import Reading, bring_up_to_date
-from dw_orchestration.assets.history_store import HistoryStore
+from dw_orchestration.history.reading import Reading, bring_up_to_date
+from dw_orchestration.history.store import HistoryStore
 from dw_orchestration.local.embedded import EmbeddedWarehouse, Endpoint
 from dw_orchestration.local.rows import Job, StartedBy, Status
 from dw_orchestration.posthog.client import PostHogWarehouseClient

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 from dagster_duckdb import DuckDBResource
 
-from dw_orchestration.assets.history import build_sync_history, build_sync_history_schedule, sync_history_key
+from dw_orchestration.history.asset import build_sync_history, build_sync_history_schedule, sync_history_key
 from dw_orchestration.local.rows import Status
 
 HOUR = timedelta(hours=1)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dw_orchestration.assets.history_reading import FOLLOWED_FOR, OVERLAP, bring_up_to_date
+from dw_orchestration.history.reading import FOLLOWED_FOR, OVERLAP, bring_up_to_date
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 
 MINUTE = timedelta(minutes=1)

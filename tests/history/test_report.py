@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dw_orchestration.assets.history_chart import OTHERS, TOP_TABLES, rows_per_day_chart, stacks
-from dw_orchestration.assets.history_report import HistoryReport, report_metadata, report_of
+from dw_orchestration.history.chart import OTHERS, TOP_TABLES, rows_per_day_chart, stacks
+from dw_orchestration.history.report import HistoryReport, report_metadata, report_of
 from dw_orchestration.posthog.models import Job, Source
 
 STRIPE = Source(id="stripe", source_type="Stripe", prefix="main")

@@ -9,9 +9,9 @@ import pytest
 
 from dw_orchestration.operations.cancelling import cancel_syncs
 from dw_orchestration.operations.catalogue import Project
-from dw_orchestration.operations.errors import UsageError
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.errors import ReadOnlyError
+from dw_orchestration.tables.errors import UsageError
 from dw_orchestration.testing import never_ends
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from dw_orchestration.assets.specs import asset_spec, table_assets
+from dw_orchestration.assets.spec import asset_spec, table_assets
 from dw_orchestration.operations.catalogue import Catalogue, Project
-from dw_orchestration.operations.errors import UnknownNameError, UsageError
 from dw_orchestration.posthog.models import Schema, Source
 from dw_orchestration.schedules.overrides import table_name
+from dw_orchestration.tables.errors import UnknownNameError, UsageError
 
 
 def source(number: int, source_type: str, prefix: str | None, *tables: str) -> Source:

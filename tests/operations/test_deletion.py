@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dw_orchestration.operations.deletion import delete_data
-from dw_orchestration.operations.errors import NotConfirmedError, UsageError
+from dw_orchestration.tables.errors import NotConfirmedError, UsageError
 from dw_orchestration.testing import never_ends
 
 WRONG_CONFIRMATIONS = [

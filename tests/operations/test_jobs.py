@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from dw_orchestration.assets import build_posthog_assets
-from dw_orchestration.assets.specs import asset_spec
+from dw_orchestration.assets.spec import asset_spec
 from dw_orchestration.operations.jobs import build_maintenance_jobs
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.testing import never_ends

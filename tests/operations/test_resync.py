@@ -11,8 +11,8 @@ import dagster as dg
 import pytest
 
 from dw_orchestration.assets import PostHogSyncConfig, build_posthog_assets
+from dw_orchestration.assets.build import EVERY_CHECK
 from dw_orchestration.assets.event_log import EventLog
-from dw_orchestration.assets.factory import EVERY_CHECK
 from dw_orchestration.operations.jobs import build_maintenance_jobs
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.sensors import build_job_status_sensor

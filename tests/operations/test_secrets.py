@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dw_orchestration.operations.errors import UsageError
+from dw_orchestration.operations.report import Report
 from dw_orchestration.operations.secrets import names_of, resolved
-from dw_orchestration.report import Report
+from dw_orchestration.tables.errors import UsageError
 
 ENVIRONMENT = {"DB_PASSWORD": "s3cr3t", "LONGER": "s3cr3t-and-more\n", "EMPTY": ""}
 

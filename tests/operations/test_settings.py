@@ -9,12 +9,12 @@ import httpx
 import pytest
 
 from dw_orchestration.operations.catalogue import Catalogue, Project
-from dw_orchestration.operations.errors import UsageError
 from dw_orchestration.operations.settings import change_settings, plan_settings
 from dw_orchestration.operations.settings_input import settings_update
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import IncrementalFieldType, SyncFrequency, SyncType
 from dw_orchestration.posthog.models import Schema, SchemaUpdate, Source, WarehouseTable
+from dw_orchestration.tables.errors import UsageError
 
 
 def table(**settings):

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from dw_orchestration.operations.catalogue import Project
-from dw_orchestration.operations.errors import NotConfirmedError, UsageError
 from dw_orchestration.operations.fields import show_fields
 from dw_orchestration.operations.sources import create_source, delete_source, refresh_source, update_source
 from dw_orchestration.posthog.errors import BadRequestError, NotFoundError
+from dw_orchestration.tables.errors import NotConfirmedError, UsageError
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from dw_orchestration.operations.catalogue import Project
-from dw_orchestration.operations.errors import UnknownNameError
 from dw_orchestration.operations.webhooks import create_webhook, delete_webhook, show_webhook
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.errors import BadRequestError
+from dw_orchestration.tables.errors import UnknownNameError
 
 URL = "https://webhooks.us.posthog.com/public/webhooks/dwh/1"
 

@@ -11,7 +11,7 @@ import pytest
 from dw_orchestration.local.embedded import EmbeddedWarehouse, Endpoint
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.models import SchemaUpdate
-from dw_orchestration.resources.snapshot import WarehouseSnapshot
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
 from tests.conftest import Clock
 
 TABLES = ("customers", "invoices")

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from dw_orchestration.errors import SetupError
 from dw_orchestration.posthog.models import Schema
-from dw_orchestration.resources.snapshot import SourceSnapshot, WarehouseSnapshot
 from dw_orchestration.schedules import SchedulingMode, build_posthog_schedules
 from dw_orchestration.schedules.overrides import ScheduleOverride, Timetable
+from dw_orchestration.tables.snapshot import SourceSnapshot, WarehouseSnapshot
 
 WEEKDAYS = "30 7 * * mon-fri"
 

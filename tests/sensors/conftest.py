@@ -12,10 +12,10 @@ from dagster._core.events import AssetObservationData, DagsterEvent, StepMateria
 from dw_orchestration.assets.checks import SYNC_SUCCEEDED, sync_succeeded
 from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.assets.metadata import adoption_metadata, result_metadata
-from dw_orchestration.assets.specs import TableAsset, asset_spec, table_assets
-from dw_orchestration.resources.snapshot import SourceSnapshot, WarehouseSnapshot
+from dw_orchestration.assets.spec import TableAsset, asset_spec, table_assets
 from dw_orchestration.sensors.dated_events import write_dated
 from dw_orchestration.sensors.job_status import Tick
+from dw_orchestration.tables.snapshot import SourceSnapshot, WarehouseSnapshot
 
 
 class Reports:

@@ -7,9 +7,10 @@ from pathlib import Path
 import dagster as dg
 
 from dw_orchestration.assets import build_posthog_assets
-from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY
-from dw_orchestration.resources import LocalWarehouse, WarehouseSnapshot
+from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY
+from dw_orchestration.resources.local import LocalWarehouse
 from dw_orchestration.sensors import build_job_status_sensor
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 snapshot = WarehouseSnapshot.read(Path(os.environ["SNAPSHOT"]))
 defs = dg.Definitions(

@@ -2,11 +2,11 @@
 
 import dagster as dg
 import pytest
+from warehouse_model import WarehouseModel
 
-from dw_orchestration.assets.factory import build_posthog_assets
+from dw_orchestration.assets.build import build_posthog_assets
 from dw_orchestration.sensors.cursor import SensorCursor
 from tests.sensors.conftest import snapshot_of
-from tests.sensors.warehouse_model import WarehouseModel
 
 # Dagster's own default selection for this evaluation uses a parameter that it calls beta
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
-from dw_orchestration.assets.specs import asset_spec, table_assets
+from dw_orchestration.assets.spec import asset_spec, table_assets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

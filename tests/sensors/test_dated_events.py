@@ -13,12 +13,12 @@ import pytest
 from dagster._core.definitions.freshness import FreshnessState
 from dagster._core.definitions.freshness_evaluator import TimeWindowFreshnessPolicyEvaluator
 from dagster._core.workspace.context import LoadingContext
+from warehouse_model import START, WarehouseModel
 
 from dw_orchestration import PostHogWarehouseComponent, build_job_status_sensor, build_posthog_assets
 from dw_orchestration.errors import SetupError
 from dw_orchestration.sensors.cursor import SensorCursor
 from tests.sensors.conftest import snapshot_of
-from tests.sensors.warehouse_model import START, WarehouseModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

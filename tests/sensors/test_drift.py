@@ -10,15 +10,15 @@ from dagster_duckdb import DuckDBResource
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dw_orchestration.assets.history import build_sync_history, sync_history_key
+from dw_orchestration.history.asset import build_sync_history, sync_history_key
 from dw_orchestration.local.embedded import EmbeddedWarehouse
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import SyncFrequency, SyncStatus, SyncType
 from dw_orchestration.posthog.models import Schema, SchemaUpdate
-from dw_orchestration.resources.drift import ChangeKind, drift_between
-from dw_orchestration.resources.snapshot import SourceSnapshot, WarehouseSnapshot
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.sensors.drift import STATE_IS_CURRENT, build_drift_check, build_drift_sensor
+from dw_orchestration.tables.drift import ChangeKind, drift_between
+from dw_orchestration.tables.snapshot import SourceSnapshot, WarehouseSnapshot
 
 RESOURCE = "posthog_warehouse"
 HISTORY = "posthog_sync_history"

@@ -4,11 +4,11 @@ import dagster as dg
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from warehouse_model import WarehouseModel
 
 from dw_orchestration.sensors.cursor import SensorCursor
 from dw_orchestration.sensors.job_status import RUN_GRACE
 from tests.sensors.conftest import Reports
-from tests.sensors.warehouse_model import WarehouseModel
 
 ENDS = st.sampled_from(["Completed", "Failed", "Billing limits"])
 

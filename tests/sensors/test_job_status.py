@@ -4,15 +4,15 @@ from collections import Counter
 
 import dagster as dg
 import pytest
+from warehouse_model import WarehouseModel
 
 from dw_orchestration.assets.checks import sync_succeeded
 from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.errors import CursorError
 from dw_orchestration.sensors.cursor import SensorCursor
 from dw_orchestration.sensors.job_status import RUN_GRACE
-from dw_orchestration.sensors.news import EDGE
+from dw_orchestration.sensors.unreported import EDGE
 from tests.sensors.conftest import sync_succeeded_check
-from tests.sensors.warehouse_model import WarehouseModel
 
 
 def first_tick(reports):

@@ -2,13 +2,13 @@
 
 import dagster as dg
 import pytest
+from warehouse_model import WarehouseModel
 
+from dw_orchestration.assets.build import build_posthog_assets
 from dw_orchestration.assets.checks import rows_usual
-from dw_orchestration.assets.factory import build_posthog_assets
 from dw_orchestration.assets.reported import ReportedSyncs
 from dw_orchestration.sensors.cursor import SensorCursor
 from tests.sensors.conftest import snapshot_of
-from tests.sensors.warehouse_model import WarehouseModel
 
 
 @pytest.fixture

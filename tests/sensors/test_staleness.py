@@ -2,9 +2,9 @@
 
 import dagster as dg
 import pytest
+from warehouse_model import WarehouseModel
 
 from dw_orchestration.sensors.cursor import SensorCursor
-from tests.sensors.warehouse_model import WarehouseModel
 
 HOUR_S = 3600
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
+from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY, build_posthog_assets
 from dw_orchestration.assets.event_log import EventLog
-from dw_orchestration.assets.factory import DEFAULT_RESOURCE_KEY, build_posthog_assets
-from dw_orchestration.assets.specs import asset_spec, table_assets
+from dw_orchestration.assets.spec import asset_spec, table_assets
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.sensors.terminated_runs import build_terminated_runs_sensor

@@ -9,9 +9,9 @@ from sync_model import CANCELLED, RESTARTED, Run, Table, World, one_table, play
 from dw_orchestration.posthog.enums import AccessMethod, SyncType
 from dw_orchestration.posthog.errors import UnreachableError
 from dw_orchestration.sync import errors
-from dw_orchestration.sync.classify import SchemaClass
 from dw_orchestration.sync.events import Adopted, Progress
 from dw_orchestration.sync.outcome import SyncOutcome
+from dw_orchestration.tables.classify import SchemaClass
 
 GIVEN_UP = "Sync stopped because of an error that retrying would not fix"
 

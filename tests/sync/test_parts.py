@@ -8,18 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sync_model import START, World
 
+from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import AccessMethod
+from dw_orchestration.posthog.jobs import is_over, was_cancelled, was_interrupted, was_unwanted
 from dw_orchestration.posthog.models import Job, Schema
 from dw_orchestration.sync import errors
-from dw_orchestration.sync.api import SyncApi
 from dw_orchestration.sync.book import JobBook
-from dw_orchestration.sync.classify import SchemaClass, classify
 from dw_orchestration.sync.clock import ServerClock, Stopwatch, SystemClock
 from dw_orchestration.sync.gate import Bucket, Gate
-from dw_orchestration.sync.outcome import SyncOutcome, is_over, was_cancelled, was_interrupted, was_unwanted
+from dw_orchestration.sync.outcome import SyncOutcome
 from dw_orchestration.sync.pace import Wait, floor_s, interval_s, pause_s, put_off, search_s, sweep_s
 from dw_orchestration.sync.settings import SyncSettings
+from dw_orchestration.tables.classify import SchemaClass, classify
 
 
 def job(**traits: Any) -> Job:
@@ -353,8 +354,8 @@ def test_looks_are_frequent_at_first_and_around_the_usual_end(waited_s: float, u
 def test_the_client_is_what_the_engine_needs():
     """The names that the engine calls are the client's; the types are checked by mypy here."""
 
-    def as_api(client: PostHogWarehouseClient) -> SyncApi:
+    def as_api(client: PostHogWarehouseClient) -> WarehouseApi:
         return client
 
     assert as_api.__annotations__["client"] is PostHogWarehouseClient
-    assert [] == [name for name in vars(SyncApi) if name[0] != "_" and not hasattr(PostHogWarehouseClient, name)]
+    assert [] == [name for name in vars(WarehouseApi) if name[0] != "_" and not hasattr(PostHogWarehouseClient, name)]

@@ -1,38 +1,13 @@
 """How many requests a batch makes, and how soon it sees an end."""
 
 from statistics import median
-from typing import Any
 
 import pytest
-from sync_model import Run, Table, World, one_table, play, problem
+from sync_model import Run, Table, World, lags, one_table, play, problem, world_of
 
 from dw_orchestration.posthog.errors import ServerError
 from dw_orchestration.sync.events import Ended
 from dw_orchestration.sync.outcome import SyncOutcome
-
-
-def world_of(tables: int, *, sources: int = 1, duration_s: float = 60.0, past: bool = True) -> World:
-    """Sources with as many tables each, whose syncs take so long."""
-    world = World()
-    for source in range(sources):
-        for n in range(tables):
-            table = Table(f"{source}-{n}", f"table_{n}", usual_run=Run(duration_s=duration_s))
-            world.add(f"source-{source}", table)
-            if past:
-                world.past(table, ago_s=7200 + n, took_s=duration_s)
-    return world
-
-
-def lags(world: World, **settings: Any) -> list[float]:
-    """From each job's end at PostHog to its table's Ended."""
-    found = []
-    for event in play(world, **settings).batch.events():
-        if isinstance(event, Ended):
-            assert event.outcome is SyncOutcome.COMPLETED
-            row = world.rows_of(world.table(event.schema_id))[-1]
-            assert row.finished_at is not None
-            found.append(world.t - row.finished_at)
-    return found
 
 
 @pytest.mark.parametrize(

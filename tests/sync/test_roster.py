@@ -5,8 +5,7 @@ from itertools import count
 from statistics import median
 
 import pytest
-from sync_model import Run, Table, World, play, problem, too_many_requests
-from test_polling import lags, world_of
+from sync_model import Run, Table, World, lags, play, problem, too_many_requests, world_of
 
 from dw_orchestration.posthog.errors import PostHogError, ServerError
 from dw_orchestration.sync.outcome import SyncOutcome

@@ -5,9 +5,9 @@ from sync_model import Run, Table, World, one_table, play, problem, requests_for
 
 from dw_orchestration.posthog import errors as api
 from dw_orchestration.sync import errors
-from dw_orchestration.sync.classify import SchemaClass
 from dw_orchestration.sync.events import Adopted, BillingStopped
 from dw_orchestration.sync.outcome import SyncOutcome
+from dw_orchestration.tables.classify import SchemaClass
 
 DAY_S = 86_400.0
 

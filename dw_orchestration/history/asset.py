@@ -1,0 +1,156 @@
+"""The sync history: every job of every source, kept in DuckDB, as an asset."""
+
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+from pydantic import Field
+
+from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY
+from dw_orchestration.history.reading import Reading, bring_up_to_date
+from dw_orchestration.history.report import report_metadata, report_of
+from dw_orchestration.history.store import HistoryStore
+from dw_orchestration.posthog.errors import PostHogError, TransportError
+from dw_orchestration.resources.warehouse import WarehouseResource
+from dw_orchestration.tables.errors import SetupError
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
+
+DEFAULT_HISTORY_RESOURCE_KEY = "posthog_sync_history"
+
+
+class SyncHistoryConfig(dg.Config):
+    """How the sync history is read."""
+
+    days: int = Field(
+        default=30,
+        gt=0,
+        description="How many days the first reading of a source goes back. Later ones go on from what is stored."
+        " The default is the span that the asset's report covers.",
+    )
+
+
+def sync_history_key(resource_key: str = DEFAULT_RESOURCE_KEY) -> dg.AssetKey:
+    """The key of a project's sync history."""
+    return dg.AssetKey([resource_key, "sync_history"])
+
+
+def build_sync_history(
+    snapshot: WarehouseSnapshot,
+    *,
+    resource_key: str = DEFAULT_RESOURCE_KEY,
+    history_resource_key: str = DEFAULT_HISTORY_RESOURCE_KEY,
+    now: Callable[[], datetime] = lambda: datetime.now(tz=UTC),
+) -> dg.AssetsDefinition:
+    """The asset that keeps every job of every source in the DuckDB table `sync_history`.
+
+    PostHog answers with at most fifty jobs at a time; this keeps them all, and shows rows (which PostHog bills),
+    failures and durations of the last thirty days. It reads only what it lacks, so that it can run as often as wanted.
+
+    Args:
+        snapshot: What the warehouse holds. The jobs of sources that came later are kept too; those of sources of which
+            a selection has left no table are not.
+        resource_key: As for `build_posthog_assets`.
+        history_resource_key: The key of a `dagster_duckdb.DuckDBResource` among the resources. Projects can share it.
+        now: The time of day.
+
+    Example:
+        ```python
+        defs = dg.Definitions(
+            assets=[build_sync_history(snapshot)],
+            schedules=[build_sync_history_schedule()],
+            resources={
+                "posthog_warehouse": PostHogWarehouseResource(project_id="1", api_key=dg.EnvVar("POSTHOG_KEY")),
+                "posthog_sync_history": DuckDBResource(database="sync_history.duckdb"),
+            },
+        )
+        ```
+    """
+    left_out = {source.id for source in snapshot.left_out} - {source.id for source in snapshot.sources}
+
+    @dg.asset(
+        key=sync_history_key(resource_key),
+        group_name=resource_key,
+        kinds={"posthog", "duckdb"},
+        required_resource_keys={resource_key, history_resource_key},
+        description="Every sync of every table, one row each, in the DuckDB table `sync_history` (times in UTC).",
+        metadata=_spec_metadata(snapshot),
+    )
+    def sync_history(context: dg.AssetExecutionContext, config: SyncHistoryConfig) -> dg.MaterializeResult[None]:
+        moment = now()
+        warehouse, duckdb = (getattr(context.resources, key) for key in (resource_key, history_resource_key))
+        store, reading = _bring_up_to_date(warehouse, duckdb, days=config.days, now=moment, left_out=left_out)
+        _say_what_failed(context, reading)
+        return dg.MaterializeResult(
+            metadata=report_metadata(report_of(store, now=moment)) | _reading_metadata(reading),
+        )
+
+    return sync_history
+
+
+def build_sync_history_schedule(
+    *,
+    resource_key: str = DEFAULT_RESOURCE_KEY,
+    name: str | None = None,
+    cron_schedule: str = "15 0 * * *",
+    default_status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.STOPPED,
+) -> dg.ScheduleDefinition:
+    """The schedule that brings the sync history up to date, by default every day at 00:15 UTC.
+
+    Args:
+        resource_key: As for `build_sync_history`.
+        name: The schedule's name; by default made of the resource's key.
+        cron_schedule: When, in UTC.
+        default_status: Whether the schedule runs before anybody switches it on.
+    """
+    return dg.ScheduleDefinition(
+        name=name or f"{resource_key}_sync_history",
+        target=dg.AssetSelection.assets(sync_history_key(resource_key)),
+        cron_schedule=cron_schedule,
+        execution_timezone="UTC",
+        default_status=default_status,
+        description="Keeps the jobs of all sources, before PostHog's list of them moves on.",
+    )
+
+
+def _bring_up_to_date(
+    warehouse: WarehouseResource, duckdb: DuckDBResource, *, days: int, now: datetime, left_out: Collection[str]
+) -> tuple[HistoryStore, Reading]:
+    try:
+        with warehouse.connect() as api:
+            store = HistoryStore(duckdb, project=f"{warehouse.name} {api.project_id}")
+            return store, bring_up_to_date(api, store, days=days, now=now, left_out=left_out)
+    except (PostHogError, SetupError) as error:
+        # whoever reads the run wants the sentence, not the frames that led to it
+        raise dg.Failure(description=str(error), allow_retries=isinstance(error, TransportError)) from None
+
+
+def _spec_metadata(snapshot: WarehouseSnapshot) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"dagster/table_name": "sync_history"}
+    if snapshot.pages:
+        metadata["posthog/link"] = dg.MetadataValue.url(f"{snapshot.pages}/data-warehouse")
+    return metadata
+
+
+def _reading_metadata(reading: Reading) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"jobs_read": reading.jobs, "sources_failed": len(reading.problems)}
+    if reading.problems:
+        metadata["problems"] = dg.MetadataValue.md(_lines(reading))
+    return metadata
+
+
+def _say_what_failed(context: dg.AssetExecutionContext, reading: Reading) -> None:
+    """Warn once of the sources that could not be read.
+
+    Raises:
+        Failure: That is all of them: nothing was brought up to date.
+    """
+    if reading.is_in_vain:
+        raise dg.Failure(description=f"None of the {reading.sources} sources could be read.\n{_lines(reading)}")
+    if reading.problems:
+        context.log.warning(f"{len(reading.problems)} of {reading.sources} sources were not read:\n{_lines(reading)}")
+
+
+def _lines(reading: Reading) -> str:
+    return "\n".join(f"- {name}: {problem}" for name, problem in reading.problems.items())

@@ -1,0 +1,50 @@
+"""What the rest of the package asks of PostHog: `PostHogWarehouseClient` has it, and so has the model in the tests."""
+
+from collections.abc import Collection, Iterator
+from datetime import datetime
+from typing import Protocol
+
+from dw_orchestration.posthog.enums import CancelOutcome
+from dw_orchestration.posthog.models import Job, Schema, Source
+
+
+class WarehouseApi(Protocol):
+    """The calls of the engine, the assets, the sensors and the history. Each may raise a `PostHogError`."""
+
+    @property
+    def server_time(self) -> datetime | None:
+        """PostHog's clock at its last answer, aware; None before the first answer."""
+
+    def list_sources(self) -> Iterator[Source]:
+        """All sources with their schemas, in lazy pages of 100; newer servers trim the schemas."""
+
+    def get_source(self, source_id: str) -> Source:
+        """A source with all its schemas in full."""
+
+    def list_schemas(self) -> Iterator[Schema]:
+        """All schemas with their settings, without their sources."""
+
+    def get_schema(self, schema_id: str) -> Schema:
+        """A schema with its table."""
+
+    def list_jobs(
+        self,
+        source_id: str,
+        *,
+        after: datetime | None = None,
+        before: datetime | None = None,
+        schemas: Collection[str] = (),
+    ) -> Iterator[Job]:
+        """The jobs of a source, newest first, in lazy pages of 50: a reader that stops early costs nothing.
+
+        PostHog compares `after` and `before` strictly with `created_at`; `schemas` are names.
+        """
+
+    def reload_schema(self, schema_id: str) -> datetime | None:
+        """Sync now; returns PostHog's time when it accepted the request."""
+
+    def resync_schema(self, schema_id: str) -> datetime | None:
+        """Sync from scratch; returns PostHog's time when it accepted the request."""
+
+    def cancel_schema(self, schema_id: str) -> CancelOutcome:
+        """Cancel the latest job of a schema."""

@@ -1,0 +1,168 @@
+"""The embedded warehouse's process: started when it is first needed, shared by all who need it, stopped on request."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO, TypedDict
+
+from dw_orchestration.posthog.client import PostHogWarehouseClient
+from dw_orchestration.tables.errors import LocalWarehouseError
+
+# One shared lock per home, held until this process ends: those who use it come and go.
+_LEASES: dict[Path, IO[bytes]] = {}
+# Python warns of a process that is forgotten while it runs, and these are meant to outlive their starter.
+_STARTED: list[subprocess.Popen[bytes]] = []
+START_WITHIN_S = 120.0
+
+
+class Endpoint(TypedDict):
+    """What the embedded warehouse writes down once it listens."""
+
+    host: str
+    project_id: str
+    api_key: str
+    pid: int
+    database: str
+
+
+class EmbeddedProcess:
+    """The one process of a home, whoever has started it.
+
+    Args:
+        home: The folder that holds everything of it.
+        shop: Whether it runs the small shop as its first source.
+        fixtures: A folder with files that stand in for vendors.
+        start_timeout_s: Seconds to wait for it to listen, or to end.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        shop: bool = True,
+        fixtures: Path | None = None,
+        start_timeout_s: float = START_WITHIN_S,
+    ) -> None:
+        self.home = home.expanduser().absolute()
+        self._shop = shop
+        self._fixtures = fixtures
+        self._start_timeout_s = start_timeout_s
+
+    def client(self) -> PostHogWarehouseClient:
+        """A client of it; it is started if it is not running.
+
+        Raises:
+            LocalWarehouseError: It could not be started; the text ends with the last lines of its output.
+        """
+        endpoint = self.ensure_running()
+        return PostHogWarehouseClient(endpoint["host"], endpoint["project_id"], endpoint["api_key"], rate_limits=None)
+
+    def ensure_running(self) -> Endpoint:
+        """Start the embedded warehouse unless it runs, and keep it for as long as this process lives.
+
+        Raises:
+            LocalWarehouseError: It could not be started.
+        """
+        self.home.mkdir(parents=True, exist_ok=True)
+        _take_lease(self.home)
+        return self._running() or self._start()
+
+    def stop(self) -> None:
+        """Stop the embedded warehouse if it runs, whoever uses it; running syncs fail, and what it keeps stays.
+
+        Raises:
+            LocalWarehouseError: It is still there after the time that a start may take.
+        """
+        if not self.home.exists():
+            return
+        if (endpoint := self._running()) is not None:
+            os.kill(endpoint["pid"], signal.SIGTERM)
+        deadline = time.monotonic() + self._start_timeout_s
+        while _is_locked(self.home / "server.lock"):
+            if time.monotonic() >= deadline:
+                raise LocalWarehouseError(f"The embedded warehouse in {self.home} does not stop.")
+            time.sleep(0.05)
+        if (lease := _LEASES.pop(self.home, None)) is not None:
+            lease.close()
+        for process in [one for one in _STARTED if endpoint is not None and one.pid == endpoint["pid"]]:
+            process.wait()
+            _STARTED.remove(process)
+
+    def _running(self) -> Endpoint | None:
+        """Where it listens, if it does.
+
+        A server holds the lock of its home from its start to its end. The endpoint of the one before stays until the
+        new one listens, so it counts only while its process lives.
+        """
+        if not _is_locked(self.home / "server.lock"):
+            return None
+        try:
+            endpoint: Endpoint = json.loads((self.home / "endpoint.json").read_text())
+        except FileNotFoundError:
+            return None
+        return endpoint if _is_alive(endpoint["pid"]) else None
+
+    def _start(self) -> Endpoint:
+        output = self.home / "start.log"
+        with output.open("wb") as log:
+            process = subprocess.Popen(  # noqa: S603  our own module, with our own settings
+                self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        _STARTED.append(process)
+        deadline = time.monotonic() + self._start_timeout_s
+        while time.monotonic() < deadline:
+            if (endpoint := self._running()) is not None:
+                return endpoint
+            # exit code 0 before it listens: another process has just started it
+            if process.poll() not in (None, 0):
+                break
+            time.sleep(0.05)
+        raise LocalWarehouseError(
+            f"The embedded warehouse in {self.home} did not start: {_last_lines(output)}"
+            " Is the extra installed (`pip install 'dw-orchestration[local]'`)?"
+        )
+
+    def _command(self) -> list[str]:
+        command = [sys.executable, "-m", "dw_orchestration.local", "--home", str(self.home)]
+        if self._shop:
+            command.append("--shop")
+        if self._fixtures:
+            command += ["--fixtures", str(self._fixtures.absolute())]
+        return command
+
+
+def _take_lease(home: Path) -> None:
+    """Say that this process uses the warehouse: it leaves when nobody does, however its users ended."""
+    if home not in _LEASES:
+        lease = (home / "lease.lock").open("ab")
+        fcntl.flock(lease, fcntl.LOCK_SH)
+        _LEASES[home] = lease
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _is_locked(path: Path) -> bool:
+    with path.open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _last_lines(path: Path, *, count: int = 5) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines()[-count:]
+    return " / ".join(line.strip() for line in lines) or "it wrote nothing."

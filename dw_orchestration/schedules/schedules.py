@@ -1,0 +1,255 @@
+"""Schedules that tick when PostHog does: one for all tables of a source that share an interval."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY, StepPer, steps_of
+from dw_orchestration.assets.keys import source_slug, unique_names
+from dw_orchestration.assets.spec import SpecOf, TableAsset, asset_spec, table_assets
+from dw_orchestration.operations.takeover_file import TakeoverFile
+from dw_orchestration.schedules.mode import SchedulingMode
+from dw_orchestration.schedules.overrides import ScheduleOverride, Timetable, overridden
+from dw_orchestration.tables.cadence import EPOCH, HOUR, MINUTE, Cadence
+from dw_orchestration.tables.classify import SchemaClass
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
+
+# PostHog's clock and ours may differ by seconds: a sync that seems to have begun just before the tick belongs to it
+TICK_TOLERANCE = timedelta(seconds=30)
+# PostHog begins its own syncs at the tick, but may be busy; what has not appeared after so long is started from here
+OWN_SYNC_WITHIN = timedelta(seconds=30)
+# A job of its own shows a schedule with its tables alone in the UI. Each is resolved against all assets, though: for
+# 10,000 tables that took 272 s and 4.5 GB, where one job for all schedules took 4 s.
+OWN_JOBS_UP_TO = 50
+
+
+@dataclass(frozen=True)
+class ScheduledTables:
+    """Tables of one source that share a schedule, by their interval; a tick takes the ones whose minute it is.
+
+    The times of day stay out of it: PostHog gives each table without one a minute of its own, and a schedule that was
+    switched on in the UI has to stay on when somebody changes the time of a table in PostHog.
+    """
+
+    name: str
+    assets: tuple[TableAsset, ...]
+
+    @property
+    def cadences(self) -> list[Cadence]:
+        """The different cadences of the tables, earliest first."""
+        return sorted({asset.table.cadence for asset in self.assets if asset.table.cadence is not None})
+
+    @property
+    def selection(self) -> dg.AssetSelection:
+        """All of the tables, due or not."""
+        return dg.AssetSelection.assets(*(asset.key for asset in self.assets))
+
+    @property
+    def crons(self) -> list[str]:
+        """When to look which of the tables are due; one line that people can read, where that is possible."""
+        if len(self.cadences) > 1 and self.cadences[0].every <= HOUR:
+            return [_every_hour_at(self.cadences)]
+        return sorted({cron for cadence in self.cadences for cron in _crons(cadence)})
+
+    @property
+    def timezone(self) -> str:
+        """The time zone of the crons: PostHog knows only UTC."""
+        return "UTC"
+
+    def due(self, moment: datetime) -> list[TableAsset]:
+        """The tables that PostHog ticks for at this very moment."""
+        return [asset for asset in self.assets if asset.table.cadence and asset.table.cadence.ticks_at(moment)]
+
+    def trigger_after(self, moment: datetime) -> datetime | None:
+        """Until when PostHog's own syncs for a tick are waited for."""
+        return moment + OWN_SYNC_WITHIN
+
+    def next_tick(self, after: datetime) -> datetime:
+        """When the first of the tables ticks next."""
+        return min(cadence.next_tick(after) for cadence in self.cadences)
+
+    def describe(self) -> str:
+        """Which tables, and when, in a sentence."""
+        first, *others = self.cadences
+        when = first.describe() if not others else f"{first.describe_interval()}, at {1 + len(others)} different times"
+        return f"{_tables(self.assets)} that PostHog syncs {when}."
+
+
+@dataclass(frozen=True)
+class OverriddenTables(ScheduledTables):
+    """Tables of one source that an override gives the same timetable: each tick takes all of them."""
+
+    timetable: Timetable
+
+    @property
+    def crons(self) -> list[str]:
+        """The override's cron."""
+        return [self.timetable.cron]
+
+    @property
+    def timezone(self) -> str:
+        """The override's time zone."""
+        return self.timetable.timezone
+
+    def due(self, moment: datetime) -> list[TableAsset]:  # noqa: ARG002  part of the method that this overrides
+        """All of them: Dagster evaluates the schedule at the cron's times alone."""
+        return list(self.assets)
+
+    def trigger_after(self, moment: datetime) -> datetime | None:  # noqa: ARG002  part of the method that this overrides
+        """PostHog has no sync of its own at these times."""
+        return None
+
+    def describe(self) -> str:
+        """Which tables, and when, in a sentence."""
+        when = f"{self.timetable.cron} ({self.timezone})"
+        return f"{_tables(self.assets)} at {when}, in place of PostHog's cadence."
+
+
+def build_posthog_schedules(
+    snapshot: WarehouseSnapshot,
+    *,
+    mode: SchedulingMode = SchedulingMode.ENSURE,
+    spec_of: SpecOf = asset_spec,
+    resource_key: str = DEFAULT_RESOURCE_KEY,
+    step_per: StepPer = "source",
+    default_status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.STOPPED,
+    overrides: Sequence[ScheduleOverride] = (),
+    takeover: TakeoverFile | None = None,
+) -> list[dg.ScheduleDefinition]:
+    """Schedules for the cadences that PostHog's `sync_frequency` and `sync_time_of_day` make.
+
+    Args:
+        snapshot: What the warehouse holds.
+        mode: `ENSURE` takes the sync that PostHog began for the tick and starts one only if there is none; `DRIVE`
+            starts one at each tick; `OBSERVE` gives no schedules.
+        spec_of: As for `build_posthog_assets`.
+        resource_key: As for `build_posthog_assets`.
+        step_per: As for `build_posthog_assets`.
+        default_status: Whether the schedules run before anybody switches them on.
+        overrides: Other times for some tables than PostHog's.
+        takeover: What a takeover moved out of the way: these tables keep ticking as PostHog did before it.
+
+    Raises:
+        SetupError: `spec_of` gives two tables the same key, or an override cannot be used.
+    """
+    if mode is SchedulingMode.OBSERVE:
+        return []
+    assets = table_assets(takeover.as_before(snapshot) if takeover else snapshot, spec_of=spec_of)
+    ops = {
+        asset.key: step.name
+        for step in steps_of(assets, step_per=step_per, resource_key=resource_key)
+        for asset in step.assets
+    }
+    groups = scheduled_tables(assets, overrides=overrides)
+    every_key = [asset.key for group in groups for asset in group.assets]
+    shared_job = dg.define_asset_job(f"{resource_key}_scheduled_syncs", selection=dg.AssetSelection.assets(*every_key))
+    targets = [shared_job if len(groups) > OWN_JOBS_UP_TO else group.selection for group in groups]
+    return [
+        _schedule(group, target=target, ops=ops, mode=mode, default_status=default_status, since=snapshot.taken_at)
+        for group, target in zip(groups, targets, strict=True)
+    ]
+
+
+def scheduled_tables(
+    assets: Sequence[TableAsset], *, overrides: Sequence[ScheduleOverride] = ()
+) -> list[ScheduledTables]:
+    """The syncable tables by source and interval, or override; the name comes from both, never from a table.
+
+    Raises:
+        SetupError: An override cannot be used.
+    """
+    timetables = overridden(assets, overrides)
+    groups: dict[tuple[str, str], list[TableAsset]] = {}
+    for asset in assets:
+        when = _when(asset, timetables.get(asset.key))
+        if when is not None and asset.table.schema_class is SchemaClass.SYNCABLE:
+            groups.setdefault((asset.table.source.id, when), []).append(asset)
+    names = unique_names(
+        [f"{source_slug(group[0].table.source)}_{when}" for (_, when), group in groups.items()],
+        [source_id for source_id, _ in groups],
+    )
+    return [
+        _sharing(group, name=name, timetable=timetables.get(group[0].key))
+        for name, group in zip(names, groups.values(), strict=True)
+    ]
+
+
+def _when(asset: TableAsset, timetable: Timetable | None) -> str | None:
+    """The part of a schedule's name that says when; None if the table has no schedule."""
+    if timetable is not None:
+        return timetable.slug()
+    cadence = asset.table.cadence
+    return cadence.slug() if cadence is not None else None
+
+
+def _sharing(group: Sequence[TableAsset], *, name: str, timetable: Timetable | None) -> ScheduledTables:
+    if timetable is None:
+        return ScheduledTables(name=name, assets=tuple(group))
+    return OverriddenTables(name=name, assets=tuple(group), timetable=timetable)
+
+
+def _schedule(
+    group: ScheduledTables,
+    *,
+    ops: dict[dg.AssetKey, str],
+    mode: SchedulingMode,
+    default_status: dg.DefaultScheduleStatus,
+    target: Any,
+    since: datetime,
+) -> dg.ScheduleDefinition:
+    def tick(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        moment = context.scheduled_execution_time.astimezone(UTC)
+        if mode is SchedulingMode.ENSURE and moment < since:
+            # after a restart Dagster makes up for an hour's ticks of crons that were not there an hour ago
+            yield dg.SkipReason(f"The state is newer ({since:%Y-%m-%d %H:%M} UTC): PostHog may not have ticked then.")
+            return
+        keys = [asset.key for asset in group.due(moment)]
+        if not keys:
+            yield dg.SkipReason(f"PostHog's next tick is {group.next_tick(moment):%Y-%m-%d %H:%M} UTC.")
+            return
+        yield dg.RunRequest(
+            run_key=f"{group.name}:{moment.isoformat()}",
+            asset_selection=keys,
+            run_config={} if mode is SchedulingMode.DRIVE else _ensure(group, moment, ops={ops[key] for key in keys}),
+            tags={"posthog/tick": moment.strftime("%Y-%m-%dT%H.%M")},
+        )
+
+    return dg.ScheduleDefinition(
+        name=group.name,
+        target=target,
+        cron_schedule=group.crons,
+        execution_timezone=group.timezone,
+        execution_fn=tick,
+        default_status=default_status,
+        description=group.describe(),
+    )
+
+
+def _ensure(group: ScheduledTables, moment: datetime, *, ops: Iterable[str]) -> dict[str, object]:
+    """The run config that makes a tick have exactly one sync: PostHog's own if it comes, else one of ours."""
+    config = {"accept_jobs_since": (moment - TICK_TOLERANCE).isoformat()}
+    if (after := group.trigger_after(moment)) is not None:
+        config["trigger_after"] = after.isoformat()
+    return {"ops": {name: {"config": config} for name in sorted(ops)}}
+
+
+def _every_hour_at(cadences: Iterable[Cadence]) -> str:
+    """The minutes of every hour at which any of the cadences ticks."""
+    ticks = {(tick - EPOCH) // MINUTE for cadence in cadences for tick in cadence.ticks(EPOCH, EPOCH + HOUR)}
+    minutes = "*" if len(ticks) == HOUR // MINUTE else ",".join(str(minute) for minute in sorted(ticks))
+    return f"{minutes} * * * *"
+
+
+def _crons(cadence: Cadence) -> list[str]:
+    """The cadence itself where cron can say it, else every day at its time: the tick then asks whether it is due."""
+    if (exact := cadence.cron()) is not None:
+        return exact
+    minutes = int(cadence.offset.total_seconds() // 60)
+    return [f"{minutes % 60} {minutes // 60 % 24} * * *"]
+
+
+def _tables(assets: Sequence[TableAsset]) -> str:
+    return f"{len(assets)} tables" if len(assets) != 1 else "One table"

@@ -1,0 +1,86 @@
+"""What the job-status sensor adds to the event log."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import dagster as dg
+
+from dw_orchestration.assets.checks import not_stale, rows_usual, sync_succeeded, table_verdicts
+from dw_orchestration.assets.event_log import EventLog
+from dw_orchestration.assets.metadata import TriggeredBy, end_metadata, result_metadata
+from dw_orchestration.assets.reported import ReportedSyncs
+from dw_orchestration.assets.spec import TableAsset
+from dw_orchestration.posthog.enums import JobStatus
+from dw_orchestration.posthog.models import Job, Schema
+
+AssetEvent = dg.AssetMaterialization | dg.AssetCheckEvaluation | dg.AssetObservation
+
+
+def events_of(
+    job: Job,
+    asset: TableAsset,
+    *,
+    record: Schema | None,
+    triggered_by: TriggeredBy,
+    syncs: ReportedSyncs,
+    log: EventLog,
+    now: datetime,
+    every_check: bool,
+) -> list[AssetEvent]:
+    """The events that report a finished job: what it brought, or why it failed.
+
+    A job after which a later one has been reported becomes an observation: it must neither stand as the table's last
+    sync nor turn its checks. The materialization comes last: it is what says that the job has been reported, and
+    nothing of the report may be missing then.
+
+    Args:
+        job: The job.
+        asset: Its table.
+        record: The table as that job left it; None if it has changed since.
+        triggered_by: Who asked for the job.
+        syncs: The table's syncs that have been reported.
+        log: Where they stand.
+        now: PostHog's time.
+        every_check: Whether all checks are evaluated, since Dagster shows those of a table's last sync alone; otherwise
+            only where one fails, or is green again. The event log takes some forty events a second.
+    """
+    if log.is_overtaken(job, asset.key, syncs=syncs):
+        return [_observation(job, asset, triggered_by=triggered_by)]
+    verdict = sync_succeeded(asset.key, asset.table, job)
+    if job.status is not JobStatus.COMPLETED:
+        return [verdict.to_evaluation()]
+    verdicts = [
+        verdict,
+        rows_usual(asset.key, asset.table, job, syncs=syncs),
+        *table_verdicts(asset.key, asset.table, record, before=syncs.last),
+    ]
+    if every_check and (staleness := not_stale(asset.key, asset.table, synced_at=job.created_at, now=now)):
+        # elsewhere its changes are told by themselves
+        verdicts.append(staleness)
+    told = [each.to_evaluation() for each in verdicts if every_check or not each.passed or log.is_red(each.check_key)]
+    return [*told, _materialization(job, asset, record=record, triggered_by=triggered_by, before=syncs.last)]
+
+
+def _materialization(
+    job: Job,
+    asset: TableAsset,
+    *,
+    record: Schema | None,
+    triggered_by: TriggeredBy,
+    before: Mapping[str, dg.MetadataValue],
+) -> dg.AssetMaterialization:
+    metadata = result_metadata(asset.table, job, record=record, triggered_by=triggered_by, key=asset.key, before=before)
+    return dg.AssetMaterialization(
+        asset_key=asset.key,
+        description="Synced by PostHog." if triggered_by == "posthog" else "Synced at a run's request.",
+        metadata=metadata,
+        tags={"dagster/data_version": job.id, "dagster/data_version_is_user_provided": "true"},
+    )
+
+
+def _observation(job: Job, asset: TableAsset, *, triggered_by: TriggeredBy) -> dg.AssetObservation:
+    return dg.AssetObservation(
+        asset_key=asset.key,
+        description=f"Sync {job.id}: {job.status}. A later one had been reported before it.",
+        metadata=end_metadata(asset.table, job, triggered_by=triggered_by),
+    )

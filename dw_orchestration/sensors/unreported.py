@@ -1,0 +1,104 @@
+"""Which sources may have news, and which of their jobs have not been dealt with."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+from dw_orchestration.posthog.api import WarehouseApi
+from dw_orchestration.posthog.enums import SyncStatus
+from dw_orchestration.posthog.models import Job, Source
+from dw_orchestration.sensors.cursor import OpenJob, SourceCursor
+
+# workers write rows side by side: one may become visible this long after another with a later time
+EDGE = timedelta(minutes=2)
+_INSTANT = timedelta(microseconds=1)
+_EPOCH = datetime.fromtimestamp(0, tz=UTC)
+# names go into the address of the request, which has to stay short
+_NAMES_PER_REQUEST = 50
+_FIRST_TICK_JOBS = 250
+
+
+def digest(source: Source) -> str:
+    """What the list of sources shows of a source's syncs, in few characters."""
+    shown = [
+        (schema.id, str(schema.status), str(schema.last_synced_at), schema.should_sync) for schema in source.schemas
+    ]
+    return hashlib.blake2b(repr(sorted(shown)).encode(), digest_size=8).hexdigest()
+
+
+def may_have_news(source: Source, cursor: SourceCursor | None) -> bool:
+    """Whether a job can have ended since the source was last read.
+
+    A second failure in a row changes nothing in the list, and neither does a sync that follows another at once, so a
+    source is taken to be quiet only while all of its enabled tables show Completed.
+    """
+    if cursor is None or cursor.open or cursor.shown != digest(source):
+        return True
+    return any(schema.should_sync and schema.status not in (None, SyncStatus.COMPLETED) for schema in source.schemas)
+
+
+def read_jobs(api: WarehouseApi, source: Source, cursor: SourceCursor | None) -> list[Job]:
+    """The source's jobs that have not been dealt with, running ones included, oldest first.
+
+    Without a cursor these are the newest job of each table.
+
+    Raises:
+        PostHogError: The jobs could not be read; nothing is lost, the next tick reads them.
+    """
+    jobs = _newest_of_each_table(api, source) if cursor is None else _since(api, source.id, cursor)
+    return sorted(jobs, key=lambda job: (job.created_at, job.id))
+
+
+def advance(cursor: SourceCursor | None, source: Source, jobs: Sequence[Job], *, reported: set[str]) -> SourceCursor:
+    """The cursor once the jobs that were read have been looked at, and those in `reported` dealt with."""
+    newest = max((job.created_at for job in jobs), default=_EPOCH)
+    seen_until = max(newest, cursor.seen_until) if cursor else newest
+    border = seen_until - EDGE
+    known = (cursor.edge if cursor else {}) | {job.id: job.created_at for job in jobs}
+    return SourceCursor(
+        seen_until=seen_until,
+        edge={job_id: created_at for job_id, created_at in known.items() if created_at >= border},
+        open=tuple(
+            OpenJob(id=job.id, table=job.table.name, created_at=job.created_at)
+            for job in jobs
+            if job.id not in reported
+        ),
+        shown=digest(source),
+    )
+
+
+def _newest_of_each_table(api: WarehouseApi, source: Source) -> list[Job]:
+    wanted = {schema.id for schema in source.schemas if schema.last_synced_at is not None}
+    newest: dict[str, Job] = {}
+    for job in islice(api.list_jobs(source.id), _FIRST_TICK_JOBS):
+        newest.setdefault(job.schema_id, job)
+        if wanted <= newest.keys():
+            break
+    return list(newest.values())
+
+
+def _since(api: WarehouseApi, source_id: str, cursor: SourceCursor) -> list[Job]:
+    dealt_with = cursor.edge.keys() - {job.id for job in cursor.open}
+    recent = api.list_jobs(source_id, after=cursor.seen_until - EDGE)
+    found = {job.id: job for job in recent if job.id not in dealt_with}
+    missing = [job for job in cursor.open if job.id not in found]
+    return [*found.values(), *_read_again(api, source_id, missing)]
+
+
+def _read_again(api: WarehouseApi, source_id: str, open_jobs: Sequence[OpenJob]) -> Iterator[Job]:
+    """Open jobs that began before those just read; one whose table is gone by now is not found and so let go."""
+    by_name: dict[str, list[OpenJob]] = {}
+    for open_job in open_jobs:
+        by_name.setdefault(open_job.table, []).append(open_job)
+    all_names = sorted(by_name)
+    for start in range(0, len(all_names), _NAMES_PER_REQUEST):
+        names = all_names[start : start + _NAMES_PER_REQUEST]
+        wanted = {job.id for name in names for job in by_name[name]}
+        times = [job.created_at for name in names for job in by_name[name]]
+        for job in api.list_jobs(source_id, after=min(times) - _INSTANT, before=max(times) + _INSTANT, schemas=names):
+            if job.id in wanted:
+                yield job
+                wanted.discard(job.id)
+            if not wanted:
+                break

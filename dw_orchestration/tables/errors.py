@@ -1,0 +1,44 @@
+"""The errors of set-up, state and names. The whole tree stands in `dw_orchestration.errors`."""
+
+__all__ = [
+    "CursorError",
+    "LocalWarehouseError",
+    "NotConfirmedError",
+    "SetupError",
+    "SnapshotError",
+    "StateNotRefreshedError",
+    "UnknownNameError",
+    "UsageError",
+]
+
+
+class SetupError(Exception):
+    """The settings contradict each other or lack something; the text says what to set."""
+
+
+class LocalWarehouseError(SetupError):
+    """The embedded warehouse could not be started or reached."""
+
+
+class SnapshotError(Exception):
+    """A state file cannot be read, or must not be replaced by what was fetched."""
+
+
+class StateNotRefreshedError(SnapshotError):
+    """The state could not be refreshed, and the last one stays; the text says why, and what serves."""
+
+
+class CursorError(Exception):
+    """A sensor's cursor cannot be read; the text says how to start over."""
+
+
+class UsageError(SetupError):
+    """It cannot be done as it was asked for; the text says how to ask. Nothing was changed."""
+
+
+class UnknownNameError(UsageError):
+    """A name is that of no source or table, or of several."""
+
+
+class NotConfirmedError(UsageError):
+    """It deletes something, and the names were not repeated."""

@@ -1,0 +1,162 @@
+"""The state that definitions are built from: what a project's warehouse holds, at one moment.
+
+A snapshot is fetched once (at deploy, or when a code server starts in development), written to a file that people can
+read in a review, and from then on definitions are a pure function of it. It holds no secret and none of a
+source's connection settings.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dw_orchestration.posthog.api import WarehouseApi
+from dw_orchestration.posthog.enums import AccessMethod
+from dw_orchestration.posthog.models import Schema, Source
+from dw_orchestration.tables.errors import SnapshotError
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceSnapshot(_Frozen):
+    """A source and its schemas.
+
+    `upstream` names the system the rows come from, as people would say it. `namespace` stands before all names that
+    are made of the source's, so that two projects can be loaded side by side; it is not part of the state.
+    """
+
+    id: str
+    source_type: str
+    prefix: str | None
+    description: str | None
+    access_method: AccessMethod
+    upstream: str
+    schemas: tuple[Schema, ...]
+    usual_minutes: Mapping[str, int] = {}
+    """How long the syncs of a table usually take, by its name, where rows are due at a time and that is known."""
+    namespace: str | None = Field(default=None, exclude=True)
+
+
+class WarehouseSnapshot(_Frozen):
+    """Every source and schema of one project, without secrets and connection settings."""
+
+    version: Literal[1] = 1
+    taken_at: datetime
+    host: str
+    project_id: str
+    sources: tuple[SourceSnapshot, ...]
+    problem: str | None = None
+    """Why this is not what the warehouse holds now: the last refresh failed, and the last good state serves."""
+    left_out: tuple[SourceSnapshot, ...] = Field(default=(), exclude=True)
+    """What a selection took out of `sources`; not part of the state."""
+
+    @classmethod
+    def take(cls, api: WarehouseApi, *, host: str, project_id: str) -> Self:
+        """Fetch the snapshot: one request per hundred sources and one per page of schemas.
+
+        Newer servers leave the settings out of the list of sources, older ones do not say in the list of schemas whose
+        source a schema is; the two lists together are complete on all of them.
+
+        Raises:
+            PostHogError: The API could not be read.
+        """
+        settings = {schema.id: schema for schema in api.list_schemas()}
+        return cls(
+            taken_at=datetime.now(tz=UTC),
+            host=host,
+            project_id=project_id,
+            sources=tuple(_source_snapshot(source, settings) for source in _in_stable_order(api.list_sources())),
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a snapshot file.
+
+        Raises:
+            SnapshotError: The file is not a snapshot that this version reads.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise SnapshotError(
+                f"The state file {path} cannot be read ({error.error_count()} problems, first:"
+                f" {error.errors()[0]['msg']}). Delete it, or refresh it with `dg utils refresh-defs-state`."
+            ) from None
+
+    def write(self, path: Path) -> None:
+        """Write the snapshot, whole or not at all; unset fields are left out so that a diff shows what changed."""
+        document = {"version": self.version, **self.model_dump(mode="json", exclude_defaults=True)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # named after the process, because two code servers of one home may refresh at the same time
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+        unfinished.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        unfinished.replace(path)
+
+    @property
+    def is_empty_handed(self) -> bool:
+        """Whether it holds nothing but the reason why PostHog could not be asked."""
+        return self.problem is not None and not self.sources
+
+    @property
+    def pages(self) -> str | None:
+        """The address of the project's pages in PostHog; None where there are none."""
+        return f"{self.host}/project/{self.project_id}" if self.host.startswith("http") else None
+
+    @property
+    def schemas(self) -> list[Schema]:
+        """All schemas of all sources."""
+        return [schema for source in self.sources for schema in source.schemas]
+
+    @property
+    def left_out_ids(self) -> frozenset[str]:
+        """The ids of the schemas that are known, but were left out by a selection."""
+        return frozenset(schema.id for source in self.left_out for schema in source.schemas)
+
+    def named(self, namespace: str) -> Self:
+        """The same, with a namespace before the names of all of its tables."""
+        sources = tuple(source.model_copy(update={"namespace": namespace}) for source in self.sources)
+        return self.model_copy(update={"sources": sources})
+
+
+def _in_stable_order(sources: Iterable[Source]) -> list[Source]:
+    """By type, prefix and id: PostHog lists the newest first, which would reorder the file with each new source."""
+    return sorted(sources, key=lambda source: (source.source_type.lower(), source.prefix or "", source.id))
+
+
+def _source_snapshot(source: Source, settings: dict[str, Schema]) -> SourceSnapshot:
+    schemas = [settings.get(schema.id, schema) for schema in source.schemas]
+    return SourceSnapshot(
+        id=source.id,
+        source_type=source.source_type,
+        prefix=source.prefix or None,
+        description=source.description or None,
+        access_method=source.access_method,
+        upstream=_upstream(source),
+        schemas=tuple(_timeless(schema) for schema in sorted(schemas, key=lambda schema: (schema.name, schema.id))),
+    )
+
+
+def _upstream(source: Source) -> str:
+    """The prefix when there is one, else the host.
+
+    A prefix is chosen by the user and can never change; a host may be an address that moves.
+    """
+    host = (source.job_inputs or {}).get("host")
+    return source.prefix or (host if isinstance(host, str) and host else source.source_type)
+
+
+def _timeless(schema: Schema) -> Schema:
+    """The schema without what changes with every sync, or at the source: it would change the definitions each time.
+
+    The status and the error stay where the schema is off: together they tell that PostHog turned it off, and why.
+    """
+    table = schema.table and schema.table.model_copy(update={"row_count": None, "columns": ()})
+    always = {"last_synced_at": None, "source": None, "table": table, "available_columns": None}
+    unless_off = {} if not schema.should_sync else {"status": None, "latest_error": None}
+    return schema.model_copy(update=always | unless_off)
