@@ -13,43 +13,46 @@ class SchemaClass(StrEnum):
     SYNCABLE = "syncable"
     OBSERVE_ONLY = "observe_only"
     EXTERNAL = "external"
-    OFF = "off"
-    OFF_BY_POSTHOG = "off_by_posthog"
+    DISABLED = "disabled"
+    DISABLED_BY_POSTHOG = "disabled_by_posthog"
 
     @property
     def reason(self) -> str:
-        """Why a table of this class is not synced from here, and what to do; empty for a syncable one."""
+        """Why Dagster does not sync a table of this class, and what to do; empty for a syncable table."""
         return _REASONS[self]
 
 
 _REASONS = {
     SchemaClass.SYNCABLE: "",
     SchemaClass.OBSERVE_ONLY: (
-        "its changes arrive by change data capture or webhook, and a reload does not pull them. "
-        "PostHog keeps it up to date; a resync in PostHog imports it from scratch."
+        "its changes arrive by change data capture or webhook, and a reload does not import them. PostHog keeps the"
+        " table up to date; a resync in PostHog imports it from scratch."
     ),
-    SchemaClass.EXTERNAL: (
-        "PostHog queries it in place or manages it by itself, so there is nothing to sync. Just query it."
+    SchemaClass.EXTERNAL: "PostHog queries the table in place or manages it, so there is nothing to sync. Query it.",
+    SchemaClass.DISABLED: (
+        "the table is disabled in PostHog, or has no sync type yet. Choose a sync type and enable the table in PostHog"
+        " to sync it."
     ),
-    SchemaClass.OFF: (
-        "it is switched off in PostHog, or its sync type was never chosen. Set it up and switch it on there to sync it."
-    ),
-    SchemaClass.OFF_BY_POSTHOG: (
-        "PostHog switched it off after a failure that it does not retry. "
-        "Mend what its latest error names, then switch it on in PostHog."
+    SchemaClass.DISABLED_BY_POSTHOG: (
+        "PostHog disabled the table after a failure that PostHog does not retry. Fix the table's latest error, then"
+        " enable the table in PostHog."
     ),
 }
 
 
-def classify(schema: Schema, *, access_method: AccessMethod, latest_job: Job | None = None) -> SchemaClass:
-    """Say whether and how a table can be synced.
+class DisabledBy(StrEnum):
+    """Who disabled a table."""
 
-    PostHog does not tell who switched a table off: when its latest job failed and nobody cancelled that, it was
-    PostHog.
+    USER = "user"
+    POSTHOG = "posthog"
+
+
+def classify(schema: Schema, *, access_method: AccessMethod, latest_job: Job | None = None) -> SchemaClass:
+    """Whether and how a table can be synced.
 
     Args:
         schema: The table.
-        access_method: Its source's.
+        access_method: The access method of its source.
         latest_job: Its newest job, where known; without it, the table's own status and error decide.
     """
     if access_method is AccessMethod.DIRECT:
@@ -58,12 +61,28 @@ def classify(schema: Schema, *, access_method: AccessMethod, latest_job: Job | N
         return SchemaClass.OBSERVE_ONLY
     if schema.should_sync and schema.sync_type is not None:
         return SchemaClass.SYNCABLE
-    gave_up = _failed(schema, latest_job) and schema.sync_type is not None
-    return SchemaClass.OFF_BY_POSTHOG if gave_up else SchemaClass.OFF
+    by_posthog = schema.sync_type is not None and disabled_by(schema, latest_job=latest_job) is DisabledBy.POSTHOG
+    return SchemaClass.DISABLED_BY_POSTHOG if by_posthog else SchemaClass.DISABLED
 
 
-def _failed(schema: Schema, latest_job: Job | None) -> bool:
+def disabled_by(schema: Schema, *, latest_job: Job | None = None) -> DisabledBy | None:
+    """Who disabled a table; None if it is enabled.
+
+    PostHog does not record who disabled a table. If its latest job failed, and nobody had cancelled that job, PostHog
+    did: a user's own click cancels the running job.
+    """
+    if schema.should_sync and schema.sync_type is not None:
+        return None
     if latest_job is None:
         error = (schema.latest_error or "").strip()
-        return schema.status is SyncStatus.FAILED and not tells_of_cancelling(error)
-    return latest_job.status is JobStatus.FAILED and not was_cancelled(latest_job)
+        failed = schema.status is SyncStatus.FAILED and not tells_of_cancelling(error)
+    else:
+        failed = latest_job.status is JobStatus.FAILED and not was_cancelled(latest_job)
+    return DisabledBy.POSTHOG if failed else DisabledBy.USER
+
+
+def is_disabled_by_user(source_access: AccessMethod, schema: Schema) -> bool:
+    """Whether a user disabled a table, or never set it up. Tables that PostHog queries in place are never disabled."""
+    if source_access is AccessMethod.DIRECT:
+        return False
+    return schema.sync_type is None or disabled_by(schema) is DisabledBy.USER

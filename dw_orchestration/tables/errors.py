@@ -1,6 +1,7 @@
 """The errors of set-up, state and names. The whole tree stands in `dw_orchestration.errors`."""
 
 __all__ = [
+    "AmbiguousNameError",
     "CursorError",
     "LocalWarehouseError",
     "NotConfirmedError",
@@ -37,7 +38,11 @@ class UsageError(SetupError):
 
 
 class UnknownNameError(UsageError):
-    """A name is that of no source or table, or of several."""
+    """No source or table has a name."""
+
+
+class AmbiguousNameError(UnknownNameError):
+    """Several sources or tables have a name; the text lists them."""
 
 
 class NotConfirmedError(UsageError):

@@ -42,6 +42,19 @@ class SourceSnapshot(_Frozen):
     """How long the syncs of a table usually take, by its name, where rows are due at a time and that is known."""
     namespace: str | None = Field(default=None, exclude=True)
 
+    @classmethod
+    def of(cls, source: Source, *, schemas: Iterable[Schema]) -> Self:
+        """A source without its connection settings, with these schemas sorted by name."""
+        return cls(
+            id=source.id,
+            source_type=source.source_type,
+            prefix=source.prefix or None,
+            description=source.description or None,
+            access_method=source.access_method,
+            upstream=_upstream(source),
+            schemas=tuple(sorted(schemas, key=lambda schema: (schema.name, schema.id))),
+        )
+
 
 class WarehouseSnapshot(_Frozen):
     """Every source and schema of one project, without secrets and connection settings."""
@@ -75,6 +88,16 @@ class WarehouseSnapshot(_Frozen):
         )
 
     @classmethod
+    def of_live(cls, sources: Iterable[Source]) -> Self:
+        """The sources with the records of their schemas as they are at this moment, not trimmed for a state file."""
+        return cls(
+            taken_at=datetime.now(tz=UTC),
+            host="",
+            project_id="",
+            sources=tuple(SourceSnapshot.of(source, schemas=source.schemas) for source in _in_stable_order(sources)),
+        )
+
+    @classmethod
     def read(cls, path: Path) -> Self:
         """Read a snapshot file.
 
@@ -104,6 +127,11 @@ class WarehouseSnapshot(_Frozen):
         return self.problem is not None and not self.sources
 
     @property
+    def project_url(self) -> str | None:
+        """The address of the project in PostHog; None for the embedded warehouse, which has no pages."""
+        return f"{self.host}/project/{self.project_id}" if self.host.startswith("http") else None
+
+    @property
     def pages(self) -> str | None:
         """The address of the project's pages in PostHog; None where there are none."""
         return f"{self.host}/project/{self.project_id}" if self.host.startswith("http") else None
@@ -131,15 +159,7 @@ def _in_stable_order(sources: Iterable[Source]) -> list[Source]:
 
 def _source_snapshot(source: Source, settings: dict[str, Schema]) -> SourceSnapshot:
     schemas = [settings.get(schema.id, schema) for schema in source.schemas]
-    return SourceSnapshot(
-        id=source.id,
-        source_type=source.source_type,
-        prefix=source.prefix or None,
-        description=source.description or None,
-        access_method=source.access_method,
-        upstream=_upstream(source),
-        schemas=tuple(_timeless(schema) for schema in sorted(schemas, key=lambda schema: (schema.name, schema.id))),
-    )
+    return SourceSnapshot.of(source, schemas=map(_timeless, schemas))
 
 
 def _upstream(source: Source) -> str:

@@ -85,11 +85,11 @@ def test_settings_that_are_not_there_are_left_out() -> None:
         (ORDERS.model_copy(update={"sync_type": SyncType.CDC}), AccessMethod.WAREHOUSE, "observe_only"),
         (ORDERS.model_copy(update={"sync_type": SyncType.WEBHOOK}), AccessMethod.WAREHOUSE, "observe_only"),
         (ORDERS, AccessMethod.DIRECT, "external"),
-        (ORDERS.model_copy(update={"should_sync": False}), AccessMethod.WAREHOUSE, "off"),
+        (ORDERS.model_copy(update={"should_sync": False}), AccessMethod.WAREHOUSE, "disabled"),
         (
             ORDERS.model_copy(update={"should_sync": False, "status": SyncStatus.FAILED, "latest_error": "denied"}),
             AccessMethod.WAREHOUSE,
-            "off_by_posthog",
+            "disabled_by_posthog",
         ),
     ],
 )

@@ -276,10 +276,10 @@ def test_a_source_that_is_deleted_ends_all_its_tables():
     [
         ({"sync_type": SyncType.CDC}, {}, SchemaClass.OBSERVE_ONLY),
         ({"sync_type": SyncType.WEBHOOK}, {}, SchemaClass.OBSERVE_ONLY),
-        ({"sync_type": None}, {}, SchemaClass.OFF),
-        ({"should_sync": False}, {}, SchemaClass.OFF),
-        ({"should_sync": False}, {"status": "Failed", "error": CANCELLED}, SchemaClass.OFF),
-        ({"should_sync": False}, {"status": "Failed", "error": "no"}, SchemaClass.OFF_BY_POSTHOG),
+        ({"sync_type": None}, {}, SchemaClass.DISABLED),
+        ({"should_sync": False}, {}, SchemaClass.DISABLED),
+        ({"should_sync": False}, {"status": "Failed", "error": CANCELLED}, SchemaClass.DISABLED),
+        ({"should_sync": False}, {"status": "Failed", "error": "no"}, SchemaClass.DISABLED_BY_POSTHOG),
     ],
 )
 def test_what_a_reload_does_not_sync_is_refused_at_once(

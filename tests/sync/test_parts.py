@@ -117,17 +117,17 @@ def test_the_usual_duration_is_the_median_of_the_completed_jobs():
         ({}, AccessMethod.DIRECT, SchemaClass.EXTERNAL),
         ({"sync_type": "cdc"}, AccessMethod.WAREHOUSE, SchemaClass.OBSERVE_ONLY),
         ({"sync_type": "cdc", "should_sync": False}, AccessMethod.WAREHOUSE, SchemaClass.OBSERVE_ONLY),
-        ({"sync_type": None, "should_sync": False}, AccessMethod.WAREHOUSE, SchemaClass.OFF),
-        ({"should_sync": False}, AccessMethod.WAREHOUSE, SchemaClass.OFF),
+        ({"sync_type": None, "should_sync": False}, AccessMethod.WAREHOUSE, SchemaClass.DISABLED),
+        ({"should_sync": False}, AccessMethod.WAREHOUSE, SchemaClass.DISABLED),
         (
             {"should_sync": False, "status": "Failed", "latest_error": "no such host"},
             AccessMethod.WAREHOUSE,
-            SchemaClass.OFF_BY_POSTHOG,
+            SchemaClass.DISABLED_BY_POSTHOG,
         ),
         (
             {"should_sync": False, "status": "Failed", "latest_error": "Sync cancelled by user"},
             AccessMethod.WAREHOUSE,
-            SchemaClass.OFF,
+            SchemaClass.DISABLED,
         ),
     ],
 )

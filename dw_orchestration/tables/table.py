@@ -1,0 +1,113 @@
+"""One table of a project: an external data schema with its source, its name and its asset key."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dw_orchestration.posthog.models import Schema
+from dw_orchestration.tables.cadence import Cadence, cadence
+from dw_orchestration.tables.classify import SchemaClass, classify
+from dw_orchestration.tables.names import KeyPath, snake, source_path, source_slug, table_path
+from dw_orchestration.tables.snapshot import SourceSnapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table that PostHog syncs, or could sync.
+
+    Attributes:
+        source: Its source.
+        schema: Its record in PostHog, as the state or a live read shows it.
+        source_name: The name of its source: `<source type>[_<prefix>]`, or the source's id where two sources would
+            have the same name.
+        key_path: The parts of its asset key, after a translation where there is one.
+        default_key_path: The parts of its asset key before any translation. Users may name the table by either key.
+        namespace: Goes before all names in Dagster, so that several projects can be loaded next to each other.
+        project_url: The address of its project in PostHog; None for the embedded warehouse, which has no pages.
+    """
+
+    source: SourceSnapshot
+    schema: Schema
+    source_name: str
+    key_path: KeyPath
+    default_key_path: KeyPath
+    namespace: str | None = None
+    project_url: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        source: SourceSnapshot,
+        schema: Schema,
+        *,
+        source_name: str | None = None,
+        namespace: str | None = None,
+        project_url: str | None = None,
+    ) -> "Table":
+        """A table with its default key: `[<namespace>/]posthog/<source type>[/<prefix>]/<table>`.
+
+        The label is not part of the key: relabelling a table must not make it another asset.
+        """
+        prefix = (namespace,) if namespace else ()
+        key_path = (*prefix, *source_path(source.source_type, source.prefix), *table_path(schema.name))
+        return cls(
+            source=source,
+            schema=schema,
+            source_name=source_name or source_slug(source.source_type, source.prefix),
+            key_path=key_path,
+            default_key_path=key_path,
+            namespace=namespace,
+            project_url=project_url,
+        )
+
+    @property
+    def id(self) -> str:
+        """The id of its schema in PostHog."""
+        return self.schema.id
+
+    @property
+    def name(self) -> str:
+        """What users type for it, whatever the namespace: `<source>.<table in PostHog>`."""
+        return f"{self.source_name}.{self.schema.name}"
+
+    @property
+    def key(self) -> str:
+        """The asset key as users type it, with slashes."""
+        return "/".join(self.key_path)
+
+    @property
+    def group(self) -> str:
+        """The source in one word, for groups, ops and schedules: `[<namespace>_]<source type>[_<prefix>]`."""
+        slug = source_slug(self.source.source_type, self.source.prefix)
+        return f"{self.namespace}_{slug}" if self.namespace else slug
+
+    @property
+    def upstream_path(self) -> KeyPath:
+        """The key of the table that the rows come from: `[<namespace>/]<source type>/<prefix or host>/<table>`."""
+        source_type = snake(self.source.source_type)
+        # `posthog` is where the synced tables are: a source of that name must not be upstream of itself
+        root = f"{source_type}_source" if source_type == "posthog" else source_type
+        path = (root, snake(self.source.upstream), *table_path(self.schema.name))
+        return (self.namespace, *path) if self.namespace else path
+
+    @property
+    def schema_class(self) -> SchemaClass:
+        """Whether and how it can be synced."""
+        return classify(self.schema, access_method=self.source.access_method)
+
+    @property
+    def cadence(self) -> Cadence | None:
+        """When PostHog syncs it by itself; None if PostHog does not."""
+        return cadence(self.schema) if self.schema.should_sync else None
+
+    @property
+    def url(self) -> str | None:
+        """The address of its source's page in PostHog; None for the embedded warehouse."""
+        return self.project_url and f"{self.project_url}/data-warehouse/sources/managed-{self.source.id}/schemas"
+
+
+def by_source(tables: Iterable[Table]) -> dict[str, list[Table]]:
+    """The tables by the id of their source, in their order."""
+    grouped: dict[str, list[Table]] = {}
+    for table in tables:
+        grouped.setdefault(table.source.id, []).append(table)
+    return grouped

@@ -1,0 +1,301 @@
+"""The tables of one project: named, selected and translated once, for everything that is built from them."""
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Literal, Protocol, Self
+
+from dw_orchestration.posthog.models import Source
+from dw_orchestration.tables.classify import is_disabled_by_user
+from dw_orchestration.tables.errors import AmbiguousNameError, SetupError, UnknownNameError
+from dw_orchestration.tables.names import KeyPath, colliding, identifier, source_slug, with_id
+from dw_orchestration.tables.selection import (
+    NamedSource,
+    NameIndex,
+    Selector,
+    named_by,
+    selected_by,
+    source_tiers,
+    table_tiers,
+)
+from dw_orchestration.tables.snapshot import SourceSnapshot, WarehouseSnapshot
+from dw_orchestration.tables.table import Table
+
+DEFAULT_RESOURCE_KEY = "posthog_warehouse"
+StepPer = Literal["source", "project", "table"]
+
+_LEGAL_IDENTIFIER = re.compile(r"[A-Za-z0-9_]+")
+
+
+class HasKey(Protocol):
+    """A translation: `dagster.AssetSpec` is one. This layer reads nothing of it but the key."""
+
+    @property
+    def key(self) -> Any:
+        """Has a `path`: the parts of the key."""
+
+
+class Tables(Sequence[Table]):
+    """The selected tables of a project, each with a name and an asset key of its own.
+
+    Every builder takes the same `Tables`, so that assets, schedules, sensors and jobs cannot disagree about a key.
+
+    Args:
+        snapshot: What the warehouse holds.
+        select: The tables to take: names, patterns, conditions or functions. Empty takes all.
+        exclude: The tables to leave out of these.
+        include_disabled: Also take tables that a user disabled in PostHog or never set up there. PostHog finds new
+            tables and leaves them disabled, so there may be thousands. A table that PostHog disabled after a failure
+            is always taken, because somebody has to see it.
+        spec_of: Translates a table: returns the `dagster.AssetSpec` of its asset, whose key may be another.
+        resource_key: The key of the warehouse resource, and the start of the names of sensors and jobs.
+        step_per: What one step syncs: the tables of a source, of the whole project, or each table on its own.
+        checks: The names of the checks that each table has; None for all.
+        namespace: Goes before all names in Dagster, so that several projects can be loaded next to each other.
+        restore: Applied to every snapshot that is used or compared, such as `TakeoverStore.restore`.
+
+    Raises:
+        SetupError: A selected name fits several tables, or the translation gives two tables the same key or a table a
+            key that Dagster does not accept.
+
+    Example:
+        ```python
+        tables = Tables(WarehouseSnapshot.read(path), select=["stripe.*"], exclude=["stripe.Event"])
+        defs = dg.Definitions(assets=build_posthog_assets(tables), schedules=build_posthog_schedules(tables))
+        ```
+    """
+
+    def __init__(
+        self,
+        snapshot: WarehouseSnapshot,
+        *,
+        select: Sequence[Selector] = (),
+        exclude: Sequence[Selector] = (),
+        include_disabled: bool = False,
+        spec_of: Callable[[Table], HasKey] | None = None,
+        resource_key: str = DEFAULT_RESOURCE_KEY,
+        step_per: StepPer = "source",
+        checks: Collection[str] | None = None,
+        namespace: str | None = None,
+        restore: Callable[[WarehouseSnapshot], WarehouseSnapshot] = lambda snapshot: snapshot,
+    ) -> None:
+        self.snapshot = restore(snapshot)
+        self.resource_key = resource_key
+        self.step_per = step_per
+        self.checks = checks
+        self.problems: list[str] = []
+        """Selectors that take no table, each as a sentence. Tables come and go in PostHog, so this is no error."""
+        self._choices: dict[str, Any] = {
+            "select": select,
+            "exclude": exclude,
+            "include_disabled": include_disabled,
+            "resource_key": resource_key,
+            "step_per": step_per,
+            "checks": checks,
+            "namespace": namespace,
+            "restore": restore,
+        }
+        self._specs: dict[str, HasKey] = {}
+        self.all = _named(self.snapshot, namespace=namespace)
+        taken = self._taken(select, exclude, include_disabled=include_disabled)
+        chosen = _unique_keys([table for table in self.all if table.id in taken])
+        self._tables = chosen if spec_of is None else self._translated(chosen, spec_of)
+
+    @classmethod
+    def live(cls, sources: Iterable[Source], *, key_paths: Mapping[str, KeyPath] | None = None) -> Self:
+        """All tables of sources as PostHog shows them now, with the records as they are, for operations on them.
+
+        Args:
+            sources: The sources with the records of their schemas.
+            key_paths: The asset keys that the tables have in Dagster, by schema id, where those are known.
+        """
+        with warnings.catch_warnings():
+            # the asset graph warns about equal keys; a command that lists tables need not
+            warnings.simplefilter("ignore")
+            tables = cls(WarehouseSnapshot.of_live(sources), include_disabled=True)
+        keys = key_paths or {}
+        tables._tables = [replace(table, key_path=keys.get(table.id, table.key_path)) for table in tables]
+        return tables
+
+    def of(self, snapshot: WarehouseSnapshot) -> "Tables":
+        """The tables of another snapshot of the project, selected in the same way and not translated."""
+        return Tables(snapshot, **self._choices)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._tables[index]
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+    def __iter__(self) -> Iterator[Table]:
+        return iter(self._tables)
+
+    @property
+    def taken_at(self) -> datetime:
+        """When the snapshot was taken."""
+        return self.snapshot.taken_at
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Table]:
+        """The selected tables by the id of their schema."""
+        return {table.id: table for table in self._tables}
+
+    @cached_property
+    def by_key(self) -> Mapping[KeyPath, Table]:
+        """The selected tables by their asset key."""
+        return {table.key_path: table for table in self._tables}
+
+    @cached_property
+    def left_out_ids(self) -> frozenset[str]:
+        """The schema ids of the tables that the selection left out."""
+        return frozenset(table.id for table in self.all if table.id not in self.by_id)
+
+    @cached_property
+    def sources(self) -> Sequence[NamedSource]:
+        """All sources with their names."""
+        names = _source_names(self.snapshot.sources)
+        return [NamedSource(name=names[source.id], source=source) for source in self.snapshot.sources]
+
+    def spec_of(self, table: Table) -> HasKey | None:
+        """What the translation made of a table; None without a translation."""
+        return self._specs.get(table.id)
+
+    def has_check(self, name: str) -> bool:
+        """Whether the tables have a check."""
+        return self.checks is None or name in self.checks
+
+    def matching(self, wanted: Iterable[str]) -> list[Table]:
+        """The selected tables that names and patterns name, in the order of the tables.
+
+        Raises:
+            UsageError: There is no name.
+            UnknownNameError: A name or pattern names no table, or a name several.
+        """
+        ids = named_by(self._index, wanted)
+        return [table for table in self._tables if table.id in ids]
+
+    def table(self, name: str) -> Table:
+        """The one selected table with this name.
+
+        Raises:
+            UnknownNameError: No table has the name, or several have it.
+        """
+        return self._index.one(name)
+
+    def source(self, name: str) -> NamedSource:
+        """The source with this name, prefix, type or id.
+
+        Raises:
+            UnknownNameError: No source has the name, or several have it.
+        """
+        return NameIndex("source", self.sources, source_tiers).one(name)
+
+    def why_empty(self) -> str:
+        """Why no table is selected, and what to do."""
+        if not self._choices["include_disabled"] and (disabled := Tables(self.snapshot, **self._with_disabled())):
+            return (
+                f"All {len(disabled)} selected tables are disabled in PostHog. Enable the tables to sync in PostHog, or"
+                " show them as they are with `include_disabled: true`."
+            )
+        return f"The selection takes none of the {len(self.all)} tables. {self._all_index.known()}"
+
+    @cached_property
+    def _index(self) -> NameIndex[Table]:
+        return NameIndex("table", self._tables, table_tiers)
+
+    @cached_property
+    def _all_index(self) -> NameIndex[Table]:
+        return NameIndex("table", self.all, table_tiers)
+
+    def _with_disabled(self) -> dict[str, Any]:
+        # restored already
+        return self._choices | {"include_disabled": True, "restore": lambda snapshot: snapshot}
+
+    def _taken(self, select: Sequence[Selector], exclude: Sequence[Selector], *, include_disabled: bool) -> set[str]:
+        taken = self._selected(select) if select else {table.id for table in self.all}
+        taken -= self._selected(exclude)
+        if include_disabled:
+            return taken
+        return taken - {table.id for table in self.all if is_disabled_by_user(table.source.access_method, table.schema)}
+
+    def _selected(self, selectors: Sequence[Selector]) -> set[str]:
+        taken: set[str] = set()
+        for selector in selectors:
+            try:
+                taken |= selected_by(selector, self.all, index=self._all_index)
+            except AmbiguousNameError:
+                raise
+            except UnknownNameError as error:
+                self.problems.append(str(error))
+        return taken
+
+    def _translated(self, tables: Sequence[Table], spec_of: Callable[[Table], HasKey]) -> list[Table]:
+        self._specs = {table.id: spec_of(table) for table in tables}
+        translated = [replace(table, key_path=tuple(self._specs[table.id].key.path)) for table in tables]
+        _check_keys(translated)
+        return translated
+
+
+def _source_names(sources: Sequence[SourceSnapshot]) -> dict[str, str]:
+    slugs = {source.id: source_slug(source.source_type, source.prefix) for source in sources}
+    counts = Counter(slugs.values())
+    return {source_id: slug if counts[slug] == 1 else source_id for source_id, slug in slugs.items()}
+
+
+def _named(snapshot: WarehouseSnapshot, *, namespace: str | None) -> list[Table]:
+    names = _source_names(snapshot.sources)
+    return [
+        Table.of(source, schema, source_name=names[source.id], namespace=namespace, project_url=snapshot.project_url)
+        for source in snapshot.sources
+        for schema in source.schemas
+    ]
+
+
+def _unique_keys(tables: list[Table]) -> list[Table]:
+    """The tables with keys that Dagster can tell apart: equal keys get the end of their schema's id, with a warning."""
+    # a second round is needed only if a table is named like another one with its id
+    for _ in tables:
+        clashes = colliding(table.key_path for table in tables)
+        if not clashes:
+            break
+        tables = [_with_own_key(table, tables) if identifier(table.key_path) in clashes else table for table in tables]
+    return tables
+
+
+def _with_own_key(table: Table, tables: Sequence[Table]) -> Table:
+    *path, last = table.key_path
+    key_path = (*path, with_id(last, table.id))
+    others = [
+        f"{other.schema.name!r} ({other.id})"
+        for other in tables
+        if other is not table and identifier(other.key_path) == identifier(table.key_path)
+    ]
+    warnings.warn(
+        f"The table {table.schema.name!r} ({table.id}) would have the same asset key as {', '.join(others)}. Its key is"
+        f" {'/'.join(key_path)!r} instead. Give the sources different prefixes, or translate the keys.",
+        stacklevel=2,
+    )
+    return replace(table, key_path=key_path, default_key_path=key_path)
+
+
+def _check_keys(tables: Sequence[Table]) -> None:
+    """Refuse translated keys that Dagster would refuse with an error that names no table.
+
+    Raises:
+        SetupError: A key is illegal, or two tables have the same one.
+    """
+    if illegal := [table for table in tables if not _LEGAL_IDENTIFIER.fullmatch(identifier(table.key_path))]:
+        table = illegal[0]
+        raise SetupError(
+            f"Invalid asset key {table.key!r} for the table {table.name}: use letters, digits, `_`, `-` and `.`."
+            " `{{ path }}` is the table's name in a legal form."
+        )
+    if clashes := colliding(table.key_path for table in tables):
+        names = [f"{table.name} ({table.id})" for table in tables if identifier(table.key_path) in clashes]
+        raise SetupError(
+            f"The translation gives several tables the same asset key: {', '.join(names)}. Give each its own key."
+        )
