@@ -10,81 +10,58 @@ from typing import TYPE_CHECKING
 from dw_orchestration.version import __version__
 
 if TYPE_CHECKING:
-    from dw_orchestration import errors
-    from dw_orchestration.assets import (
-        PostHogSyncConfig,
-        SyncMetadata,
-        Table,
-        TableMetadata,
-        TableSelection,
-        asset_spec,
-        build_posthog_assets,
-    )
-    from dw_orchestration.component import PostHogWarehouseComponent
-    from dw_orchestration.operations.jobs import build_maintenance_jobs
-    from dw_orchestration.posthog.client import PostHogWarehouseClient
-    from dw_orchestration.resources.local import LocalWarehouse
-    from dw_orchestration.resources.warehouse import PostHogWarehouseResource
-    from dw_orchestration.schedules import ScheduleOverride, SchedulingMode, build_posthog_schedules
-    from dw_orchestration.sensors import (
-        build_drift_sensor,
-        build_job_status_sensor,
-        build_terminated_runs_sensor,
-    )
-    from dw_orchestration.tables.snapshot import WarehouseSnapshot
+    # with an alias each, which says to type checkers that the name is public
+    from dw_orchestration import errors as errors
+    from dw_orchestration.assets import PostHogSyncConfig as PostHogSyncConfig
+    from dw_orchestration.assets import SyncMetadata as SyncMetadata
+    from dw_orchestration.assets import TableMetadata as TableMetadata
+    from dw_orchestration.assets import asset_spec as asset_spec
+    from dw_orchestration.assets import build_posthog_assets as build_posthog_assets
+    from dw_orchestration.component import PostHogWarehouseComponent as PostHogWarehouseComponent
+    from dw_orchestration.operations.jobs import build_maintenance_jobs as build_maintenance_jobs
+    from dw_orchestration.posthog.client import PostHogWarehouseClient as PostHogWarehouseClient
+    from dw_orchestration.resources.local import LocalWarehouse as LocalWarehouse
+    from dw_orchestration.resources.warehouse import PostHogWarehouseResource as PostHogWarehouseResource
+    from dw_orchestration.schedules import ScheduleOverride as ScheduleOverride
+    from dw_orchestration.schedules import SchedulingMode as SchedulingMode
+    from dw_orchestration.schedules import build_posthog_schedules as build_posthog_schedules
+    from dw_orchestration.sensors import build_drift_sensor as build_drift_sensor
+    from dw_orchestration.sensors import build_job_status_sensor as build_job_status_sensor
+    from dw_orchestration.sensors import build_terminated_runs_sensor as build_terminated_runs_sensor
+    from dw_orchestration.tables.snapshot import WarehouseSnapshot as WarehouseSnapshot
+    from dw_orchestration.tables.table import Table as Table
+    from dw_orchestration.tables.tables import Tables as Tables
 
 _MODULES = {
-    "LocalWarehouse": "dw_orchestration.resources.local",
-    "PostHogSyncConfig": "dw_orchestration.assets",
-    "PostHogWarehouseClient": "dw_orchestration.posthog.client",
-    "PostHogWarehouseComponent": "dw_orchestration.component",
-    "PostHogWarehouseResource": "dw_orchestration.resources.warehouse",
-    "ScheduleOverride": "dw_orchestration.schedules",
-    "SchedulingMode": "dw_orchestration.schedules",
-    "SyncMetadata": "dw_orchestration.assets",
-    "Table": "dw_orchestration.assets",
-    "TableMetadata": "dw_orchestration.assets",
-    "TableSelection": "dw_orchestration.assets",
-    "WarehouseSnapshot": "dw_orchestration.tables.snapshot",
-    "asset_spec": "dw_orchestration.assets",
-    "build_drift_sensor": "dw_orchestration.sensors",
-    "build_job_status_sensor": "dw_orchestration.sensors",
-    "build_terminated_runs_sensor": "dw_orchestration.sensors",
-    "build_maintenance_jobs": "dw_orchestration.operations.jobs",
-    "build_posthog_assets": "dw_orchestration.assets",
-    "build_posthog_schedules": "dw_orchestration.schedules",
+    "LocalWarehouse": "resources.local",
+    "PostHogSyncConfig": "assets",
+    "PostHogWarehouseClient": "posthog.client",
+    "PostHogWarehouseComponent": "component",
+    "PostHogWarehouseResource": "resources.warehouse",
+    "ScheduleOverride": "schedules",
+    "SchedulingMode": "schedules",
+    "SyncMetadata": "assets",
+    "Table": "tables.table",
+    "TableMetadata": "assets",
+    "Tables": "tables.tables",
+    "WarehouseSnapshot": "tables.snapshot",
+    "asset_spec": "assets",
+    "build_drift_sensor": "sensors",
+    "build_job_status_sensor": "sensors",
+    "build_maintenance_jobs": "operations.jobs",
+    "build_posthog_assets": "assets",
+    "build_posthog_schedules": "schedules",
+    "build_terminated_runs_sensor": "sensors",
 }
 
-__all__ = [
-    "LocalWarehouse",
-    "PostHogSyncConfig",
-    "PostHogWarehouseClient",
-    "PostHogWarehouseComponent",
-    "PostHogWarehouseResource",
-    "ScheduleOverride",
-    "SchedulingMode",
-    "SyncMetadata",
-    "Table",
-    "TableMetadata",
-    "TableSelection",
-    "WarehouseSnapshot",
-    "__version__",
-    "asset_spec",
-    "build_drift_sensor",
-    "build_job_status_sensor",
-    "build_maintenance_jobs",
-    "build_posthog_assets",
-    "build_posthog_schedules",
-    "build_terminated_runs_sensor",
-    "errors",
-]
+__all__ = ["__version__", "errors", *_MODULES]  # noqa: PLE0604  these are texts
 
 
 def __getattr__(name: str) -> object:
     if name == "errors":
         return import_module("dw_orchestration.errors")
     if name in _MODULES:
-        return getattr(import_module(_MODULES[name]), name)
+        return getattr(import_module(f"dw_orchestration.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

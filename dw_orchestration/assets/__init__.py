@@ -3,19 +3,14 @@
 from dw_orchestration.assets.build import build_posthog_assets
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.metadata import SyncMetadata, TableMetadata
-from dw_orchestration.assets.selection import TableSelection, TableSelector
 from dw_orchestration.assets.spec import asset_spec
 from dw_orchestration.assets.step import StepResult, sync_tables
-from dw_orchestration.assets.tables import Table
 
 __all__ = [
     "PostHogSyncConfig",
     "StepResult",
     "SyncMetadata",
-    "Table",
     "TableMetadata",
-    "TableSelection",
-    "TableSelector",
     "asset_spec",
     "build_posthog_assets",
     "sync_tables",

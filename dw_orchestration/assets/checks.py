@@ -10,11 +10,13 @@ from typing import Any
 
 import dagster as dg
 
-from dw_orchestration.assets.metadata import ROWS_SYNCED, end_metadata
-from dw_orchestration.assets.reported import ReportedSyncs
-from dw_orchestration.assets.tables import Table
+from dw_orchestration.assets.metadata import JOB_ID, ROWS_SYNCED, end_metadata
+from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.models import Job, Schema
+from dw_orchestration.tables.cadence import STALE_AFTER_INTERVALS
+from dw_orchestration.tables.table import Table
+from dw_orchestration.tables.tables import Tables
 
 SYNC_SUCCEEDED = "sync_succeeded"
 NOT_STALE = "not_stale"
@@ -22,8 +24,6 @@ ROWS_DROPPED = "rows_dropped"
 ROWS_USUAL = "rows_usual"
 COLUMNS_UNCHANGED = "columns_unchanged"
 
-# PostHog itself calls a table stale when it is older than twice its interval
-STALE_AFTER_INTERVALS = 2
 # fewer rows than this share of the last sync's are worth a look
 KEPT_SHARE = 0.5
 # before so many syncs, nothing is usual
@@ -40,15 +40,45 @@ _DESCRIPTIONS = {
 }
 
 
-def check_specs(table: Table, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
-    """The checks of a table; only one that PostHog syncs by itself can be stale."""
+def check_specs(tables: Tables, table: Table) -> list[dg.AssetCheckSpec]:
+    """The checks of a table; only a table that PostHog syncs by itself can be stale."""
     always = [SYNC_SUCCEEDED, ROWS_DROPPED, ROWS_USUAL, COLUMNS_UNCHANGED]
     names = [*always, *([NOT_STALE] if table.cadence else [])]
-    return [dg.AssetCheckSpec(name=name, asset=key, description=_DESCRIPTIONS[name]) for name in names]
+    return [
+        dg.AssetCheckSpec(name=name, asset=asset_key(table), description=_DESCRIPTIONS[name])
+        for name in names
+        if tables.has_check(name)
+    ]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ReportedSyncs:
+    """The metadata of a table's last completed syncs, as runs and the sensor have reported them; the newest first."""
+
+    metadata: tuple[Mapping[str, dg.MetadataValue], ...] = ()
+
+    @property
+    def last(self) -> Mapping[str, dg.MetadataValue]:
+        """What was said of the last one; empty before the first."""
+        return self.metadata[0] if self.metadata else {}
+
+    def include(self, job_id: str) -> bool:
+        """Whether the job is among them."""
+        return any(_is_of(job_id, each) for each in self.metadata)
+
+    def rows_synced(self, *, but: str) -> list[int]:
+        """How many rows each of them brought, without the job `but`: it is no measure of itself."""
+        values = [each.get(ROWS_SYNCED) for each in self.metadata if not _is_of(but, each)]
+        return [value.value for value in values if isinstance(value, dg.IntMetadataValue) and value.value is not None]
+
+
+def _is_of(job_id: str, metadata: Mapping[str, dg.MetadataValue]) -> bool:
+    value = metadata.get(JOB_ID)
+    return value is not None and value.value == job_id
+
+
+@dataclass(frozen=True)
+class CheckOutcome:
     """What a check says, for a run's step or for a sensor's tick."""
 
     key: dg.AssetKey
@@ -82,12 +112,12 @@ class Verdict:
         }
 
 
-def sync_succeeded(key: dg.AssetKey, table: Table, job: Job) -> Verdict:
+def sync_succeeded(table: Table, job: Job) -> CheckOutcome:
     """Whether a job that has ended completed."""
     passed = job.status is JobStatus.COMPLETED
     reason = "" if passed or not job.latest_error else f". {job.latest_error}"
-    return Verdict(
-        key=key,
+    return CheckOutcome(
+        key=asset_key(table),
         check_name=SYNC_SUCCEEDED,
         passed=passed,
         description=f"Sync {job.id}: {job.status}{reason}",
@@ -95,14 +125,22 @@ def sync_succeeded(key: dg.AssetKey, table: Table, job: Job) -> Verdict:
     )
 
 
-def not_stale(key: dg.AssetKey, table: Table, *, synced_at: datetime, now: datetime) -> Verdict | None:
+def last_sync_succeeded(table: Table, job: Job | None) -> CheckOutcome:
+    """Whether the last job that has ended completed; a table without one has never been synced."""
+    if job is not None:
+        return sync_succeeded(table, job)
+    description = "The table has never been synced."
+    return CheckOutcome(key=asset_key(table), check_name=SYNC_SUCCEEDED, passed=False, description=description)
+
+
+def not_stale(table: Table, *, synced_at: datetime, now: datetime) -> CheckOutcome | None:
     """Whether the rows, complete as of `synced_at`, are recent enough; None for a table without a cadence."""
     if table.cadence is None:
         return None
     limit = STALE_AFTER_INTERVALS * table.cadence.every
     age = now - synced_at
-    return Verdict(
-        key=key,
+    return CheckOutcome(
+        key=asset_key(table),
         check_name=NOT_STALE,
         passed=age <= limit,
         description=f"Last synced {_in_words(age)} ago; PostHog syncs it {table.cadence.describe()}.",
@@ -115,7 +153,7 @@ def not_stale(key: dg.AssetKey, table: Table, *, synced_at: datetime, now: datet
     )
 
 
-def rows_usual(key: dg.AssetKey, table: Table, job: Job, *, syncs: ReportedSyncs) -> Verdict:
+def rows_usual(table: Table, job: Job, *, syncs: ReportedSyncs) -> CheckOutcome:
     """Whether a completed job brought about as many rows as the syncs before it did.
 
     The range is that of the fewest and the most rows, not around a mean: the first sync of an incremental table, or a
@@ -131,8 +169,8 @@ def rows_usual(key: dg.AssetKey, table: Table, job: Job, *, syncs: ReportedSyncs
         passed = KEPT_SHARE * fewest <= rows <= max(most / KEPT_SHARE, FEW_ROWS)
         against = f"the last {len(earlier)} syncs brought {fewest:,} to {most:,}"
         metadata |= {"posthog/fewest_rows_synced": fewest, "posthog/most_rows_synced": most}
-    return Verdict(
-        key=key,
+    return CheckOutcome(
+        key=asset_key(table),
         check_name=ROWS_USUAL,
         passed=passed,
         description=f"{rows:,} rows synced; {against}",
@@ -141,26 +179,26 @@ def rows_usual(key: dg.AssetKey, table: Table, job: Job, *, syncs: ReportedSyncs
     )
 
 
-def table_verdicts(
-    key: dg.AssetKey, table: Table, record: Schema | None, *, before: Mapping[str, dg.MetadataValue]
-) -> list[Verdict]:
+def table_outcomes(
+    table: Table, record: Schema | None, *, before: Mapping[str, dg.MetadataValue]
+) -> list[CheckOutcome]:
     """What the synced table itself shows, against the metadata of the sync before; nothing where nothing is known."""
     synced = record.table if record is not None else None
     if synced is None:
         return []
-    verdicts = []
+    outcomes = []
     if synced.row_count is not None:
-        verdicts.append(_rows_dropped(key, table, synced.row_count, before=_row_count(before)))
+        outcomes.append(_rows_dropped(table, synced.row_count, before=_row_count(before)))
     if synced.columns:
         now = {column.name: column.type for column in synced.columns}
-        verdicts.append(_columns_unchanged(key, table, now, before=_columns(before)))
-    return verdicts
+        outcomes.append(_columns_unchanged(table, now, before=_columns(before)))
+    return outcomes
 
 
-def _rows_dropped(key: dg.AssetKey, table: Table, now: int, *, before: int | None) -> Verdict:
+def _rows_dropped(table: Table, now: int, *, before: int | None) -> CheckOutcome:
     metadata = {"dagster/row_count": now} | ({} if before is None else {"posthog/row_count_before": before})
-    return Verdict(
-        key=key,
+    return CheckOutcome(
+        key=asset_key(table),
         check_name=ROWS_DROPPED,
         passed=before is None or now >= KEPT_SHARE * before,
         description=f"{now:,} rows" + ("" if before is None else f", {before:,} after the sync before"),
@@ -169,12 +207,10 @@ def _rows_dropped(key: dg.AssetKey, table: Table, now: int, *, before: int | Non
     )
 
 
-def _columns_unchanged(
-    key: dg.AssetKey, table: Table, now: Mapping[str, str], *, before: Mapping[str, str] | None
-) -> Verdict:
+def _columns_unchanged(table: Table, now: Mapping[str, str], *, before: Mapping[str, str] | None) -> CheckOutcome:
     changes = [] if before is None else _column_changes(before, now)
-    return Verdict(
-        key=key,
+    return CheckOutcome(
+        key=asset_key(table),
         check_name=COLUMNS_UNCHANGED,
         passed=not changes,
         description="; ".join(changes) or f"{len(now)} columns",
@@ -206,7 +242,7 @@ def _columns(metadata: Mapping[str, dg.MetadataValue]) -> dict[str, str] | None:
 
 def _link(table: Table) -> dict[str, Any]:
     """The way to the table in PostHog."""
-    return {"posthog/link": dg.MetadataValue.url(table.page)} if table.page else {}
+    return {"posthog/link": dg.MetadataValue.url(table.url)} if table.url else {}
 
 
 def _in_words(span: timedelta) -> str:

@@ -1,15 +1,14 @@
 """What Dagster's event log knows of jobs: which were adopted by a run, and which have been reported."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import dagster as dg
 
-from dw_orchestration.assets.checks import SYNC_SUCCEEDED
+from dw_orchestration.assets.checks import SYNC_SUCCEEDED, ReportedSyncs
 from dw_orchestration.assets.metadata import JOB_CREATED_AT, JOB_ID, SYNCED_AS_OF, SyncMetadata
-from dw_orchestration.assets.reported import ReportedSyncs
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.models import Job
 
@@ -118,6 +117,36 @@ def adoption_in(notes: Sequence[Note], *, job_id: str) -> Adoption | None:
     """The last run that adopted the job."""
     adoptions = (_adoption(note) for note in notes if note.said.job_id == job_id)
     return next((adoption for adoption in adoptions if adoption is not None), None)
+
+
+def jobs_of_earlier_tries(
+    context: dg.AssetExecutionContext, keys: Iterable[dg.AssetKey], *, log: EventLog
+) -> dict[dg.AssetKey, Adoption]:
+    """What an earlier try of this step, or a run that this one re-executes, adopted last for each table.
+
+    A sync that has been reported already is no one's to take up: who re-executes a run that has completed wants
+    another sync. Only a retry within the run keeps it, because the run has its result.
+    """
+    adoptions: dict[dg.AssetKey, Adoption] = {}
+    for run_id in _earlier_runs(context):
+        adoptions = log.adoptions_by(run_id) | adoptions
+    return {
+        key: adoptions[key]
+        for key in keys
+        if key in adoptions
+        and (adoptions[key].run_id == context.run.run_id or not log.syncs_of(key).include(adoptions[key].job_id))
+    }
+
+
+def _earlier_runs(context: dg.AssetExecutionContext) -> Iterator[str]:
+    """This run, if the step is tried again in it, then the runs that it repeats; the newest first."""
+    if context.retry_number > 0:
+        yield context.run.run_id
+    parent_id = context.run.parent_run_id
+    while parent_id is not None:
+        yield parent_id
+        parent = context.instance.get_run_by_id(parent_id)
+        parent_id = parent.parent_run_id if parent is not None else None
 
 
 def _adoption(note: Note) -> Adoption | None:

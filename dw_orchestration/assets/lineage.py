@@ -6,9 +6,8 @@ from collections.abc import Collection, Mapping
 
 import dagster as dg
 
-from dw_orchestration.assets.keys import upstream_key
-from dw_orchestration.assets.tables import Table
 from dw_orchestration.posthog.models import Schema
+from dw_orchestration.tables.table import Table
 
 # each column takes some 200 bytes of every event, and Dagster's storage is what limits big runs
 MOST_COLUMNS = 200
@@ -17,21 +16,21 @@ _OWN = ("_ph_", "_dlt_")
 _REDUCED = str.maketrans("+*-@|", "xx_al")
 
 
-def column_lineage(table: Table, record: Schema, *, key: dg.AssetKey) -> dg.TableColumnLineage | None:
+def column_lineage(table: Table, record: Schema) -> dg.TableColumnLineage | None:
     """The origin of a synced table's columns, as far as PostHog names the columns at the source.
 
     Args:
         table: The synced table.
         record: The schema as PostHog showed it after the sync.
-        key: The asset's key; a table that has the key of its origin has no lineage.
 
     Returns:
         None if nothing is known, or the table is too wide for its events.
     """
     synced = [column.name for column in record.table.columns] if record.table else []
-    origin = upstream_key(table.source, table.schema)
-    if len(synced) > MOST_COLUMNS or origin == key:
+    # a table that a translation gave the key of its origin has no lineage
+    if len(synced) > MOST_COLUMNS or table.upstream_path == table.key_path:
         return None
+    origin = dg.AssetKey(list(table.upstream_path))
     known = _origins(synced, [column.name for column in record.available_columns or ()])
     deps = {name: [dg.TableColumnDep(asset_key=origin, column_name=known[name])] for name in synced if name in known}
     return dg.TableColumnLineage(deps_by_column=deps) if deps else None

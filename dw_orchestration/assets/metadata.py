@@ -8,8 +8,8 @@ import dagster as dg
 from pydantic import AfterValidator, BaseModel, ConfigDict, InstanceOf
 
 from dw_orchestration.assets.lineage import column_lineage
-from dw_orchestration.assets.tables import Table
 from dw_orchestration.posthog.models import Job, Schema, WarehouseTable
+from dw_orchestration.tables.table import Table
 
 # who asked for the sync: this run, or anybody else (PostHog's schedule, a colleague, another run)
 TriggeredBy = Literal["dagster", "adopted", "posthog"]
@@ -153,7 +153,6 @@ def result_metadata(
     record: Schema | None,
     triggered_by: TriggeredBy,
     queue_s: float | None = None,
-    key: dg.AssetKey | None = None,
     before: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The metadata of a completed sync; numbers stay numbers, so that Dagster plots them.
@@ -164,7 +163,6 @@ def result_metadata(
         record: The schema as PostHog showed it after the sync; without it, there is no row count and no columns.
         triggered_by: Who asked for the sync.
         queue_s: Seconds between asking for the sync and its beginning.
-        key: The asset's key, where it is not the table's own.
         before: The metadata of the sync before. The columns last seen stay where the record has none, as in a list of
             sources, or the asset's page would have none.
     """
@@ -179,9 +177,9 @@ def result_metadata(
         queue_s=queue_s,
         row_count=synced.row_count if synced else None,
         column_schema=_column_schema(synced) if synced else None,
-        column_lineage=column_lineage(table, record, key=key or table.key) if record else None,
+        column_lineage=column_lineage(table, record) if record else None,
         table_name=synced.name if synced else None,
-        link=table.page,
+        link=table.url,
     ).to_metadata()
     if COLUMNS not in metadata and before:
         metadata |= {name: before[name] for name in (COLUMNS, LINEAGE) if name in before}
@@ -197,7 +195,7 @@ def end_metadata(table: Table, job: Job, *, triggered_by: TriggeredBy | None = N
         error=job.latest_error or None,
         job_created_at=job.created_at,
         rows_synced=job.rows_synced or 0,
-        link=table.page,
+        link=table.url,
     ).to_metadata()
 
 

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from dw_orchestration.assets.tables import Table
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.errors import PostHogError
 from dw_orchestration.posthog.models import Job, Schema
+from dw_orchestration.tables.table import Table
 
 # with more sources than this, one list of all of them is cheaper than a record of each
 SOURCES_READ_ONE_BY_ONE = 3

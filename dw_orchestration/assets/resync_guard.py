@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 import dagster as dg
 
 from dw_orchestration.assets.config import PostHogSyncConfig
-from dw_orchestration.assets.tables import Table, by_source
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.models import Schema
+from dw_orchestration.tables.table import Table, by_source
 
 # the tags by which Dagster says that nobody pressed a button for a run
 UNATTENDED_TAGS = (

@@ -1,75 +1,42 @@
-"""What the Dagster UI knows of a table before it has ever been synced by a run."""
+"""Dagster's view on a table: its key, its spec with metadata and freshness, and the table upstream of it."""
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import cast
 
 import dagster as dg
 
-from dw_orchestration.assets.freshness import freshness_policy
-from dw_orchestration.assets.keys import colliding, identifier, source_slug, upstream_key
 from dw_orchestration.assets.metadata import TableMetadata
-from dw_orchestration.assets.tables import Table, tables_of
+from dw_orchestration.tables.cadence import STALE_AFTER_INTERVALS
 from dw_orchestration.tables.classify import SchemaClass
-from dw_orchestration.tables.errors import SetupError
-from dw_orchestration.tables.names import snake
-from dw_orchestration.tables.snapshot import WarehouseSnapshot
+from dw_orchestration.tables.names import identifier, snake
+from dw_orchestration.tables.table import Table
+from dw_orchestration.tables.tables import Tables
 
 CLASS_TAG = "posthog/class"
-_LEGAL_IDENTIFIER = re.compile(r"[A-Za-z0-9_]+")
-
-SpecOf = Callable[[Table], dg.AssetSpec]
 
 
-@dataclass(frozen=True)
-class TableAsset:
-    """A table and the spec that it has in Dagster."""
-
-    table: Table
-    spec: dg.AssetSpec
-
-    @property
-    def key(self) -> dg.AssetKey:
-        """The asset's key, which a translation may have made another than the table's default one."""
-        return self.spec.key
-
-
-def table_assets(snapshot: WarehouseSnapshot, *, spec_of: SpecOf) -> list[TableAsset]:
-    """The tables of a snapshot with their translated specs.
-
-    Raises:
-        SetupError: The translation gives two tables the same key, or one a key that Dagster does not take.
-    """
-    assets = [TableAsset(table=table, spec=_without_itself(spec_of(table))) for table in tables_of(snapshot)]
-    for asset in assets:
-        _check_key(asset)
-    if clashes := colliding(asset.key for asset in assets):
-        named = [f"{a.table.schema.name!r} of {a.table.source.id}" for a in assets if identifier(a.key) in clashes]
-        raise SetupError(f"These tables are translated to the same asset key: {', '.join(named)}. Keep the keys apart.")
-    return assets
-
-
-def _check_key(asset: TableAsset) -> None:
-    if not _LEGAL_IDENTIFIER.fullmatch(identifier(asset.key)):
-        raise SetupError(
-            f"{asset.table.schema.name!r} of {asset.table.source.id} is translated to the asset key"
-            f" {asset.key.to_user_string()!r}, which Dagster does not take: letters, digits, `_`, `-` and `.` only."
-            " `{{ path }}` is the table's name in a legal form."
-        )
-
-
-def _without_itself(spec: dg.AssetSpec) -> dg.AssetSpec:
-    """The spec without a dependency on itself: a translation may give a table the key that its origin has."""
-    return spec.replace_attributes(deps=[dep for dep in spec.deps if dep.asset_key != spec.key])
+def asset_key(table: Table) -> dg.AssetKey:
+    """The key of a table's asset."""
+    return dg.AssetKey(list(table.key_path))
 
 
 def asset_spec(table: Table) -> dg.AssetSpec:
-    """The spec of a table's asset: key, lineage, group, kinds, tags and metadata."""
+    """The spec of a table's asset: key, lineage, group, kinds, tags, metadata and freshness policy.
+
+    Build on it to translate tables, and give the result to `Tables(spec_of=...)`.
+
+    Example:
+        ```python
+        def spec_of(table: Table) -> dg.AssetSpec:
+            return asset_spec(table).replace_attributes(owners=["team:data"])
+        ```
+    """
     return dg.AssetSpec(
-        key=table.key,
-        deps=[upstream_key(table.source, table.schema)],
+        key=asset_key(table),
+        deps=[dg.AssetKey(list(table.upstream_path))],
         description=_description(table),
-        group_name=source_slug(table.source),
+        group_name=table.group,
         kinds={"posthog", snake(table.source.source_type)},
         tags={CLASS_TAG: table.schema_class.value},
         metadata=table_metadata(table).to_metadata(),
@@ -77,19 +44,34 @@ def asset_spec(table: Table) -> dg.AssetSpec:
     )
 
 
-def upstream_specs(assets: Sequence[TableAsset]) -> list[dg.AssetSpec]:
-    """The tables that the rows come from, as external assets, so that lineage begins where the data does."""
-    taken = {identifier(asset.key) for asset in assets}
-    specs = {}
-    for asset in assets:
-        key = upstream_key(asset.table.source, asset.table.schema)
-        if identifier(key) not in taken and key not in specs:
-            specs[key] = _upstream_spec(asset.table, key)
+def table_spec(tables: Tables, table: Table) -> dg.AssetSpec:
+    """The spec that a table's asset has: translated, or the default one.
+
+    A translation may give a table the key of its origin, so a dependency of the asset on itself is dropped.
+    """
+    spec = cast("dg.AssetSpec | None", tables.spec_of(table)) or asset_spec(table)
+    return spec.replace_attributes(deps=[dep for dep in spec.deps if dep.asset_key != spec.key])
+
+
+def freshness_policy(table: Table) -> dg.FreshnessPolicy | None:
+    """Rows are late at twice the interval at which PostHog syncs the table, which is when PostHog calls it stale.
+
+    A table that PostHog does not sync by itself promises nothing.
+    """
+    return _late_after(STALE_AFTER_INTERVALS * table.cadence.every) if table.cadence else None
+
+
+def upstream_specs(tables: Tables) -> list[dg.AssetSpec]:
+    """The tables that the rows come from, as external assets: lineage begins where the data does."""
+    taken = {identifier(table.key_path) for table in tables}
+    specs = {
+        table.upstream_path: _upstream_spec(table) for table in tables if identifier(table.upstream_path) not in taken
+    }
     return list(specs.values())
 
 
 def table_metadata(table: Table) -> TableMetadata:
-    """Ids, settings and the way back to PostHog."""
+    """The ids, settings and address of a table."""
     schema, cadence = table.schema, table.cadence
     return TableMetadata(
         schema_id=schema.id,
@@ -99,9 +81,15 @@ def table_metadata(table: Table) -> TableMetadata:
         cadence=cadence.describe() if cadence else "not synced by PostHog itself",
         incremental_field=schema.incremental_field,
         primary_keys=", ".join(schema.primary_key_columns or ()) or None,
-        link=table.page,
+        link=table.url,
         table_name=schema.table.name if schema.table else None,
     )
+
+
+@cache
+def _late_after(window: timedelta) -> dg.FreshnessPolicy:
+    """Cached, because thousands of tables share a handful of intervals."""
+    return dg.FreshnessPolicy.time_window(fail_window=window)
 
 
 def _description(table: Table) -> str:
@@ -110,15 +98,15 @@ def _description(table: Table) -> str:
     parts = [f"{name} of {source.source_type}{f' ({source.prefix})' if source.prefix else ''}, synced by PostHog."]
     parts += [text for text in (schema.description, source.description) if text]
     if table.schema_class is not SchemaClass.SYNCABLE:
-        parts.append(f"Not syncable from here: {table.schema_class.reason}")
+        parts.append(f"Dagster cannot sync this table: {table.schema_class.reason}")
     return "\n\n".join(parts)
 
 
-def _upstream_spec(table: Table, key: dg.AssetKey) -> dg.AssetSpec:
+def _upstream_spec(table: Table) -> dg.AssetSpec:
     source = table.source
     return dg.AssetSpec(
-        key=key,
+        key=dg.AssetKey(list(table.upstream_path)),
         description=f"`{table.schema.name}` in {source.source_type} ({source.upstream}), where the rows come from.",
-        group_name=f"{source_slug(source)}_source",
+        group_name=f"{table.group}_source",
         kinds={snake(source.source_type)},
     )

@@ -1,18 +1,21 @@
-"""What happens when tables are materialized: the engine does the work, this tells Dagster about it."""
+"""What happens when tables are materialized: the engine syncs them, and this step reports to Dagster.
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+How a sync is reported exactly once, whoever started it, is explained in docs/exactly-once.md.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 import dagster as dg
 
-from dw_orchestration.assets.checks import Verdict, not_stale, rows_usual, sync_succeeded, table_verdicts
+from dw_orchestration.assets.checks import CheckOutcome, not_stale, rows_usual, sync_succeeded, table_outcomes
 from dw_orchestration.assets.config import PostHogSyncConfig
-from dw_orchestration.assets.event_log import EventLog
+from dw_orchestration.assets.event_log import Adoption, EventLog, jobs_of_earlier_tries
 from dw_orchestration.assets.metadata import TriggeredBy, adoption_metadata, finished_at, result_metadata
 from dw_orchestration.assets.records import RecordReader
-from dw_orchestration.assets.resume import jobs_of_earlier_tries
 from dw_orchestration.assets.resync_guard import check_repeated_resync, check_resync, losses
-from dw_orchestration.assets.tables import Table
+from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.assets.ticks import OpenTicks
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.errors import (
@@ -21,23 +24,23 @@ from dw_orchestration.posthog.errors import (
     PostHogError,
     ProjectNotFoundError,
     ReadOnlyError,
-    TransportError,
 )
 from dw_orchestration.posthog.jobs import is_over
-from dw_orchestration.resources.warehouse import WarehouseResource
+from dw_orchestration.posthog.models import Job
+from dw_orchestration.resources.warehouse import WarehouseResource, errors_as_failure
 from dw_orchestration.sync.batch import SyncBatch
 from dw_orchestration.sync.clock import SystemClock
 from dw_orchestration.sync.errors import BillingLimitReachedError, NotTriggeredError, SyncError
 from dw_orchestration.sync.events import Adopted, BillingStopped, Ended, Notice, Progress, SyncEvent
 from dw_orchestration.sync.outcome import SyncOutcome
 from dw_orchestration.sync.settings import TableRequest
-from dw_orchestration.tables.errors import SetupError
+from dw_orchestration.tables.table import Table
 
 StepResult = dg.MaterializeResult[None] | dg.AssetCheckResult
 MAX_ERRORS_SHOWN = 20
-# a table tells of its rows this often, unless more than so many tables are synced together
+# a table logs its rows this often; with more than this many tables in a step, each logs less often
 PROGRESS_EVERY_S = 5.0
-TABLES_THAT_TALK = 10
+TABLES_AT_FULL_PROGRESS = 10
 
 
 class Execute(Protocol):
@@ -47,7 +50,7 @@ class Execute(Protocol):
         self,
         context: dg.AssetExecutionContext,
         config: PostHogSyncConfig,
-        tables: Mapping[dg.AssetKey, Table],
+        tables: Sequence[Table],
         *,
         warehouse: WarehouseResource,
     ) -> Iterator[StepResult]:
@@ -57,240 +60,248 @@ class Execute(Protocol):
 def sync_tables(
     context: dg.AssetExecutionContext,
     config: PostHogSyncConfig,
-    tables: Mapping[dg.AssetKey, Table],
+    tables: Sequence[Table],
     *,
     warehouse: WarehouseResource,
     checks: Collection[dg.AssetCheckKey] | None = None,
-    watch: Callable[[SyncEvent], None] = lambda _: None,
+    on_event: Callable[[SyncEvent], None] = lambda _: None,
 ) -> Iterator[StepResult]:
-    """Sync the tables and yield each one's result as it ends.
+    """Sync tables and yield the result of each as it ends.
 
     Args:
-        context: The step's.
-        config: The run's.
-        tables: Those to sync, by their keys.
-        warehouse: Where they are.
-        checks: Those to evaluate; by default the ones that the run has selected.
-        watch: Is told what happens, as it happens.
+        context: The context of the step.
+        config: The config of the run.
+        tables: The tables to sync.
+        warehouse: Their warehouse.
+        checks: The checks to evaluate; by default the selected checks of the run.
+        on_event: Called with each event of the engine.
 
     Raises:
-        dagster.Failure: At least one table did not complete. It is raised after the others have been materialized. Or
-            PostHog could not be asked at all.
+        dagster.Failure: Some tables did not sync, after all others have their results; or nothing could be synced.
     """
-    check_resync(context, config, tables.values())
-    try:
-        with warehouse.connect() as client:
-            if config.sync_mode == "resync":
-                for line in losses(client, tables.values()):
-                    context.log.warning(line)
-            wanted = context.selected_asset_check_keys if checks is None else checks
-            yield from _Step(context, config, tables, client, checks=wanted).run(watch)
-    except (PostHogError, SetupError) as error:
-        # whoever reads the run wants the sentence, not the frames that led to it
-        raise dg.Failure(description=str(error), allow_retries=isinstance(error, TransportError)) from None
+    check_resync(context, config, tables)
+    with errors_as_failure(), warehouse.connect() as client:
+        if config.sync_mode == "resync":
+            for loss in losses(client, tables):
+                context.log.warning(loss)
+        selected_checks = context.selected_asset_check_keys if checks is None else checks
+        yield from _Step(context, config, tables, client, checks=selected_checks).run(on_event)
+
+
+@dataclass
+class TableRun:
+    """One table on its way through a step, from the request to its result."""
+
+    table: Table
+    key: dg.AssetKey
+    adopted: Adopted | None = None
+    """The sync that the table waits for, or waited for last."""
+    is_syncing: bool = False
+    error: SyncError | None = None
+    logged_at_s: float | None = None
+    """When the table last logged its progress, in seconds of waiting."""
+
+    @property
+    def name(self) -> str:
+        """The table's name in PostHog."""
+        return self.table.schema.name
+
+    @property
+    def triggered_by(self) -> TriggeredBy:
+        """Who asked for the sync."""
+        return "dagster" if self.adopted is not None and self.adopted.started else "adopted"
 
 
 class _Step:
-    """One step's tables on their way from request to result."""
+    """The tables of one step."""
 
     def __init__(
         self,
         context: dg.AssetExecutionContext,
         config: PostHogSyncConfig,
-        tables: Mapping[dg.AssetKey, Table],
+        tables: Sequence[Table],
         client: PostHogWarehouseClient,
         *,
         checks: Collection[dg.AssetCheckKey],
     ) -> None:
         self._context = context
         self._config = config
-        self._keys = {table.schema.id: key for key, table in tables.items()}
-        self._tables = {table.schema.id: table for table in tables.values()}
-        self._started: dict[str, bool] = {}
-        self._going_on: dict[str, Adopted] = {}
-        self._errors: dict[str, SyncError] = {}
-        self._verdicts: list[Verdict] = []
-        self._told_at_s: dict[str, float] = {}
         self._client = client
         self._checks = checks
         self._log = EventLog(context.instance)
         self._ticks = OpenTicks(context.instance)
-        self._records = RecordReader(client, tables.values())
-        self._batch = SyncBatch(client, self._requests(tables), settings=config.settings(), clock=SystemClock())
+        self._records = RecordReader(client, tables)
+        self._runs = {table.id: TableRun(table, asset_key(table)) for table in tables}
+        self._check_outcomes: list[CheckOutcome] = []
+        self._batch = SyncBatch(client, self._requests(), settings=config.settings(), clock=SystemClock())
 
-    def run(self, watch: Callable[[SyncEvent], None]) -> Iterator[StepResult]:
+    def run(self, on_event: Callable[[SyncEvent], None]) -> Iterator[StepResult]:
         try:
             for event in self._batch.events():
-                watch(event)
-                yield from self._tell(event)
-            # Dagster takes some twenty events a second: what the tables became comes first, what is said of it after
-            yield from (verdict.to_result() for verdict in self._verdicts)
+                on_event(event)
+                yield from self._report(event)
+            # Dagster stores some twenty events a second: results first, so that downstream steps can start
+            yield from (outcome.to_result() for outcome in self._check_outcomes)
         except dg.DagsterExecutionInterruptedError:
-            self._end_what_was_started()
+            self._cancel_started()
             raise
-        if self._errors:
+        if any(run.error for run in self._runs.values()):
             self._fail()
 
-    def _requests(self, tables: Mapping[dg.AssetKey, Table]) -> list[TableRequest]:
-        recorded = jobs_of_earlier_tries(self._context, tables, log=self._log)
-        lost = [table.schema.name for key, table in tables.items() if key not in recorded]
-        check_repeated_resync(self._context, self._config, lost)
-        return [
-            TableRequest(
-                source_id=table.source.id,
-                schema_id=table.schema.id,
-                name=table.schema.name,
-                resume_job_id=recorded[key].job_id if key in recorded else None,
-                resume_started=key in recorded and recorded[key].started,
-            )
-            for key, table in tables.items()
-        ]
+    def _requests(self) -> list[TableRequest]:
+        recorded = jobs_of_earlier_tries(self._context, [run.key for run in self._runs.values()], log=self._log)
+        without = [run.name for run in self._runs.values() if run.key not in recorded]
+        check_repeated_resync(self._context, self._config, without)
+        return [_request(run, recorded.get(run.key)) for run in self._runs.values()]
 
-    def _tell(self, event: SyncEvent) -> Iterator[StepResult]:
+    def _report(self, event: SyncEvent) -> Iterator[StepResult]:
         match event:
             case Adopted():
-                self._record_adoption(event)
+                self._record_adoption(self._runs[event.schema_id], event)
             case Progress():
-                self._log_progress(event)
+                self._log_progress(self._runs[event.schema_id], event)
             case Notice():
                 self._context.log.warning(event.text)
-            case Ended(error=None):
-                self._going_on.pop(event.schema_id, None)
-                yield from self._result(event)
-            case Ended(error=SyncError() as error):
-                self._going_on.pop(event.schema_id, None)
-                self._errors[event.schema_id] = error
-                self._note_fault(event, error)
+            case Ended():
+                yield from self._end(self._runs[event.schema_id], event)
             case BillingStopped():
                 self._context.log.error(str(event.error))
 
-    def _record_adoption(self, event: Adopted) -> None:
-        self._started[event.schema_id] = event.started
-        self._going_on[event.schema_id] = event
+    def _record_adoption(self, run: TableRun, event: Adopted) -> None:
+        """Write the job down before the wait for it: a retry finds it, and the sensor leaves it to this run."""
+        run.adopted, run.is_syncing = event, True
         self._context.log_event(
             dg.AssetObservation(
-                asset_key=self._keys[event.schema_id],
+                asset_key=run.key,
                 description=f"Sync {event.job.id} began." if event.started else f"Joined sync {event.job.id}.",
                 metadata=adoption_metadata(
-                    event.job,
-                    triggered_by=self._triggered_by(event.schema_id),
-                    on_termination=self._config.on_termination,
+                    event.job, triggered_by=run.triggered_by, on_termination=self._config.on_termination
                 ),
             )
         )
         if is_over(event.job):
-            # the job-status sensor may be reporting it at this moment
+            # the job-status sensor may be reporting this job at this moment, in a tick that began before the adoption
             self._ticks.wait()
 
-    def _log_progress(self, event: Progress) -> None:
-        """A line now and then for each table: the more tables, the less often."""
-        quiet_s = max(PROGRESS_EVERY_S, PROGRESS_EVERY_S * len(self._tables) / TABLES_THAT_TALK)
-        told_at_s = self._told_at_s.get(event.schema_id)
-        if is_over(event.job) or (told_at_s is not None and event.waited_s < told_at_s + quiet_s):
+    def _log_progress(self, run: TableRun, event: Progress) -> None:
+        """Log a line now and then for each table: the more tables, the less often."""
+        pause_s = max(PROGRESS_EVERY_S, PROGRESS_EVERY_S * len(self._runs) / TABLES_AT_FULL_PROGRESS)
+        if is_over(event.job) or (run.logged_at_s is not None and event.waited_s < run.logged_at_s + pause_s):
             return
-        self._told_at_s[event.schema_id] = event.waited_s
+        run.logged_at_s = event.waited_s
         self._context.log.info(
-            f"{self._tables[event.schema_id].schema.name}: {event.job.status},"
-            f" {event.job.rows_synced or 0:,} rows so far, waited {event.waited_s:.0f} s"
+            f"{run.name}: {event.job.status}, {event.job.rows_synced or 0:,} rows so far, waited {event.waited_s:.0f} s"
         )
 
-    def _result(self, event: Ended) -> Iterator[StepResult]:
-        schema_id, job = event.schema_id, event.job
-        key, table = self._keys[schema_id], self._tables[schema_id]
-        if job is None or event.outcome is not SyncOutcome.COMPLETED:
-            self._context.log.info(f"{table.schema.name}: left to the job-status sensor")
-            return
-        syncs = self._log.syncs_of(key)
+    def _end(self, run: TableRun, event: Ended) -> Iterator[StepResult]:
+        run.is_syncing, run.error = False, event.error
+        if event.error is not None:
+            self._log_error(run, event.error, event.job)
+        elif event.job is None or event.outcome is not SyncOutcome.COMPLETED:
+            self._context.log.info(f"{run.name}: the job-status sensor will report how its sync ends")
+        else:
+            yield from self._result(run, event, event.job)
+
+    def _result(self, run: TableRun, event: Ended, job: Job) -> Iterator[StepResult]:
+        syncs = self._log.syncs_of(run.key)
         if syncs.include(job.id):
-            self._context.log.info(f"{table.schema.name}: sync {job.id} has been reported already")
+            self._context.log.info(f"{run.name}: sync {job.id} has been reported already")
             return
         record = self._records.after(job)
         yield dg.MaterializeResult(
-            asset_key=key,
+            asset_key=run.key,
             data_version=dg.DataVersion(job.id),
             metadata=result_metadata(
-                table,
+                run.table,
                 job,
                 record=record,
-                triggered_by=self._triggered_by(schema_id),
+                triggered_by=run.triggered_by,
                 queue_s=event.queue_s,
-                key=key,
                 before=syncs.last,
             ),
         )
         self._keep(
-            sync_succeeded(key, table, job),
-            not_stale(key, table, synced_at=job.created_at, now=finished_at(job)),
-            rows_usual(key, table, job, syncs=syncs),
-            *table_verdicts(key, table, record, before=syncs.last),
+            sync_succeeded(run.table, job),
+            not_stale(run.table, synced_at=job.created_at, now=finished_at(job)),
+            rows_usual(run.table, job, syncs=syncs),
+            *table_outcomes(run.table, record, before=syncs.last),
         )
 
-    def _note_fault(self, event: Ended, error: SyncError) -> None:
-        # a billing limit is told of once for all the tables that it cost, at the end
+    def _log_error(self, run: TableRun, error: SyncError, job: Job | None) -> None:
+        # a billing limit is logged once for all tables that it stopped, at the end
         if not isinstance(error, NotTriggeredError | BillingLimitReachedError):
             self._context.log.error(str(error))
-        if event.job is not None and is_over(event.job):
-            key, table = self._keys[event.schema_id], self._tables[event.schema_id]
-            self._keep(sync_succeeded(key, table, event.job))
+        if job is not None and is_over(job):
+            self._keep(sync_succeeded(run.table, job))
 
-    def _keep(self, *verdicts: Verdict | None) -> None:
-        self._verdicts += [each for each in verdicts if each is not None and each.check_key in self._checks]
+    def _keep(self, *outcomes: CheckOutcome | None) -> None:
+        self._check_outcomes += [each for each in outcomes if each is not None and each.check_key in self._checks]
 
-    def _triggered_by(self, schema_id: str) -> TriggeredBy:
-        return "dagster" if self._started.get(schema_id) else "adopted"
-
-    def _end_what_was_started(self) -> None:
-        """Cancel for a user; an evicted or killed process leaves its syncs, which its retry takes up."""
+    def _cancel_started(self) -> None:
+        """Cancel for a user; an evicted or killed process leaves its syncs running, and its retry takes them up."""
         run = self._context.instance.get_run_by_id(self._context.run.run_id)
         by_a_user = run is not None and run.status in (
             dg.DagsterRunStatus.CANCELING,
             dg.DagsterRunStatus.CANCELED,
         )
         if not by_a_user or self._config.on_termination == "leave":
-            self._context.log.warning("Interrupted. The syncs go on in PostHog; a retry takes them up.")
+            self._context.log.warning("Interrupted. The syncs keep running in PostHog; a retry takes them up.")
             return
         for report in self._batch.cancel_started():
             self._context.log.warning(report.text)
-        for schema_id, joined in self._going_on.items():
-            if not joined.started:
-                name = self._tables[schema_id].schema.name
-                self._context.log.warning(f"{name}: sync {joined.job.id} was not started by this run and is left alone")
+        for table_run in self._runs.values():
+            if table_run.is_syncing and table_run.adopted is not None and not table_run.adopted.started:
+                job_id = table_run.adopted.job.id
+                self._context.log.warning(f"{table_run.name}: sync {job_id} keeps running: this run did not start it")
 
     def _fail(self) -> NoReturn:
-        """End the step; a try before the time at which PostHog takes the tables again would be a wasted one."""
+        """End the step. If PostHog has named a time for the next try, ask Dagster to retry then and not before."""
         failure = self._failure()
         policy = self._context.op_execution_context.op_def.retry_policy
-        waits = [error.retry_after_s for error in self._errors.values() if error.allow_retries]
+        errors = [run.error for run in self._runs.values() if run.error is not None]
+        waits = [error.retry_after_s for error in errors if error.allow_retries]
         latest_s = max((wait_s or 0.0 for wait_s in waits), default=0.0)
         if policy is None or not failure.allow_retries or None in waits or latest_s <= (policy.delay or 0.0):
             raise failure
-        self._context.log.warning(f"PostHog takes them again in {latest_s:.0f} s. The next try comes then.")
+        self._context.log.warning(
+            f"PostHog accepts these tables again in {latest_s:.0f} s. The next retry waits for it."
+        )
         raise dg.RetryRequested(max_retries=policy.max_retries, seconds_to_wait=latest_s) from failure
 
-    def _wrong_set_up(self) -> PostHogError | None:
-        """What keeps every table from being synced, if it is the key or the project and not the tables."""
-        if self._started or len(self._errors) < len(self._tables):
+    def _failure(self) -> dg.Failure:
+        """One failure for the step with a line for each table; a re-execution from it takes only the failed tables."""
+        if (setup_error := self._setup_error()) is not None:
+            return dg.Failure(description=str(setup_error), allow_retries=False)
+        failed = sorted((run for run in self._runs.values() if run.error is not None), key=lambda run: run.name)
+        lines = [f"{run.name}: {run.error}" for run in failed]
+        shown = lines[:MAX_ERRORS_SHOWN]
+        if len(lines) > len(shown):
+            shown.append(f"… and {len(lines) - len(shown)} more; the log has a line for each")
+        return dg.Failure(
+            description=f"{len(lines)} of {len(self._runs)} tables did not complete.\n" + "\n".join(shown),
+            metadata={"posthog/failed_tables": len(lines), "posthog/tables": len(self._runs)},
+            allow_retries=any(run.error is not None and run.error.allow_retries for run in failed),
+        )
+
+    def _setup_error(self) -> PostHogError | None:
+        """The error of the key or the project, if that is why no table could be synced."""
+        if any(run.adopted is not None or run.error is None for run in self._runs.values()):
             return None
         try:
             self._client.check_access(write=True)
         except (AuthenticationError, PermissionDeniedError, ProjectNotFoundError, ReadOnlyError) as error:
             return error
         except PostHogError:
-            # the tables' own errors say what is wrong
+            # the errors of the tables say what is wrong
             return None
         return None
 
-    def _failure(self) -> dg.Failure:
-        """One failure for the step, with a line for each table; re-executing from it takes only the failed ones."""
-        if (wrong := self._wrong_set_up()) is not None:
-            return dg.Failure(description=str(wrong), allow_retries=False)
-        errors = sorted(self._errors.items(), key=lambda item: self._tables[item[0]].schema.name)
-        lines = [f"{self._tables[schema_id].schema.name}: {error}" for schema_id, error in errors]
-        shown = lines[:MAX_ERRORS_SHOWN]
-        if len(lines) > len(shown):
-            shown.append(f"… and {len(lines) - len(shown)} more, each with its line in the log")
-        return dg.Failure(
-            description=f"{len(lines)} of {len(self._tables)} tables did not complete.\n" + "\n".join(shown),
-            metadata={"posthog/failed_tables": len(lines), "posthog/tables": len(self._tables)},
-            allow_retries=any(error.allow_retries for error in self._errors.values()),
-        )
+
+def _request(run: TableRun, recorded: Adoption | None) -> TableRequest:
+    return TableRequest(
+        source_id=run.table.source.id,
+        schema_id=run.table.id,
+        name=run.name,
+        resume_job_id=recorded.job_id if recorded else None,
+        resume_started=recorded is not None and recorded.started,
+    )

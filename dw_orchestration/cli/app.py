@@ -7,13 +7,11 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from dw_orchestration.cli import changing, reading
 from dw_orchestration.cli import connection as connections
-from dw_orchestration.cli.exits import KNOWN, MEANINGS, Exit
-from dw_orchestration.cli.output import Session
-from dw_orchestration.cli.sources import source_app, webhook_app
+from dw_orchestration.cli.commands import command_of
+from dw_orchestration.cli.output import KNOWN, MEANINGS, Exit, Session
 from dw_orchestration.cli.syncing import sync
-from dw_orchestration.cli.takeover import takeover
+from dw_orchestration.operations.registry import OPERATIONS
 from dw_orchestration.version import __version__
 
 EXITS = "Exit status: " + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()) + "."
@@ -44,23 +42,16 @@ app = typer.Typer(
     epilog=EXITS,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for name, command in (
-    ("sources", reading.sources),
-    ("tables", reading.tables),
-    ("jobs", reading.jobs),
-    ("fields", reading.fields),
-    ("sync", sync),
-    ("cancel", changing.cancel),
-    ("enable", changing.enable),
-    ("disable", changing.disable),
-    ("set", changing.change),
-    ("refresh", changing.refresh),
-    ("delete-data", changing.delete_data),
-    ("takeover", takeover),
-):
-    app.command(name)(command)
-app.add_typer(source_app, name="source")
-app.add_typer(webhook_app, name="webhook")
+app.command("sync")(sync)
+groups = {
+    "source": typer.Typer(no_args_is_help=True, help="Create, change and delete sources."),
+    "webhook": typer.Typer(no_args_is_help=True, help="Show, create and delete the webhook of a source."),
+}
+for group, commands in groups.items():
+    app.add_typer(commands, name=group)
+for operation in OPERATIONS:
+    first, _, second = operation.command.partition(" ")
+    (groups[first] if second else app).command(second or first)(command_of(operation))
 
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001  as the library calls it

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dw_orchestration.operations.catalogue import Project
+from dw_orchestration.operations.project import Project
 from dw_orchestration.tables.errors import SetupError, UsageError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Connection:
             options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(rivals))
             raise UsageError(f"--home names an embedded warehouse, {options} a PostHog project: give one of the two.")
         with self._embedded() if self.is_embedded else self._posthog() as client:
-            yield Project(client)
+            yield Project(client, self.name, takeover_file=self.takeover_file)
 
     def _posthog(self) -> PostHogWarehouseClient:
         from dw_orchestration.posthog.client import PostHogWarehouseClient

@@ -1,26 +1,80 @@
-"""What the command prints: a table for people, or one JSON document for programs."""
+"""What the command prints, as a table for people or one JSON document for programs, and its exit status."""
 
 from __future__ import annotations
 
 import json
 import sys
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import TYPE_CHECKING, cast
 
 from dw_orchestration.cli.connection import Connection, variable
-from dw_orchestration.cli.exits import Exit, exit_for
 from dw_orchestration.operations.report import Report
 from dw_orchestration.operations.secrets import Secrets
+from dw_orchestration.posthog.errors import (
+    AuthenticationError,
+    PermissionDeniedError,
+    PostHogError,
+    ProjectNotFoundError,
+    RateLimitedError,
+    ReadOnlyError,
+    RedirectRefusedError,
+    ServerError,
+    TransportError,
+    UnexpectedAnswerError,
+)
+from dw_orchestration.tables.errors import SetupError, SnapshotError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     import typer
 
-    from dw_orchestration.operations.catalogue import Project
 
-# Whoever reads a pipe has no width: nothing is cut or wrapped there.
+# a pipe has no width: nothing is cut or wrapped there
 WIDE = 100_000
+
+# What the command has something to say about; anything else is a fault of its own.
+KNOWN = (PostHogError, SetupError, SnapshotError)
+
+
+class Exit(IntEnum):
+    """The exit status."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    SET_UP = 3
+    UNREACHABLE = 4
+    INTERRUPTED = 130
+
+
+MEANINGS = {
+    Exit.DONE: "done",
+    Exit.FAILED: "a sync, or a part of what was asked for, failed or was refused by PostHog",
+    Exit.USAGE: "it cannot be done as it was asked for: a name, a value, a missing confirmation",
+    Exit.SET_UP: "the connection is set up wrongly, or the key may not do this",
+    Exit.UNREACHABLE: "PostHog could not be reached, failed or is busy: try again later",
+    Exit.INTERRUPTED: "interrupted; the syncs that the command had started are cancelled",
+}
+
+_SET_UP = (AuthenticationError, PermissionDeniedError, ProjectNotFoundError, ReadOnlyError, RedirectRefusedError)
+_UNREACHABLE = (TransportError, RateLimitedError, ServerError, UnexpectedAnswerError)
+
+
+def exit_for(error: Exception) -> Exit:
+    """The exit status that an error means."""
+    match error:
+        case UsageError():
+            return Exit.USAGE
+        case SetupError() | SnapshotError():
+            return Exit.SET_UP
+        case _ if isinstance(error, _SET_UP):
+            return Exit.SET_UP
+        case _ if isinstance(error, _UNREACHABLE):
+            return Exit.UNREACHABLE
+        case _:
+            return Exit.FAILED
 
 
 @dataclass
@@ -68,14 +122,6 @@ def session_of(ctx: typer.Context, *, as_json: bool) -> Session:
     session = cast("Session", ctx.obj)
     session.as_json = as_json
     return session
-
-
-def carry_out(ctx: typer.Context, operation: Callable[[Project], Report], *, as_json: bool) -> int:
-    """Connect, do it, and print what became of it; the exit status."""
-    session = session_of(ctx, as_json=as_json)
-    with session.connection.project() as project:
-        report = operation(project)
-    return session.show(report)
 
 
 def _print_table(report: Report) -> None:

@@ -19,7 +19,7 @@ from dw_orchestration.sync.settings import SyncMode
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from dw_orchestration.operations.catalogue import NamedTable
+    from dw_orchestration.tables.table import Table
 
 
 class Progress(Protocol):
@@ -33,7 +33,7 @@ class Progress(Protocol):
 
 
 @contextmanager
-def progress_of(tables: Sequence[NamedTable], *, mode: SyncMode) -> Iterator[Progress]:
+def progress_of(tables: Sequence[Table], *, mode: SyncMode) -> Iterator[Progress]:
     """Bars if the error output is a terminal, lines if not."""
     console = Console(stderr=True)
     names = {table.id: table.name for table in tables}
@@ -99,7 +99,7 @@ class _Rows:
         self._bars.console.print(Text(text))
 
 
-def _expected_rows(table: NamedTable, *, mode: SyncMode) -> int | None:
+def _expected_rows(table: Table, *, mode: SyncMode) -> int | None:
     """As many as last time, where all rows are brought again; else nobody knows."""
     is_whole = mode is SyncMode.RESYNC or table.schema.sync_type is SyncType.FULL_REFRESH
     return table.schema.table.row_count if is_whole and table.schema.table else None

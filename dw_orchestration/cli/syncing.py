@@ -8,16 +8,23 @@ from typing import Annotated
 
 import typer
 
-from dw_orchestration.cli.exits import Exit
-from dw_orchestration.cli.options import Confirm, Json, Tables
-from dw_orchestration.cli.output import session_of
+from dw_orchestration.cli.commands import Json
+from dw_orchestration.cli.output import Exit, session_of
 from dw_orchestration.cli.progress import Progress, progress_of
-from dw_orchestration.operations.catalogue import NamedTable, Project
-from dw_orchestration.operations.deletion import confirmed_tables
+from dw_orchestration.operations.confirmation import confirmed_tables
+from dw_orchestration.operations.operation import ConfirmedTablesParams
+from dw_orchestration.operations.project import Project
 from dw_orchestration.operations.syncing import Outcomes, sync_batch
 from dw_orchestration.sync.batch import SyncBatch
 from dw_orchestration.sync.settings import IfRunning, SyncMode, SyncSettings
 from dw_orchestration.tables.errors import UsageError
+from dw_orchestration.tables.table import Table
+
+_FIELDS = ConfirmedTablesParams.model_fields
+Tables = Annotated[
+    list[str], typer.Argument(metavar="TABLE...", help=_FIELDS["tables"].description, show_default=False)
+]
+Confirm = Annotated[list[str] | None, typer.Option(help=_FIELDS["confirm"].description, show_default=False)]
 
 
 def sync(
@@ -49,7 +56,7 @@ def sync(
     return session.show(outcomes.report(), code=code)
 
 
-def _chosen(project: Project, wanted: Sequence[str], confirm: Sequence[str], *, mode: SyncMode) -> list[NamedTable]:
+def _chosen(project: Project, wanted: Sequence[str], confirm: Sequence[str], *, mode: SyncMode) -> list[Table]:
     """The tables, if they may be synced so.
 
     Raises:
@@ -58,8 +65,8 @@ def _chosen(project: Project, wanted: Sequence[str], confirm: Sequence[str], *, 
     if mode is SyncMode.RESYNC:
         return confirmed_tables(project, wanted, confirm=confirm)
     if confirm:
-        raise UsageError("--confirm is for --resync alone: give both, or neither.")
-    return project.catalogue().select(wanted)
+        raise UsageError("--confirm is only for --resync: give both, or neither.")
+    return project.tables().matching(wanted)
 
 
 def _follow(batch: SyncBatch, outcomes: Outcomes, progress: Progress) -> Exit | None:

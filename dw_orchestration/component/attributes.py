@@ -9,14 +9,15 @@ import dagster as dg
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 
-from dw_orchestration.assets.build import SET_BY_THE_RUN, CheckName, StepPer
+from dw_orchestration.assets.build import SET_BY_THE_RUN, CheckName
 from dw_orchestration.assets.config import PostHogSyncConfig
-from dw_orchestration.assets.selection import Pattern, Selector, TableSelector
-from dw_orchestration.assets.tables import Table
 from dw_orchestration.component.warehouses import project_path
 from dw_orchestration.schedules.mode import SchedulingMode
 from dw_orchestration.schedules.overrides import ScheduleOverride
 from dw_orchestration.tables.names import table_path
+from dw_orchestration.tables.selection import Selector, TableName, TableSelector
+from dw_orchestration.tables.table import Table
+from dw_orchestration.tables.tables import StepPer
 
 
 def _value(kind: Any, description: str, *, written: Any = None, **more: Any) -> dg.Resolver:
@@ -52,10 +53,9 @@ def _path(description: str) -> dg.Resolver:
 def _selectors(description: str) -> dg.Resolver:
     return _value(
         Sequence[Selector],
-        f"{description} Each is a pattern over `<source type>[_<prefix>].<table in PostHog>`, such as `stripe.*`, a"
-        " mapping of conditions that all hold, or a template variable that is a function from a `Table` to whether it"
-        " is meant.",
-        written=Sequence[Pattern | TableSelector],
+        f"{description} Each is a table's name, asset key or id, a pattern such as `stripe.*`, a mapping of conditions"
+        " that all hold, or a template variable that is a function from a `Table` to whether to take it.",
+        written=Sequence[TableName | TableSelector],
         examples=[["stripe.*", {"source_type": "Postgres", "prefix": "shop", "table": "public.*"}]],
     )
 
@@ -72,14 +72,16 @@ Name = Annotated[
 
 # --- which tables ---
 
-Select = Annotated[Sequence[Selector], _selectors("Which tables become assets; without any, all that are on.")]
+Select = Annotated[
+    Sequence[Selector], _selectors("Which tables become assets. By default, every table enabled in PostHog does.")
+]
 Exclude = Annotated[Sequence[Selector], _selectors("Which of the selected tables do not become assets.")]
-IncludeOff = Annotated[
+IncludeDisabled = Annotated[
     bool,
     _value(
         bool,
-        "Whether tables become assets too that a user switched off in PostHog or never set up there. Materializing one"
-        " fails and says why. Tables that PostHog switched off after a failure always are assets.",
+        "Whether tables that a user disabled in PostHog, or never set up there, become assets too. Materializing such a"
+        " table fails with the reason. Tables that PostHog disabled after a failure always are assets.",
     ),
 ]
 
@@ -167,15 +169,6 @@ AutoHeal = Annotated[
         Annotated[int, Field(ge=0)],
         "How many tables a tick of the job-status sensor may sync that PostHog has silently stopped scheduling. Such"
         " syncs are billed, so there are none by default.",
-    ),
-]
-
-DateEventsBack = Annotated[
-    bool,
-    _value(
-        bool,
-        "Whether the job-status sensor's materializations stand in the event log at the moment when their sync ended,"
-        " instead of when the sensor saw it. This uses what Dagster does not promise to keep.",
     ),
 ]
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY
 from dw_orchestration.tables.errors import SetupError
+from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY
 
 
 def not_connected(problem: str, *, name: str = DEFAULT_RESOURCE_KEY) -> dg.Definitions:

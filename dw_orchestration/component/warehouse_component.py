@@ -1,7 +1,7 @@
 """The component: every table of a PostHog project's data warehouse as an asset, from YAML or from Python."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +11,10 @@ import dagster as dg
 from dagster.components import DefsStateConfig, DefsStateConfigArgs, ResolvedDefsStateConfig
 from pydantic import BaseModel
 
-from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY, EVERY_CHECK
+from dw_orchestration.assets.build import EVERY_CHECK
 from dw_orchestration.assets.config import PostHogSyncConfig
-from dw_orchestration.assets.selection import TableSelection, names_in
 from dw_orchestration.assets.spec import asset_spec
 from dw_orchestration.assets.step import StepResult, sync_tables
-from dw_orchestration.assets.tables import Table
 from dw_orchestration.component import attributes
 from dw_orchestration.component.building import history_definitions, table_definitions
 from dw_orchestration.component.problems import log, not_connected, refuse_namesakes
@@ -28,6 +26,8 @@ from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.schedules.mode import SchedulingMode
 from dw_orchestration.tables.errors import SetupError, StateNotRefreshedError
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
+from dw_orchestration.tables.table import Table
+from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
 
 _IN_A_SHARED_PLACE = DefsStateConfigArgs.versioned_state_storage().management_type
 _LEGAL_NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -52,7 +52,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
     name: attributes.Name = DEFAULT_RESOURCE_KEY
     select: attributes.Select = ()
     exclude: attributes.Exclude = ()
-    include_off: attributes.IncludeOff = False
+    include_disabled: attributes.IncludeDisabled = False
     translation: attributes.Translation = None
     scheduling: attributes.Scheduling = SchedulingMode.ENSURE
     schedules_running: attributes.SchedulesRunning = False
@@ -66,7 +66,6 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
     freshness: attributes.Freshness = True
     checks: attributes.Checks = EVERY_CHECK
     auto_heal: attributes.AutoHeal = 0
-    date_events_back: attributes.DateEventsBack = False
     history_file: attributes.HistoryFile = None
     max_state_age_days: attributes.MaxStateAge = 1.0
     allow_shrinking: attributes.AllowShrinking = False
@@ -102,11 +101,6 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         own = f"{self.name}-{project}" if project else self.name
         return DefsStateConfig.from_args(self.defs_state, default_key=f"{type(self).__name__}[{own}]")
 
-    @property
-    def selection(self) -> TableSelection:
-        """The tables that become assets."""
-        return TableSelection(select=self.select, exclude=self.exclude, include_off=self.include_off)
-
     def get_asset_spec(self, table: Table) -> dg.AssetSpec:
         """The spec of a table's asset, translated. Override this to do what templates can't.
 
@@ -126,7 +120,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         self,
         context: dg.AssetExecutionContext,
         config: PostHogSyncConfig,
-        tables: Mapping[dg.AssetKey, Table],
+        tables: Sequence[Table],
         *,
         warehouse: WarehouseResource,
     ) -> Iterator[StepResult]:
@@ -182,7 +176,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
             return not_connected("There is no state yet. Fetch it with `dg utils refresh-defs-state`.", name=self.name)
         snapshot = WarehouseSnapshot.read(state_path)
         # a file of the user's own is used as it stands
-        if self.state_file is None and not snapshot.is_empty_handed and not self._is_origin_of(snapshot):
+        if self.state_file is None and not snapshot.has_no_tables and not self._is_origin_of(snapshot):
             problem = f"The state is of project {snapshot.project_id} at {snapshot.host}, and not of this one."
             return not_connected(f"{problem} Fetch it with `dg utils refresh-defs-state`.", name=self.name)
         return self.build_defs_from_snapshot(snapshot)
@@ -196,35 +190,45 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
 
     def build_defs_from_snapshot(self, snapshot: WarehouseSnapshot) -> dg.Definitions:
         """The definitions for a snapshot that is already at hand."""
-        if snapshot.problem is not None and snapshot.is_empty_handed:
+        if snapshot.problem is not None and snapshot.has_no_tables:
             return not_connected(snapshot.problem, name=self.name)
-        for unused in self.selection.unused(snapshot):
+        tables = self.tables(snapshot)
+        for problem in tables.problems:
             # tables come and go in PostHog, which must not take the code location down
-            log().warning(f"`{self.name}` selects or excludes {unused!r}, but no table is meant. {names_in(snapshot)}")
-        seen = self.view(snapshot)
-        if snapshot.schemas and not seen.schemas:
-            return not_connected(self.selection.why_empty(snapshot), name=self.name)
-        tables = table_definitions(self, seen)
+            log().warning(f"`{self.name}` selects or excludes tables that do not exist. {problem}")
+        if tables.all and not tables:
+            return not_connected(tables.why_empty(), name=self.name)
+        definitions = table_definitions(self, tables)
         if self.history_file is None:
-            return tables
-        return dg.Definitions.merge(tables, history_definitions(self, seen, snapshot))
+            return definitions
+        ever_enabled = self.tables(snapshot, include_disabled=True)
+        return dg.Definitions.merge(definitions, history_definitions(self, tables, ever_enabled))
 
-    def view(self, snapshot: WarehouseSnapshot) -> WarehouseSnapshot:
-        """A snapshot as definitions are built from it, and as the warehouse is compared with it.
+    def tables(self, snapshot: WarehouseSnapshot, *, include_disabled: bool | None = None) -> Tables:
+        """The selected tables of a snapshot, named and translated as the attributes say.
 
         Raises:
-            SetupError: The takeover file is of another project.
+            SetupError: A selected name fits several tables, two keys are equal, or the takeover file belongs to another
+                project.
             SnapshotError: The takeover file cannot be read.
         """
-        seen = self.selection.of(snapshot)
-        if self.takeover_file is not None:
-            # a table that Dagster drives keeps its own cadence, though PostHog shows thirty days
-            seen = TakeoverStore.of(seen, self.takeover_file).read().as_before(seen)
-        return seen if self.name == DEFAULT_RESOURCE_KEY else seen.named(self.name)
+        takeover = TakeoverStore.of(snapshot, self.takeover_file) if self.takeover_file is not None else None
+        return Tables(
+            snapshot,
+            select=self.select,
+            exclude=self.exclude,
+            include_disabled=self.include_disabled if include_disabled is None else include_disabled,
+            spec_of=self.get_asset_spec,
+            resource_key=self.name,
+            step_per=self.step_per,
+            checks=self.checks,
+            namespace=None if self.name == DEFAULT_RESOURCE_KEY else self.name,
+            restore=takeover.restore if takeover is not None else None,
+        )
 
     def _defs_of_file(self, context: dg.ComponentLoadContext, state_file: Path) -> dg.Definitions:
         # what kept the last process from asking may have been set right since
-        if not state_file.exists() or WarehouseSnapshot.read(state_file).is_empty_handed:
+        if not state_file.exists() or WarehouseSnapshot.read(state_file).has_no_tables:
             try:
                 self.write_state_to_path(state_file)
             except StateNotRefreshedError as error:

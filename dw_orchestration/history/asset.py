@@ -8,14 +8,11 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 from pydantic import Field
 
-from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY
 from dw_orchestration.history.reading import Reading, bring_up_to_date
 from dw_orchestration.history.report import report_metadata, report_of
 from dw_orchestration.history.store import HistoryStore
-from dw_orchestration.posthog.errors import PostHogError, TransportError
-from dw_orchestration.resources.warehouse import WarehouseResource
-from dw_orchestration.tables.errors import SetupError
-from dw_orchestration.tables.snapshot import WarehouseSnapshot
+from dw_orchestration.resources.warehouse import WarehouseResource, errors_as_failure
+from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
 
 DEFAULT_HISTORY_RESOURCE_KEY = "posthog_sync_history"
 
@@ -37,9 +34,8 @@ def sync_history_key(resource_key: str = DEFAULT_RESOURCE_KEY) -> dg.AssetKey:
 
 
 def build_sync_history(
-    snapshot: WarehouseSnapshot,
+    tables: Tables,
     *,
-    resource_key: str = DEFAULT_RESOURCE_KEY,
     history_resource_key: str = DEFAULT_HISTORY_RESOURCE_KEY,
     now: Callable[[], datetime] = lambda: datetime.now(tz=UTC),
 ) -> dg.AssetsDefinition:
@@ -49,16 +45,15 @@ def build_sync_history(
     failures and durations of the last thirty days. It reads only what it lacks, so that it can run as often as wanted.
 
     Args:
-        snapshot: What the warehouse holds. The jobs of sources that came later are kept too; those of sources of which
-            a selection has left no table are not.
-        resource_key: As for `build_posthog_assets`.
+        tables: The tables of the project. The jobs of sources that are added later are kept too; the jobs of sources of
+            which the selection takes no table are not.
         history_resource_key: The key of a `dagster_duckdb.DuckDBResource` among the resources. Projects can share it.
         now: The time of day.
 
     Example:
         ```python
         defs = dg.Definitions(
-            assets=[build_sync_history(snapshot)],
+            assets=[build_sync_history(tables)],
             schedules=[build_sync_history_schedule()],
             resources={
                 "posthog_warehouse": PostHogWarehouseResource(project_id="1", api_key=dg.EnvVar("POSTHOG_KEY")),
@@ -67,7 +62,8 @@ def build_sync_history(
         )
         ```
     """
-    left_out = {source.id for source in snapshot.left_out} - {source.id for source in snapshot.sources}
+    resource_key = tables.resource_key
+    left_out = {table.source.id for table in tables.all} - {table.source.id for table in tables}
 
     @dg.asset(
         key=sync_history_key(resource_key),
@@ -75,7 +71,7 @@ def build_sync_history(
         kinds={"posthog", "duckdb"},
         required_resource_keys={resource_key, history_resource_key},
         description="Every sync of every table, one row each, in the DuckDB table `sync_history` (times in UTC).",
-        metadata=_spec_metadata(snapshot),
+        metadata=_spec_metadata(tables),
     )
     def sync_history(context: dg.AssetExecutionContext, config: SyncHistoryConfig) -> dg.MaterializeResult[None]:
         moment = now()
@@ -117,19 +113,15 @@ def build_sync_history_schedule(
 def _bring_up_to_date(
     warehouse: WarehouseResource, duckdb: DuckDBResource, *, days: int, now: datetime, left_out: Collection[str]
 ) -> tuple[HistoryStore, Reading]:
-    try:
-        with warehouse.connect() as api:
-            store = HistoryStore(duckdb, project=f"{warehouse.name} {api.project_id}")
-            return store, bring_up_to_date(api, store, days=days, now=now, left_out=left_out)
-    except (PostHogError, SetupError) as error:
-        # whoever reads the run wants the sentence, not the frames that led to it
-        raise dg.Failure(description=str(error), allow_retries=isinstance(error, TransportError)) from None
+    with errors_as_failure(), warehouse.connect() as api:
+        store = HistoryStore(duckdb, project=f"{warehouse.name} {api.project_id}")
+        return store, bring_up_to_date(api, store, days=days, now=now, left_out=left_out)
 
 
-def _spec_metadata(snapshot: WarehouseSnapshot) -> dict[str, Any]:
+def _spec_metadata(tables: Tables) -> dict[str, Any]:
     metadata: dict[str, Any] = {"dagster/table_name": "sync_history"}
-    if snapshot.pages:
-        metadata["posthog/link"] = dg.MetadataValue.url(f"{snapshot.pages}/data-warehouse")
+    if url := tables.snapshot.project_url:
+        metadata["posthog/link"] = dg.MetadataValue.url(f"{url}/data-warehouse")
     return metadata
 
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
-from dw_orchestration.history.chart import rows_per_day_chart
 from dw_orchestration.history.store import HistoryStore, stored
 
 SPAN = timedelta(days=30)
@@ -34,19 +33,6 @@ _FIGURES = """
     order by grouping(schema_id) desc, rows desc, source_type, prefix, table_name
 """
 
-_ROWS_PER_DAY = """
-    select
-        created_at::date as day,
-        arg_max(source_type, created_at) as source_type,
-        arg_max(prefix, created_at) as prefix,
-        arg_max(table_name, created_at) as table_name,
-        coalesce(sum(rows_synced), 0)::bigint as rows
-    from sync_history
-    where project = $project and created_at >= $since and billable is not false
-    group by day, schema_id
-    order by day, schema_id
-"""
-
 
 @dataclass(frozen=True)
 class Figures:
@@ -69,23 +55,12 @@ class TableFigures(Figures):
 
 
 @dataclass(frozen=True)
-class DayRows:
-    """The rows that PostHog synced of one table on one day (UTC)."""
-
-    day: date
-    table: str
-    rows: int
-
-
-@dataclass(frozen=True)
 class HistoryReport:
     """The last thirty days, in all, by table (most rows first) and by day."""
 
     jobs_stored: int
     total: Figures
     tables: tuple[TableFigures, ...]
-    days: tuple[DayRows, ...]
-    today: date
 
 
 def report_of(store: HistoryStore, *, now: datetime) -> HistoryReport:
@@ -95,7 +70,6 @@ def report_of(store: HistoryStore, *, now: datetime) -> HistoryReport:
     with store.connection() as connection:
         (jobs_stored,) = connection.execute(_STORED, of_project).fetchone() or (0,)
         (_, _, _, *of_all), *of_tables = connection.execute(_FIGURES, recent).fetchall()
-        days = connection.execute(_ROWS_PER_DAY, recent).fetchall()
     return HistoryReport(
         jobs_stored=jobs_stored,
         total=Figures(**_numbers(of_all)),
@@ -103,11 +77,6 @@ def report_of(store: HistoryStore, *, now: datetime) -> HistoryReport:
             TableFigures(source=_source(source_type, prefix), table=table, **_numbers(of_table))
             for source_type, prefix, table, *of_table in of_tables
         ),
-        days=tuple(
-            DayRows(day=day, table=f"{_source(source_type, prefix)} {table}", rows=rows)
-            for day, source_type, prefix, table, rows in days
-        ),
-        today=now.astimezone(UTC).date(),
     )
 
 
@@ -126,7 +95,7 @@ def report_metadata(report: HistoryReport) -> dict[str, Any]:
     shown: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
     if report.tables:
         shown["tables_30_days"] = _table(report.tables[:MAX_TABLES_SHOWN])
-    return shown | _chart(report)
+    return shown
 
 
 def _numbers(row: Sequence[Any]) -> dict[str, Any]:
@@ -178,14 +147,3 @@ _COLUMNS = [
     ("p95_s", "float", "Seconds that nineteen of twenty completed syncs stay below."),
     ("last_sync", "string", "When the last completed sync began."),
 ]
-
-
-def _chart(report: HistoryReport) -> dict[str, Any]:
-    if not any(day.rows for day in report.days):
-        return {}
-    rows = [(day.day, day.table, day.rows) for day in report.days]
-    first = report.today - SPAN
-    chart = rows_per_day_chart(rows, first=first, last=report.today)
-    if chart is None:
-        return {"rows_per_day": "Install `dw-orchestration[charts]` to see the rows per day as a picture here."}
-    return {"rows_per_day": dg.MetadataValue.md(chart)}

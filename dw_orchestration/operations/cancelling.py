@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from dw_orchestration.operations.operation import Operation, TablesParams
 from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.posthog.enums import CancelOutcome, SyncStatus
 from dw_orchestration.posthog.errors import PostHogError
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from dw_orchestration.operations.catalogue import NamedTable, Project
+    from dw_orchestration.operations.project import Project
     from dw_orchestration.posthog.client import PostHogWarehouseClient
     from dw_orchestration.posthog.models import Job
+    from dw_orchestration.tables.table import Table
 
 COLUMNS = ("table", "result", "job_id", "rows_synced", "note")
 # One request per source: PostHog shows this many jobs at once.
@@ -30,13 +32,13 @@ BAD = frozenset({"failed", "still running"})
 
 
 def cancel_syncs(
-    project: Project, wanted: Sequence[str], *, wait_s: float = WAIT_S, clock: Clock | None = None
+    project: Project, tables: Sequence[str], *, wait_s: float = WAIT_S, clock: Clock | None = None
 ) -> Report:
     """Cancel the running syncs of tables, and see them end.
 
     Args:
         project: The tables' project.
-        wanted: Names and patterns of tables.
+        tables: Names and patterns of tables.
         wait_s: How long to wait for their end: older servers cancel after they have answered.
         clock: For the waiting.
 
@@ -44,11 +46,11 @@ def cancel_syncs(
         UsageError: A name is unknown; nothing was cancelled.
         PostHogError: PostHog cannot be asked, or the key may not change anything.
     """
-    tables = project.catalogue().select(wanted)
-    running = running_jobs(project.client, tables)
+    chosen = project.tables().matching(tables)
+    running = running_jobs(project.client, chosen)
     project.client.check_access(write=True)
-    rows = [_ask(project.client, table, running.get(table.id)) for table in tables]
-    asked = {table.id: table for table, row in zip(tables, rows, strict=True) if row["result"] == "asked"}
+    rows = [_ask(project.client, table, running.get(table.id)) for table in chosen]
+    asked = {table.id: table for table, row in zip(chosen, rows, strict=True) if row["result"] == "asked"}
     ended = _wait(project.client, asked, running, wait_s=wait_s, clock=clock or SystemClock())
     rows = [_seen(row, ended, wait_s=wait_s) for row in rows]
     cancelled = sum(row["result"] == "cancelled" for row in rows)
@@ -59,7 +61,7 @@ def cancel_syncs(
     return Report(summary=summary, rows=rows, columns=COLUMNS, failed=failed > 0)
 
 
-def running_jobs(client: PostHogWarehouseClient, tables: Sequence[NamedTable]) -> dict[str, Job]:
+def running_jobs(client: PostHogWarehouseClient, tables: Sequence[Table]) -> dict[str, Job]:
     """The newest job of each table if it is running, by schema id; as far as its source shows its newest jobs at once.
 
     A job that has been running for many days is a leftover that PostHog never ended: it holds nothing up.
@@ -80,7 +82,7 @@ def _is_leftover(job: Job, now: datetime | None) -> bool:
     return now is not None and (now - job.created_at).total_seconds() >= SyncSettings.corpse_after_s
 
 
-def _ask(client: PostHogWarehouseClient, table: NamedTable, job: Job | None) -> Row:
+def _ask(client: PostHogWarehouseClient, table: Table, job: Job | None) -> Row:
     row: Row = {
         "table": table.name,
         "id": table.id,
@@ -101,7 +103,7 @@ def _ask(client: PostHogWarehouseClient, table: NamedTable, job: Job | None) -> 
 
 def _wait(
     client: PostHogWarehouseClient,
-    asked: Mapping[str, NamedTable],
+    asked: Mapping[str, Table],
     running: Mapping[str, Job],
     *,
     wait_s: float,
@@ -120,7 +122,7 @@ def _wait(
 
 
 def _ended(
-    client: PostHogWarehouseClient, source_id: str, tables: Sequence[NamedTable], running: Mapping[str, Job]
+    client: PostHogWarehouseClient, source_id: str, tables: Sequence[Table], running: Mapping[str, Job]
 ) -> dict[str, Job]:
     wanted = {running[table.id].id for table in tables}
     jobs = islice(client.list_jobs(source_id, schemas=[table.schema.name for table in tables]), JOBS_LOOKED_AT)
@@ -137,3 +139,14 @@ def _seen(row: Row, ended: Mapping[str, Job], *, wait_s: float) -> Row:
     if row["job_id"] is None:
         return row | {"result": "cancelled", "note": "PostHog showed no job of it."}
     return row | {"result": "still running", "note": f"PostHog was asked, and it has not ended in {wait_s:.0f} s."}
+
+
+CANCEL_SYNCS = Operation(
+    name="cancel_syncs",
+    command="cancel",
+    params=TablesParams,
+    run=cancel_syncs,
+    description="Cancel the running syncs of tables, no matter who started them, and wait until they have ended."
+    " PostHog"
+    " shows a cancelled sync as Failed; the rows of earlier syncs stay.",
+)

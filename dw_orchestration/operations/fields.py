@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dw_orchestration.operations.operation import Operation, TableParams
 from dw_orchestration.operations.report import Report, Row
 
 if TYPE_CHECKING:
-    from dw_orchestration.operations.catalogue import NamedTable, Project
+    from dw_orchestration.operations.project import Project
     from dw_orchestration.posthog.models import IncrementalFields
+    from dw_orchestration.tables.table import Table
 
 COLUMNS = ("column", "type", "incremental_field_type", "nullable", "indexed", "primary_key", "in_use")
 
 
-def show_fields(project: Project, name: str) -> Report:
+def show_fields(project: Project, table: str) -> Report:
     """The columns of a table, and which of them a sync can follow; asks the customer's source.
 
     Raises:
         UnknownNameError: The name is that of no table, or of several.
         PostHogError: The source or PostHog could not be asked.
     """
-    table = project.catalogue(settings=True).table(name)
-    return report_of_fields(table, project.client.get_incremental_fields(table.id))
+    found = project.tables(settings=True).table(table)
+    return report_of_fields(found, project.client.get_incremental_fields(found.id))
 
 
-def report_of_fields(table: NamedTable, found: IncrementalFields) -> Report:
+def report_of_fields(table: Table, found: IncrementalFields) -> Report:
     """The same from an answer."""
     offered = {
         "full_refresh": found.full_refresh_available,
@@ -40,7 +42,7 @@ def report_of_fields(table: NamedTable, found: IncrementalFields) -> Report:
     return Report(summary=summary, rows=_rows(table, found), columns=COLUMNS)
 
 
-def _rows(table: NamedTable, found: IncrementalFields) -> list[Row]:
+def _rows(table: Table, found: IncrementalFields) -> list[Row]:
     """All columns of the source, those that can be followed first."""
     followed = {each.field: each for each in found.incremental_fields}
     others = {each.field: each for each in found.available_columns if each.field not in followed}
@@ -58,3 +60,14 @@ def _rows(table: NamedTable, found: IncrementalFields) -> list[Row]:
         }
         for name in (*followed, *others)
     ]
+
+
+SHOW_FIELDS = Operation(
+    name="show_fields",
+    command="fields",
+    params=TableParams,
+    run=show_fields,
+    description="Show the columns of a table, and which of them an incremental sync can follow. PostHog asks the"
+    " source of"
+    " the table, which can take a minute. Changes nothing.",
+)

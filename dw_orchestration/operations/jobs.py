@@ -1,77 +1,119 @@
-"""The operations as jobs in the Dagster UI, for everything that can be done in PostHog besides syncing."""
+"""The operations as jobs in the Dagster UI. The launchpad offers the fields of each operation's `Params`."""
 
-from collections.abc import Collection, Iterator
-from typing import Any
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
 import dagster as dg
+from pydantic import Field, create_model
+from pydantic.fields import FieldInfo
 
-from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY, EVERY_CHECK, CheckName
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.resync_guard import UNATTENDED_TAGS
-from dw_orchestration.assets.spec import SpecOf, asset_spec, table_assets
-from dw_orchestration.operations.catalogue import Project
-from dw_orchestration.operations.job_kinds import KINDS, Kind, Launch, Work
+from dw_orchestration.operations.operation import Operation, Params
+from dw_orchestration.operations.project import Project
+from dw_orchestration.operations.registry import OPERATIONS
 from dw_orchestration.operations.report import Report
-from dw_orchestration.operations.resync import AssetEvent, Tables
+from dw_orchestration.operations.resync import AssetEvent, ResyncParams, resync_tables
 from dw_orchestration.operations.secrets import Secrets
+from dw_orchestration.operations.takeover import TAKEOVER
 from dw_orchestration.posthog.errors import PostHogError
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.tables.errors import SetupError
-from dw_orchestration.tables.snapshot import WarehouseSnapshot
+from dw_orchestration.tables.tables import Tables
 
 # what Dagster puts on every re-execution
 _PARENT_TAG = "dagster/parent_run_id"
+# the launchpad shows the choices of a setting only if None is not one of them
+UNCHANGED = "unchanged"
+
+# what a job may add to the event log before its report
+Work = Generator[AssetEvent, None, Report]
+Run = Callable[[dg.OpExecutionContext, Project, Any, WarehouseResource], Work]
 
 
 def build_maintenance_jobs(
-    snapshot: WarehouseSnapshot,
+    tables: Tables,
     *,
-    resource_key: str = DEFAULT_RESOURCE_KEY,
-    spec_of: SpecOf = asset_spec,
-    checks: Collection[CheckName] = EVERY_CHECK,
     sync_defaults: PostHogSyncConfig | None = None,
+    takeover_file: Path | None = None,
 ) -> list[dg.JobDefinition]:
-    """The jobs `<resource_key>_<what they do>`, each upon what PostHog holds when it runs.
+    """The jobs `<resource_key>_<operation>`, each for the tables that PostHog has when it runs.
 
-    Their results are in the run's log, and as a table in the metadata of the step's output.
+    The log of the run has the result, and the metadata of the step's output has it as a table.
 
     Args:
-        snapshot: What the warehouse holds, for the tables' asset keys.
-        resource_key: As for `build_posthog_assets`.
-        spec_of: As for `build_posthog_assets`.
-        checks: As for `build_posthog_assets`; a resync evaluates them.
-        sync_defaults: As for `build_posthog_assets`; how a resync is done.
-
-    Raises:
-        SetupError: `spec_of` gives two tables the same key.
+        tables: The tables of the project, for their asset keys.
+        sync_defaults: Defaults of a resync, as for `build_posthog_assets`.
+        takeover_file: The file that remembers what a takeover changed. Without it there is no takeover job. The
+            processes that load the definitions and those that run the job all need the file.
     """
-    tables = Tables(
-        assets={asset.table.schema.id: asset for asset in table_assets(snapshot, spec_of=spec_of)},
-        checks=checks,
-        sync_defaults=sync_defaults or PostHogSyncConfig(),
-    )
-    return [_job(kind, resource_key=resource_key, tables=tables) for kind in KINDS]
+    operations = [each for each in OPERATIONS if each.has_job and (takeover_file is not None or each is not TAKEOVER)]
+    jobs = [_job(operation, _plain_run(operation), tables, takeover_file) for operation in operations]
+    return [*jobs, _job(RESYNC, _resync_run(tables, sync_defaults or PostHogSyncConfig()), tables, takeover_file)]
 
 
-def _job(kind: Kind[Any], *, resource_key: str, tables: Tables) -> dg.JobDefinition:
-    name = f"{resource_key}_{kind.name}"
+def _refused_run(*_: Any, **__: Any) -> Report:
+    raise NotImplementedError("A resync needs the context of a run: see `_resync_run`.")
 
-    # Dagster wants the names of jobs and ops in a code location to be different
+
+# not in the registry, because `dw sync --resync` shows progress and answers Ctrl-C
+RESYNC = Operation(
+    name="resync_tables",
+    command="sync --resync",
+    params=ResyncParams,
+    run=_refused_run,
+    deletes=True,
+    description="Drop tables in PostHog and import all of their rows again, which PostHog bills. PostHog cancels"
+    " their running"
+    " syncs first. `confirm` has to repeat the names of the tables.",
+)
+
+
+def _plain_run(operation: Operation) -> Run:
+    def run(_: dg.OpExecutionContext, project: Project, params: Params, __: WarehouseResource) -> Work:
+        yield from ()
+        return operation.carry_out(project, params)
+
+    return run
+
+
+def _resync_run(tables: Tables, sync_defaults: PostHogSyncConfig) -> Run:
+    def run(
+        context: dg.OpExecutionContext, project: Project, params: ResyncParams, warehouse: WarehouseResource
+    ) -> Work:
+        return (
+            yield from resync_tables(
+                context, project, params, warehouse=warehouse, tables=tables, sync_defaults=sync_defaults
+            )
+        )
+
+    return run
+
+
+def _job(operation: Operation, run: Run, tables: Tables, takeover_file: Path | None) -> dg.JobDefinition:
+    name = f"{tables.resource_key}_{operation.name}"
+    # untyped, as Dagster does not name its type in public
+    config_schema: Any = config_of(operation.params).to_config_schema()
+
+    # Dagster requires the names of jobs and ops in a code location to be different
     @dg.op(
         name=f"{name}_step",
-        description=kind.description,
-        config_schema=kind.config.to_config_schema(),
-        required_resource_keys={resource_key},
+        description=operation.description,
+        config_schema=config_schema,
+        required_resource_keys={tables.resource_key},
         out=dg.Out(dg.Nothing),
     )
     def step(context: dg.OpExecutionContext) -> Iterator[AssetEvent | dg.Output[None]]:
-        if kind.deletes:
+        if operation.deletes:
             _refuse_unattended(context)
-        warehouse: WarehouseResource = getattr(context.resources, resource_key)
-        report = yield from _carry_out(kind, context, warehouse=warehouse, tables=tables)
-        yield dg.Output(None, metadata=_shown(context, report))
+        warehouse: WarehouseResource = getattr(context.resources, tables.resource_key)
+        report = yield from _carry_out(
+            context, operation, run, warehouse=warehouse, tables=tables, takeover_file=takeover_file
+        )
+        yield dg.Output(None, metadata=_result_metadata(context, report))
 
-    @dg.job(name=name, description=kind.description)
+    @dg.job(name=name, description=operation.description)
     def job() -> None:
         step()
 
@@ -79,26 +121,66 @@ def _job(kind: Kind[Any], *, resource_key: str, tables: Tables) -> dg.JobDefinit
 
 
 def _carry_out(
-    kind: Kind[Any], context: dg.OpExecutionContext, *, warehouse: WarehouseResource, tables: Tables
+    context: dg.OpExecutionContext,
+    operation: Operation,
+    run: Run,
+    *,
+    warehouse: WarehouseResource,
+    tables: Tables,
+    takeover_file: Path | None,
 ) -> Work:
-    """Do it; whoever reads the run wants the sentence, not the frames that led to it, nor a secret."""
+    """Do it. A failure has the sentence of the error, without the traceback and without any secret."""
     secrets = Secrets()
-    config = kind.config(**context.op_config)
     try:
+        params = _params(operation, context.op_config or {}, secrets)
         with warehouse.client() as client:
-            project = Project(client, tables.keys())
-            launch = Launch(project=project, secrets=secrets, context=context, warehouse=warehouse, tables=tables)
-            done = kind.do(launch, config)
-            report = done if isinstance(done, Report) else (yield from done)
+            key_paths = {table.id: table.key_path for table in tables}
+            project = Project(client, warehouse.name, key_paths, takeover_file)
+            report = yield from run(context, project, params, warehouse)
             return report.with_texts(secrets.hidden)
     except (PostHogError, SetupError) as error:
         failure = dg.Failure(description=secrets.hidden(str(error)), allow_retries=False)
-    # raised outside the handler: the error that hangs on as the context may quote a secret
+    # raised outside the handler: the error that stays attached as the context may quote a secret
     raise failure
 
 
-def _shown(context: dg.OpExecutionContext, report: Report) -> dict[str, dg.MetadataValue]:
-    """The report as metadata; a failed one fails the run with it."""
+def config_of(params: type[Params]) -> type[dg.Config]:
+    """The launchpad's config for an operation: the same fields, with the same defaults and descriptions."""
+    fields: dict[str, Any] = {name: _config_field(field) for name, field in params.model_fields.items()}
+    return create_model(f"{params.__name__}Config", __base__=dg.Config, __doc__=params.__doc__, **fields)
+
+
+def _config_field(field: FieldInfo) -> tuple[Any, Any]:
+    annotation: Any = field.annotation
+    default = ... if field.is_required() else field.default
+    if choices := _optional_choices(annotation):
+        annotation, default = Literal[(UNCHANGED, *choices)], UNCHANGED
+    return annotation, Field(default=default, description=field.description)
+
+
+def _optional_choices(annotation: Any) -> tuple[str, ...]:
+    """The choices of `Literal[...] | None`; empty for any other type."""
+    options = get_args(annotation)
+    if type(None) not in options:
+        return ()
+    return next((get_args(option) for option in options if get_origin(option) is Literal), ())
+
+
+def _params(operation: Operation, config: dict[str, Any], secrets: Secrets) -> Params:
+    """What was set in the launchpad, with the values of the environment variables that it names."""
+    given = {
+        name: value
+        for name, value in config.items()
+        if not (value == UNCHANGED and _optional_choices(operation.params.model_fields[name].annotation))
+    }
+    for name in operation.payloads():
+        if given.get(name):
+            given[name] = secrets.values(given[name], lookup=lambda variable: dg.EnvVar(variable).get_value())
+    return operation.params.model_validate(given)
+
+
+def _result_metadata(context: dg.OpExecutionContext, report: Report) -> dict[str, dg.MetadataValue]:
+    """The report as metadata; a failed report fails the run with it."""
     metadata: dict[str, dg.MetadataValue] = {
         "summary": dg.MetadataValue.text(report.summary),
         "result": dg.MetadataValue.md(report.markdown()),
@@ -110,11 +192,11 @@ def _shown(context: dg.OpExecutionContext, report: Report) -> dict[str, dg.Metad
 
 
 def _refuse_unattended(context: dg.OpExecutionContext) -> None:
-    """A deletion is launched by a person, each time anew."""
+    """Only a person deletes data, and launches each deletion anew."""
     if found := [tag for tag in UNATTENDED_TAGS if tag in context.run.tags]:
-        why = f"is not done in a run tagged {found[0]}: launch it by hand"
+        why = f"this run is tagged {found[0]}. Launch the job manually"
     elif context.retry_number > 0 or _PARENT_TAG in context.run.tags:
-        why = "is not repeated by a retry or re-execution: see what is left, and launch a new run"
+        why = "this run is a retry or re-execution. Check what is left, and launch a new run"
     else:
         return
-    raise dg.Failure(f"What deletes data {why}.", allow_retries=False)
+    raise dg.Failure(f"Refusing to delete data: {why}.", allow_retries=False)

@@ -6,19 +6,25 @@ import heapq
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
+from dw_orchestration.operations.operation import Operation, Params, SomeTablesParams
 from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.posthog.jobs import duration_s
 from dw_orchestration.tables.cadence import cadence
+from dw_orchestration.tables.tables import Tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from dw_orchestration.operations.catalogue import NamedSource, NamedTable, Project
+    from dw_orchestration.operations.project import Project
     from dw_orchestration.posthog.client import PostHogWarehouseClient
-    from dw_orchestration.posthog.models import Job
+    from dw_orchestration.posthog.models import Job, Source
+    from dw_orchestration.tables.selection import NamedSource
+    from dw_orchestration.tables.table import Table
 
-SOURCE_COLUMNS = ("source", "type", "tables", "on", "last_run_at", "error", "id")
-TABLE_COLUMNS = ("table", "on", "sync_type", "synced", "rows", "last_synced_at", "status", "error")
+SOURCE_COLUMNS = ("source", "type", "tables", "enabled", "last_run_at", "error", "id")
+TABLE_COLUMNS = ("table", "enabled", "sync_type", "synced", "rows", "last_synced_at", "status", "error")
 JOB_COLUMNS = ("table", "status", "created_at", "duration_s", "rows_synced", "error", "id")
 
 
@@ -26,57 +32,57 @@ def list_sources(project: Project) -> Report:
     """All sources.
 
     Raises:
-        PostHogError: PostHog cannot be asked.
+        PostHogError: PostHog is unreachable.
     """
-    rows = [_source_row(source) for source in project.catalogue().sources]
+    records = {source.id: source for source in project.sources()}
+    rows = [_source_row(named, records[named.id]) for named in Tables.live(records.values()).sources]
     return Report(summary=f"{counted(len(rows), 'source')}.", rows=rows, columns=SOURCE_COLUMNS)
 
 
-def list_tables(project: Project, wanted: Sequence[str] = ()) -> Report:
+def list_tables(project: Project, tables: Sequence[str] = ()) -> Report:
     """Tables with how and when they are synced; all of them if none is named.
 
     Raises:
         UnknownNameError: A name is unknown.
-        PostHogError: PostHog cannot be asked.
+        PostHogError: PostHog is unreachable.
     """
-    catalogue = project.catalogue(settings=True)
-    rows = [_table_row(table) for table in (catalogue.select(wanted) if wanted else catalogue.tables)]
+    live = project.tables(settings=True)
+    rows = [_table_row(table) for table in (live.matching(tables) if tables else live)]
     return Report(summary=f"{counted(len(rows), 'table')}.", rows=rows, columns=TABLE_COLUMNS)
 
 
-def list_jobs(project: Project, wanted: Sequence[str] = (), *, limit: int = 20) -> Report:
+def list_jobs(project: Project, tables: Sequence[str] = (), *, limit: int = 20) -> Report:
     """The newest syncs of tables, newest first; of all tables if none is named.
 
     Args:
         project: The tables' project.
-        wanted: Names and patterns of tables.
+        tables: Names and patterns of tables.
         limit: How many at most.
 
     Raises:
         UnknownNameError: A name is unknown.
-        PostHogError: PostHog cannot be asked.
+        PostHogError: PostHog is unreachable.
     """
-    catalogue = project.catalogue()
-    tables = {table.id: table for table in (catalogue.select(wanted) if wanted else catalogue.tables)}
+    live = project.tables()
+    chosen = {table.id: table for table in (live.matching(tables) if tables else live)}
     by_source: dict[str, list[str]] = {}
-    for table in tables.values():
+    for table in chosen.values():
         by_source.setdefault(table.source.id, []).append(table.schema.name)
     streams = [
-        _jobs_of(project.client, source_id, names if wanted else (), tables) for source_id, names in by_source.items()
+        _jobs_of(project.client, source_id, names if tables else (), chosen) for source_id, names in by_source.items()
     ]
     newest = islice(heapq.merge(*streams, key=lambda job: job.created_at, reverse=True), limit)
-    rows = [_job_row(tables[job.schema_id], job) for job in newest]
+    rows = [_job_row(chosen[job.schema_id], job) for job in newest]
     return Report(summary=f"{counted(len(rows), 'sync')}.", rows=rows, columns=JOB_COLUMNS)
 
 
 def _jobs_of(
-    client: PostHogWarehouseClient, source_id: str, names: Sequence[str], tables: dict[str, NamedTable]
+    client: PostHogWarehouseClient, source_id: str, names: Sequence[str], tables: dict[str, Table]
 ) -> Iterator[Job]:
     return (job for job in client.list_jobs(source_id, schemas=names) if job.schema_id in tables)
 
 
-def _source_row(source: NamedSource) -> Row:
-    record = source.source
+def _source_row(source: NamedSource, record: Source) -> Row:
     return {
         "source": source.name,
         "id": source.id,
@@ -85,21 +91,21 @@ def _source_row(source: NamedSource) -> Row:
         "description": record.description,
         "access_method": record.access_method,
         "tables": len(record.schemas),
-        "on": sum(schema.should_sync for schema in record.schemas),
+        "enabled": sum(schema.should_sync for schema in record.schemas),
         "last_run_at": record.last_run_at,
         "error": record.latest_error,
     }
 
 
-def _table_row(table: NamedTable) -> Row:
+def _table_row(table: Table) -> Row:
     schema = table.schema
     own = cadence(schema) if schema.should_sync else None
     return {
         "table": table.name,
         "id": table.id,
-        "source": table.source.name,
-        "asset_key": table.asset_key,
-        "on": schema.should_sync,
+        "source": table.source_name,
+        "asset_key": table.key,
+        "enabled": schema.should_sync,
         "sync_type": schema.sync_type,
         "incremental_field": schema.incremental_field,
         "synced": own.describe() if own else None,
@@ -113,7 +119,7 @@ def _table_row(table: NamedTable) -> Row:
     }
 
 
-def _job_row(table: NamedTable, job: Job) -> Row:
+def _job_row(table: Table, job: Job) -> Row:
     return {
         "table": table.name,
         "id": job.id,
@@ -125,3 +131,35 @@ def _job_row(table: NamedTable, job: Job) -> Row:
         "rows_synced": job.rows_synced,
         "error": job.latest_error,
     }
+
+
+class JobsParams(SomeTablesParams):
+    """The newest syncs of some tables."""
+
+    limit: int = Field(default=20, ge=1, description="How many syncs to list at most.")
+
+
+LIST_SOURCES = Operation(
+    name="list_sources",
+    command="sources",
+    params=Params,
+    run=list_sources,
+    has_job=False,
+    description="List the sources.",
+)
+LIST_TABLES = Operation(
+    name="list_tables",
+    command="tables",
+    params=SomeTablesParams,
+    run=list_tables,
+    has_job=False,
+    description="List tables with how and when PostHog syncs them.",
+)
+LIST_JOBS = Operation(
+    name="list_jobs",
+    command="jobs",
+    params=JobsParams,
+    run=list_jobs,
+    has_job=False,
+    description="List the newest syncs of tables, newest first.",
+)

@@ -1,97 +1,73 @@
 """Resync tables from a job of their own, exactly as a run that materializes them would."""
 
-from collections.abc import Collection, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import dagster as dg
+from pydantic import Field
 
-from dw_orchestration.assets.build import CheckName
 from dw_orchestration.assets.checks import check_specs
 from dw_orchestration.assets.config import PostHogSyncConfig
-from dw_orchestration.assets.spec import TableAsset
 from dw_orchestration.assets.step import StepResult, sync_tables
-from dw_orchestration.operations.catalogue import NamedTable
+from dw_orchestration.operations.confirmation import confirmed_tables
+from dw_orchestration.operations.operation import ConfirmedTablesParams
+from dw_orchestration.operations.project import Project
 from dw_orchestration.operations.report import Report
 from dw_orchestration.operations.syncing import Outcomes
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.tables.errors import UsageError
+from dw_orchestration.tables.table import Table
+from dw_orchestration.tables.tables import Tables
 
 AssetEvent = dg.AssetMaterialization | dg.AssetCheckEvaluation
 _FIELDS_OF_A_CHECK = ("asset_key", "check_name", "passed", "severity", "description", "metadata")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tables:
-    """The tables as the code location has them.
+class ResyncParams(ConfirmedTablesParams):
+    """The tables that are dropped and imported again."""
 
-    Attributes:
-        assets: By the ids of their schemas.
-        checks: The checks that each has.
-        sync_defaults: How they are synced.
-    """
-
-    assets: Mapping[str, TableAsset]
-    checks: Collection[CheckName]
-    sync_defaults: PostHogSyncConfig
-
-    def keys(self) -> dict[str, str]:
-        """The asset keys, as users type them."""
-        return {schema_id: asset.key.to_user_string() for schema_id, asset in self.assets.items()}
-
-    def chosen(self, tables: Sequence[NamedTable]) -> list[TableAsset]:
-        """The assets of these tables.
-
-        Raises:
-            UsageError: One has none: nobody would see what becomes of it.
-        """
-        if missing := [table.name for table in tables if table.id not in self.assets]:
-            raise UsageError(
-                f"No asset of this code location: {', '.join(missing)}. If it is new, refresh the state of the"
-                " definitions. `dw sync --resync` takes any table."
-            )
-        return [self.assets[table.id] for table in tables]
-
-    def check_keys(self, chosen: Sequence[TableAsset]) -> set[dg.AssetCheckKey]:
-        """The checks of some of the assets."""
-        specs = [spec for asset in chosen for spec in check_specs(asset.table, asset.key)]
-        return {spec.key for spec in specs if spec.name in self.checks}
+    wait: bool = Field(default=True, description=PostHogSyncConfig.model_fields["wait"].description)
 
 
 def resync_tables(
     context: dg.OpExecutionContext,
-    tables: Sequence[NamedTable],
+    project: Project,
+    params: ResyncParams,
     *,
-    wait: bool,
     warehouse: WarehouseResource,
-    known: Tables,
+    tables: Tables,
+    sync_defaults: PostHogSyncConfig,
 ) -> Generator[AssetEvent, None, Report]:
-    """Resync tables and yield each one's events as it ends; the report is returned at last.
+    """Resync tables, yield the events of each as it ends, and return the report.
 
-    A job's step is no asset's, and yet its events are those of the assets: what it adopts and reports is in their log,
-    where the job-status sensor and other runs look before they report a sync.
+    The step of a job belongs to no asset, but its events are those of the assets: the job-status sensor and other runs
+    find in the event log what this run adopted and reported.
 
     Args:
-        context: The step's.
-        tables: Confirmed ones.
-        wait: Whether to stay until they have ended.
-        warehouse: Where they are.
-        known: The code location's tables.
+        context: The context of the step.
+        project: The project of the tables.
+        params: The tables, and their confirmation.
+        warehouse: The warehouse of the tables.
+        tables: The tables of the code location.
+        sync_defaults: Defaults of a run's config.
 
     Raises:
-        UsageError: A table is no asset; nothing was sent.
+        NotConfirmedError: The confirmation does not name exactly these tables; nothing was sent.
+        UsageError: A table is not an asset; nothing was sent.
     """
-    chosen = known.chosen(tables)
-    outcomes = Outcomes(tables)
-    names = [asset.table.schema.name for asset in chosen]
-    wanted = {"sync_mode": "resync", "confirm_resync": names, "wait": wait}
+    confirmed = confirmed_tables(project, params.tables, confirm=params.confirm)
+    chosen = _assets_of(confirmed, tables)
+    outcomes = Outcomes(confirmed)
+    names = [table.schema.name for table in chosen]
+    wanted = {"sync_mode": "resync", "confirm_resync": names, "wait": params.wait}
     results = sync_tables(
         dg.AssetExecutionContext(context),
-        known.sync_defaults.model_copy(update=wanted),
-        {asset.key: asset.table for asset in chosen},
+        sync_defaults.model_copy(update=wanted),
+        chosen,
         warehouse=warehouse,
-        checks=known.check_keys(chosen),
-        watch=outcomes.note,
+        checks={spec.key for table in chosen for spec in check_specs(tables, table)},
+        on_event=outcomes.note,
     )
     try:
         for result in results:
@@ -101,8 +77,22 @@ def resync_tables(
     return outcomes.report()
 
 
+def _assets_of(confirmed: Sequence[Table], tables: Tables) -> list[Table]:
+    """The tables as the code location has them.
+
+    Raises:
+        UsageError: A table is not an asset: nobody would see how its resync ends.
+    """
+    if missing := [table.name for table in confirmed if table.id not in tables.by_id]:
+        raise UsageError(
+            f"Not an asset of this code location: {', '.join(missing)}. If the table is new, refresh the state of the"
+            " definitions. `dw sync --resync` accepts any table."
+        )
+    return [tables.by_id[table.id] for table in confirmed]
+
+
 def _event_of(result: StepResult) -> AssetEvent:
-    """What Dagster makes of a result where the step is the asset's own."""
+    """The event that Dagster makes of a result in an asset's own step."""
     if isinstance(result, dg.AssetCheckResult):
         fields: dict[str, Any] = {name: getattr(result, name) for name in _FIELDS_OF_A_CHECK}
         return dg.AssetCheckEvaluation(**fields)

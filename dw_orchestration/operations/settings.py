@@ -1,13 +1,17 @@
-"""How and when tables are synced, and whether at all: what would change, and the change."""
+"""How and when PostHog syncs tables, and whether they are enabled: the plan of a change, and the change."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import time
-from typing import TYPE_CHECKING
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from pydantic import Field, ValidationError
+
+from dw_orchestration.operations.operation import Operation, TablesParams
 from dw_orchestration.operations.report import Report, Row, counted
-from dw_orchestration.posthog.enums import SyncType
+from dw_orchestration.posthog.enums import IncrementalFieldType, OpenEnum, SyncFrequency, SyncType
 from dw_orchestration.posthog.errors import BadRequestError, PostHogError
 from dw_orchestration.posthog.models import IncrementalFields, SchemaUpdate
 from dw_orchestration.tables.errors import UsageError
@@ -15,10 +19,15 @@ from dw_orchestration.tables.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from dw_orchestration.operations.catalogue import NamedTable, Project
+    from dw_orchestration.operations.project import Project
     from dw_orchestration.posthog.client import PostHogWarehouseClient
     from dw_orchestration.posthog.models import Schema
+    from dw_orchestration.tables.table import Table
 
+E = TypeVar("E", bound=OpenEnum)
+
+FREQUENCIES = tuple(each for each in SyncFrequency if each is not SyncFrequency.NEVER)
+NO_TIME = "none"
 COLUMNS = ("table", "setting", "before", "after", "result", "note")
 FOLLOWS_A_FIELD = frozenset({SyncType.INCREMENTAL, SyncType.APPEND})
 # Servers of some years take what is left out of these as cleared, so that they go together.
@@ -46,7 +55,7 @@ class TableChange:
         note: What the change brings about.
     """
 
-    table: NamedTable
+    table: Table
     differences: Sequence[Difference] = ()
     update: SchemaUpdate | None = None
     problem: str | None = None
@@ -57,7 +66,7 @@ class TableChange:
         if self.problem is not None:
             return [self._row(None, result="impossible", note=self.problem)]
         if not self.differences:
-            return [self._row(None, result="as it was")]
+            return [self._row(None, result="unchanged")]
         return [self._row(each, result=result, note=self.note) for each in self.differences]
 
     def _row(self, difference: Difference | None, *, result: str, note: str | None = None) -> Row:
@@ -94,34 +103,87 @@ class SettingsPlan:
         same = len(self.changes) - len(self.to_do) - len(self.problems)
         summary = (
             f"Nothing is changed yet. {counted(settings, 'setting')} of {counted(len(self.to_do), 'table')} would"
-            f" change{f'; {same} would stay as before' if same else ''}."
+            f" change{f'; {same} would stay unchanged' if same else ''}."
         )
         if self.problems:
-            summary += f" It cannot be done to {', '.join(each.table.name for each in self.problems)}."
+            summary += f" Not possible for {', '.join(each.table.name for each in self.problems)}."
         rows = [row for change in self.changes for row in change.rows("would change")]
         return Report(summary=summary, rows=rows, columns=COLUMNS, failed=bool(self.problems))
 
 
-def change_settings(project: Project, wanted: Sequence[str], update: SchemaUpdate, *, dry_run: bool = True) -> Report:
-    """Change settings of tables, or show what would change.
-
-    Args:
-        project: The tables' project.
-        wanted: Names and patterns of tables.
-        update: The settings; what it leaves out stays.
-        dry_run: Whether to show it only.
+def change_settings(
+    project: Project,
+    tables: Sequence[str],
+    *,
+    apply: bool = False,
+    sync_frequency: str | None = None,
+    sync_time_of_day: str | None = None,
+    sync_type: str | None = None,
+    incremental_field: str | None = None,
+    incremental_field_type: str | None = None,
+    incremental_field_lookback_seconds: int | None = None,
+    primary_key_columns: Sequence[str] | None = None,
+) -> Report:
+    """Change how and when PostHog syncs tables, or show what would change; settings that are None stay.
 
     Raises:
-        UsageError: A name is unknown, or it cannot be done to a table; nothing was changed.
-        PostHogError: PostHog cannot be asked, or the key may not change anything.
+        UsageError: A name or value is invalid, or a table cannot be changed so; nothing was changed.
+        PostHogError: PostHog is unreachable, or the key may not change anything.
     """
-    tables = project.catalogue(settings=True).select(wanted)
-    plan = plan_settings(tables, update, offers=_offers(project.client, tables, update))
-    return plan.report() if dry_run else apply_settings(project.client, plan)
+    update = settings_update(
+        {
+            "sync_frequency": sync_frequency,
+            "sync_time_of_day": sync_time_of_day,
+            "sync_type": sync_type,
+            "incremental_field": incremental_field,
+            "incremental_field_type": incremental_field_type,
+            "incremental_field_lookback_seconds": incremental_field_lookback_seconds,
+            "primary_key_columns": primary_key_columns,
+        }
+    )
+    return update_tables(project, tables, update, apply=apply)
+
+
+def enable_tables(project: Project, tables: Sequence[str]) -> Report:
+    """Enable tables in PostHog.
+
+    Raises:
+        UsageError: A name is unknown, or a table cannot be enabled; nothing was changed.
+        PostHogError: PostHog is unreachable, or the key may not change anything.
+    """
+    return update_tables(project, tables, SchemaUpdate(should_sync=True), apply=True)
+
+
+def disable_tables(project: Project, tables: Sequence[str]) -> Report:
+    """Disable tables in PostHog; their rows stay.
+
+    Raises:
+        UsageError: A name is unknown; nothing was changed.
+        PostHogError: PostHog is unreachable, or the key may not change anything.
+    """
+    return update_tables(project, tables, SchemaUpdate(should_sync=False), apply=True)
+
+
+def update_tables(project: Project, tables: Sequence[str], update: SchemaUpdate, *, apply: bool) -> Report:
+    """Change the settings of tables, or show what would change.
+
+    Args:
+        project: The project of the tables.
+        tables: Names and patterns of tables.
+        update: The settings; what it leaves out stays.
+        apply: Whether to change them, rather than to show the plan.
+
+    Raises:
+        UsageError: A name is unknown, or a table cannot be changed so; nothing was changed.
+        PostHogError: PostHog is unreachable, or the key may not change anything.
+    """
+    chosen = project.tables(settings=True).matching(tables)
+    plan = plan_settings(chosen, update, offers=_offers(project.client, chosen, update))
+    return apply_settings(project.client, plan) if apply else plan.report()
 
 
 def plan_settings(
-    tables: Sequence[NamedTable], update: SchemaUpdate, *, offers: Mapping[str, IncrementalFields] | None = None
+    tables: Sequence[Table], update: SchemaUpdate, *, offers: Mapping[str, IncrementalFields] | None = None
 ) -> SettingsPlan:
     """What would change; asks nobody and changes nothing.
 
@@ -150,14 +212,14 @@ def apply_settings(client: PostHogWarehouseClient, plan: SettingsPlan) -> Report
     rows = [row for change in plan.changes for row in _outcome(change, live.get(change.table.id), problems)]
     failed = {row["table"] for row in rows if row["result"] == "failed"}
     same = len(plan.changes) - len(plan.to_do)
-    summary = f"{counted(len(plan.to_do) - len(failed), 'table')} changed{f', {same} as before' if same else ''}."
+    summary = f"{counted(len(plan.to_do) - len(failed), 'table')} changed{f', {same} unchanged' if same else ''}."
     if failed:
         summary += f" {counted(len(failed), 'table')} failed; repeat it for them."
     return Report(summary=summary, rows=rows, columns=COLUMNS, failed=bool(failed))
 
 
 def _offers(
-    client: PostHogWarehouseClient, tables: Sequence[NamedTable], update: SchemaUpdate
+    client: PostHogWarehouseClient, tables: Sequence[Table], update: SchemaUpdate
 ) -> dict[str, IncrementalFields]:
     """Ask the sources, which takes long, only for what the user left out."""
     sent = update.model_fields_set
@@ -166,7 +228,7 @@ def _offers(
     return {table.id: client.get_incremental_fields(table.id) for table in tables}
 
 
-def _change(table: NamedTable, update: SchemaUpdate, *, offer: IncrementalFields | None) -> TableChange:
+def _change(table: Table, update: SchemaUpdate, *, offer: IncrementalFields | None) -> TableChange:
     wanted = {name: getattr(update, name) for name in update.model_fields_set}
     if offer is not None:
         offered = {each.field: each.field_type for each in offer.incremental_fields}
@@ -268,7 +330,7 @@ def _save_one(client: PostHogWarehouseClient, schema_id: str, update: SchemaUpda
 
 def _outcome(change: TableChange, live: Schema | None, problems: Mapping[str, str]) -> list[Row]:
     if change.update is None:
-        return change.rows("as it was")
+        return change.rows("unchanged")
     said = problems.get(change.table.id)
     rows = change.rows("changed")
     for row, difference in zip(rows, change.differences, strict=True):
@@ -276,3 +338,116 @@ def _outcome(change: TableChange, live: Schema | None, problems: Mapping[str, st
         if live is None or not _is_same(now, difference.after):
             row |= {"result": "failed", "note": said or f"PostHog said yes, and kept {now}."}
     return rows
+
+
+def settings_update(typed: Mapping[str, Any]) -> SchemaUpdate:
+    """The change that was typed.
+
+    Raises:
+        UsageError: A value is invalid, or there is none.
+    """
+    given: dict[str, object] = {name: value for name, value in typed.items() if value not in (None, [], ())}
+    if not given:
+        raise UsageError(f"Nothing to change: give at least one of {', '.join(typed)}.")
+    if (frequency := typed.get("sync_frequency")) is not None:
+        given["sync_frequency"] = _frequency(frequency)
+    if (when := typed.get("sync_time_of_day")) is not None:
+        given["sync_time_of_day"] = _time(when)
+    if (sync_type := typed.get("sync_type")) is not None:
+        given["sync_type"] = _member(SyncType, sync_type, name="sync_type")
+    if (field_type := typed.get("incremental_field_type")) is not None:
+        given["incremental_field_type"] = _member(IncrementalFieldType, field_type, name="incremental_field_type")
+    try:
+        return SchemaUpdate.model_validate(given)
+    except ValidationError as error:
+        problem = error.errors()[0]
+    raise UsageError(f"{problem['loc'][0]}: {problem['msg']}.")
+
+
+def _frequency(text: str) -> SyncFrequency:
+    if text == SyncFrequency.NEVER:
+        raise UsageError("PostHog has no sync_frequency `never`: disable the table, or choose the longest, 30day.")
+    return _member(SyncFrequency, text, name="sync_frequency", choices=FREQUENCIES)
+
+
+def _member(kind: type[E], text: str, *, name: str, choices: Sequence[E] | None = None) -> E:
+    known = [str(each) for each in choices or kind]
+    if text in known:
+        return kind(text)
+    close = get_close_matches(text.lower(), known, n=1)
+    hint = f"Did you mean {close[0]}?" if close else f"Choose {', '.join(known)}."
+    raise UsageError(f"Invalid {name} {text!r}. {hint}")
+
+
+def _time(text: str) -> time | None:
+    if text.lower() == NO_TIME:
+        return None
+    try:
+        found = time.fromisoformat(text)
+    except ValueError:
+        found = None
+    # PostHog knows only UTC and whole seconds; Python takes much more, such as `03`
+    if found is None or found.tzinfo is not None or found.microsecond or ":" not in text:
+        raise UsageError(f"Invalid sync_time_of_day {text!r}: use HH:MM or HH:MM:SS in UTC, or `{NO_TIME}`.")
+    return found
+
+
+Frequency = Literal["1min", "5min", "15min", "30min", "1hour", "6hour", "12hour", "24hour", "7day", "30day"]
+
+
+class SettingsParams(TablesParams):
+    """New settings for tables. Settings that are left out stay."""
+
+    apply: bool = Field(default=False, description="Change the settings. Otherwise only show what would change.")
+    sync_frequency: Frequency | None = Field(default=None, description="How often PostHog syncs the tables by itself.")
+    sync_time_of_day: str | None = Field(
+        default=None,
+        description="The time of day from which PostHog counts the frequency, `HH:MM` in UTC; `none` lets PostHog"
+        " choose.",
+    )
+    sync_type: Literal["full_refresh", "incremental", "append", "webhook", "cdc", "xmin"] | None = Field(
+        default=None, description="How PostHog imports the rows."
+    )
+    incremental_field: str | None = Field(
+        default=None,
+        description="The column that an incremental or append sync follows. `dw fields` and the job `show_fields`"
+        " list the"
+        " columns.",
+    )
+    incremental_field_type: Literal["integer", "numeric", "datetime", "date", "timestamp", "objectid", "xid"] | None = (
+        Field(
+            default=None,
+            description="The type of that column. If it is left out, PostHog asks the source, which takes a while.",
+        )
+    )
+    incremental_field_lookback_seconds: int | None = Field(
+        default=None, description="How many seconds before the last imported row an incremental sync starts."
+    )
+    primary_key_columns: list[str] | None = Field(
+        default=None, description="The columns by which an incremental sync finds the row to replace."
+    )
+
+
+CHANGE_SETTINGS = Operation(
+    name="change_settings",
+    command="set",
+    params=SettingsParams,
+    run=change_settings,
+    description="Change how and when PostHog syncs tables: frequency, time of day, sync type, incremental field,"
+    " primary key."
+    " Without `apply`, only show what would change.",
+)
+ENABLE_TABLES = Operation(
+    name="enable_tables",
+    command="enable",
+    params=TablesParams,
+    run=enable_tables,
+    description="Enable tables in PostHog. PostHog syncs a table at once when it is enabled for the first time.",
+)
+DISABLE_TABLES = Operation(
+    name="disable_tables",
+    command="disable",
+    params=TablesParams,
+    run=disable_tables,
+    description="Disable tables in PostHog. Their rows stay; PostHog stops a running sync of a table that is disabled.",
+)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
+from dw_orchestration.operations.operation import SECRETS, Operation, Params, SourceParams, argument
 from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.operations.secrets import names_of
 from dw_orchestration.posthog.enums import AccessMethod
 from dw_orchestration.posthog.errors import NotFoundError
 from dw_orchestration.tables.errors import NotConfirmedError, UsageError
+from dw_orchestration.tables.selection import NamedSource
+from dw_orchestration.tables.snapshot import SourceSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dw_orchestration.operations.catalogue import NamedSource, Project
-    from dw_orchestration.posthog.models import Source
+    from dw_orchestration.operations.project import Project
 
-TABLE_COLUMNS = ("table", "on", "sync_type", "result")
+TABLE_COLUMNS = ("table", "enabled", "sync_type", "result")
 CHANGE_COLUMNS = ("source", "setting", "result")
 
 
@@ -41,7 +45,7 @@ def create_source(
 
     Raises:
         UsageError: The type is empty.
-        PostHogError: The connection, the prefix or the payload is wrong, or PostHog cannot be asked.
+        PostHogError: The connection, the prefix or the payload is wrong, or PostHog is unreachable.
     """
     if not source_type.strip():
         raise UsageError("The source has no type: give one as PostHog spells it, Postgres for example.")
@@ -52,16 +56,16 @@ def create_source(
         description=description or None,
         access_method=AccessMethod(access_method) if access_method else None,
     )
-    source = project.catalogue().source(source_id)
+    source = project.tables().source(source_id)
     on = sum(schema.should_sync for schema in source.source.schemas)
     rows = [_table_row(source, name, result="added") for name in _tables(source.source)]
-    summary = f"The source {source.name} ({source_id}) has {counted(len(rows), 'table')}, {on} switched on."
+    summary = f"The source {source.name} ({source_id}) has {counted(len(rows), 'table')}, {on} enabled."
     return Report(summary=summary, rows=rows, columns=TABLE_COLUMNS)
 
 
 def update_source(
     project: Project,
-    name: str,
+    source: str,
     *,
     description: str | None = None,
     job_inputs: Mapping[str, object] | None = None,
@@ -70,77 +74,77 @@ def update_source(
 
     Args:
         project: The source's project.
-        name: The source.
+        source: The source, by name, prefix or id.
         description: For people; an empty text clears it.
         job_inputs: Merged into the connection's fields; what is left out stays, secrets too. No value of it comes into
             the report.
 
     Raises:
         UsageError: The name is unknown, or there is nothing to change.
-        PostHogError: The connection does not work, or PostHog cannot be asked.
+        PostHogError: The connection does not work, or PostHog is unreachable.
     """
     if description is None and not job_inputs:
         raise UsageError("There is nothing to change: give a description or fields of the connection.")
-    source = project.catalogue().source(name)
-    project.client.update_source(source.id, description=description, job_inputs=job_inputs or None)
+    named = project.tables().source(source)
+    project.client.update_source(named.id, description=description, job_inputs=job_inputs or None)
     changed = [*(["description"] if description is not None else []), *names_of(job_inputs or {})]
     rows: list[Row] = [
-        {"source": source.name, "id": source.id, "setting": setting, "result": "changed"} for setting in changed
+        {"source": named.name, "id": named.id, "setting": setting, "result": "changed"} for setting in changed
     ]
-    summary = f"{source.name}: {', '.join(changed)} changed."
+    summary = f"{named.name}: {', '.join(changed)} changed."
     return Report(summary=summary, rows=rows, columns=CHANGE_COLUMNS)
 
 
-def delete_source(project: Project, name: str, *, confirm: str) -> Report:
+def delete_source(project: Project, source: str, *, confirm: str) -> Report:
     """Delete a source with its tables, their rows and its webhook; a running sync is cancelled.
 
     Args:
         project: The source's project.
-        name: The source.
+        source: The source, by name, prefix or id.
         confirm: The source's full name, or its id, again.
 
     Raises:
         NotConfirmedError: `confirm` is not the source's name; nothing was deleted.
         UsageError: The name is unknown.
-        PostHogError: PostHog cannot be asked, or the key may not change anything.
+        PostHogError: PostHog is unreachable, or the key may not change anything.
     """
-    source = project.catalogue().source(name)
-    tables = source.source.schemas
-    if confirm not in (source.name, source.id):
+    named = project.tables().source(source)
+    tables = named.source.schemas
+    if confirm not in (named.name, named.id):
         rows = sum((schema.table.row_count or 0) for schema in tables if schema.table)
         raise NotConfirmedError(
-            f"This deletes the source {source.name} with {counted(len(tables), 'table')} and {counted(rows, 'row')},"
-            f" for good. If that is what you want, repeat its name to confirm it: {source.name}."
+            f"This deletes the source {named.name} with {counted(len(tables), 'table')} and {counted(rows, 'row')},"
+            f" for good. If that is what you want, repeat its name to confirm it: {named.name}."
         )
-    project.client.delete_source(source.id)
-    is_gone = _is_gone(project, source.id)
+    project.client.delete_source(named.id)
+    is_gone = _is_gone(project, named.id)
     result = "deleted" if is_gone else "failed"
-    summary = f"The source {source.name} " + ("is deleted." if is_gone else "is still there, though PostHog said yes.")
-    deleted = [_table_row(source, each, result=result) for each in _tables(source.source)]
+    summary = f"The source {named.name} " + ("is deleted." if is_gone else "is still there, though PostHog said yes.")
+    deleted = [_table_row(named, each, result=result) for each in _tables(named.source)]
     return Report(summary=summary, rows=deleted, columns=TABLE_COLUMNS, failed=not is_gone)
 
 
-def refresh_source(project: Project, name: str) -> Report:
-    """Look for new and vanished tables in the customer's source, and name them. New ones are switched off at first.
+def refresh_source(project: Project, source: str) -> Report:
+    """Look for new and vanished tables in the customer's source, and name them. New ones are disabled at first.
 
     Raises:
         UnknownNameError: The name is that of no source, or of several.
         PostHogError: The source or PostHog could not be asked.
     """
-    source = project.catalogue().source(name)
-    before = {schema.id: schema for schema in source.source.schemas}
-    found = project.client.refresh_schemas(source.id)
-    now = project.client.get_source(source.id)
+    named = project.tables().source(source)
+    before = {schema.id: schema for schema in named.source.schemas}
+    found = project.client.refresh_schemas(named.id)
+    now = project.client.get_source(named.id)
     after = {schema.id: schema for schema in now.schemas}
-    refreshed = type(source)(name=source.name, source=now)
+    refreshed = NamedSource(name=named.name, source=SourceSnapshot.of(now, schemas=now.schemas))
     rows = [_table_row(refreshed, after[key].name, result="added") for key in after if key not in before]
-    rows += [_table_row(source, before[key].name, result="gone") for key in before if key not in after]
+    rows += [_table_row(named, before[key].name, result="gone") for key in before if key not in after]
     rows += [
-        _table_row(refreshed, schema.name, result="switched off")
+        _table_row(refreshed, schema.name, result="disabled")
         for key, schema in after.items()
         if key in before and before[key].should_sync and not schema.should_sync
     ]
-    summary = f"{source.name}: {counted(found.added, 'table')} added, {counted(found.deleted, 'table')} gone."
+    summary = f"{named.name}: {counted(found.added, 'table')} added, {counted(found.deleted, 'table')} gone."
     return Report(summary=summary, rows=sorted(rows, key=lambda row: str(row["table"])), columns=TABLE_COLUMNS)
 
 
@@ -152,7 +156,7 @@ def _is_gone(project: Project, source_id: str) -> bool:
     return False
 
 
-def _tables(source: Source) -> list[str]:
+def _tables(source: SourceSnapshot) -> list[str]:
     return sorted(schema.name for schema in source.schemas)
 
 
@@ -162,7 +166,80 @@ def _table_row(source: NamedSource, name: str, *, result: str) -> Row:
         "table": f"{source.name}.{name}",
         "id": schema.id,
         "source_id": source.id,
-        "on": schema.should_sync,
+        "enabled": schema.should_sync,
         "sync_type": schema.sync_type,
         "result": result,
     }
+
+
+class CreateSourceParams(Params):
+    """A new source."""
+
+    source_type: str = argument("TYPE", "The type as PostHog spells it: `Postgres`, `Stripe`.")
+    payload: dict[str, Any] = Field(
+        description="The fields of the connection, as PostHog has them, and `schemas`, the wanted tables:"
+        f" `[{{name, should_sync, sync_type, …}}]`. {SECRETS}"
+    )
+    prefix: str | None = Field(
+        default=None,
+        description="Goes before every table's name. It can never be changed. Use letters, digits and `_`.",
+    )
+    description: str | None = Field(default=None, description="A note for people.")
+    access_method: Literal["warehouse", "direct"] = Field(
+        default="warehouse", description="`warehouse` imports the rows, `direct` queries them in place."
+    )
+
+
+class UpdateSourceParams(SourceParams):
+    """Changes of a source."""
+
+    description: str | None = Field(default=None, description="A note for people; an empty text clears it.")
+    job_inputs: dict[str, Any] | None = Field(
+        default=None,
+        description="The fields of the connection that change; the others stay, secrets too. A new host or tunnel"
+        " needs the"
+        f" secrets again. {SECRETS}",
+    )
+
+
+class DeleteSourceParams(SourceParams):
+    """The source that is deleted."""
+
+    confirm: str = Field(
+        default="", description="Repeat the full name of the source to confirm, such as `postgres_shop`."
+    )
+
+
+CREATE_SOURCE = Operation(
+    name="create_source",
+    command="source create",
+    params=CreateSourceParams,
+    run=create_source,
+    description="Create a source in PostHog. PostHog tests the connection first, then syncs the tables that are"
+    " enabled.",
+)
+UPDATE_SOURCE = Operation(
+    name="update_source",
+    command="source update",
+    params=UpdateSourceParams,
+    run=update_source,
+    description="Change the description or the connection of a source. PostHog tests the connection first.",
+)
+DELETE_SOURCE = Operation(
+    name="delete_source",
+    command="source delete",
+    params=DeleteSourceParams,
+    run=delete_source,
+    deletes=True,
+    description="Delete a source in PostHog permanently, with its tables, their rows and its webhook. `confirm` has"
+    " to repeat"
+    " the name of the source.",
+)
+REFRESH_SCHEMAS = Operation(
+    name="refresh_schemas",
+    command="refresh",
+    params=SourceParams,
+    run=refresh_source,
+    description="Find new and deleted tables of a source now, as PostHog does by itself every six hours. New tables are"
+    " disabled at first. Refresh the state of the definitions afterwards to see them as assets.",
+)

@@ -13,13 +13,14 @@ from dw_orchestration.sync.settings import SyncSettings, TableRequest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dw_orchestration.operations.catalogue import NamedTable, Project
+    from dw_orchestration.operations.project import Project
+    from dw_orchestration.tables.table import Table
 
 COLUMNS = ("table", "outcome", "rows_synced", "duration_s", "error")
 GOOD = frozenset({SyncOutcome.COMPLETED.value, SyncOutcome.SUBMITTED.value})
 
 
-def sync_batch(project: Project, tables: Sequence[NamedTable], *, settings: SyncSettings) -> SyncBatch:
+def sync_batch(project: Project, tables: Sequence[Table], *, settings: SyncSettings) -> SyncBatch:
     """The batch that syncs these tables; nothing is sent before its events are read."""
     requests = [TableRequest(source_id=table.source.id, schema_id=table.id, name=table.schema.name) for table in tables]
     return SyncBatch(project.client, requests, settings=settings)
@@ -28,7 +29,7 @@ def sync_batch(project: Project, tables: Sequence[NamedTable], *, settings: Sync
 class Outcomes:
     """What becomes of each table of a batch, for the report at its end."""
 
-    def __init__(self, tables: Sequence[NamedTable]) -> None:
+    def __init__(self, tables: Sequence[Table]) -> None:
         self._rows: dict[str, Row] = {table.id: _row(table) for table in tables}
 
     def note(self, event: SyncEvent) -> None:
@@ -63,7 +64,7 @@ class Outcomes:
         return Report(summary=summary, rows=rows, columns=COLUMNS, failed=good < len(rows))
 
 
-def _row(table: NamedTable) -> Row:
+def _row(table: Table) -> Row:
     return {
         "table": table.name,
         "id": table.id,

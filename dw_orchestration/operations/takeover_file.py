@@ -121,6 +121,17 @@ class TakeoverStore:
             os.fsync(draft.fileno())
         unfinished.replace(self.path)
 
+    def restore(self, snapshot: WarehouseSnapshot) -> WarehouseSnapshot:
+        """The snapshot with the frequencies from before the takeover, for `Tables(restore=...)`.
+
+        A table that Dagster drives keeps its own cadence, although PostHog shows 30 days.
+
+        Raises:
+            SetupError: The file belongs to another project.
+            SnapshotError: The file cannot be read.
+        """
+        return self.read().as_before(snapshot)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep others out: two takeovers at once would forget what the other one stored.

@@ -30,7 +30,7 @@ def refresh_state(warehouse: WarehouseResource, path: Path, *, allow_shrinking: 
     try:
         ready = warehouse.with_environment()
         previous = last_good_state(ready, path)
-        snapshot = ready.take_snapshot(known=previous)
+        snapshot = ready.take_snapshot()
         if not allow_shrinking:
             _check_size(snapshot, previous)
     except (PostHogError, SetupError, SnapshotError) as error:
@@ -53,7 +53,7 @@ def _tables_in(path: Path) -> WarehouseSnapshot | None:
         state = WarehouseSnapshot.read(path)
     except (FileNotFoundError, SnapshotError):
         return None
-    return None if state.is_empty_handed else state
+    return None if state.has_no_tables else state
 
 
 def _check_size(snapshot: WarehouseSnapshot, previous: WarehouseSnapshot | None) -> None:

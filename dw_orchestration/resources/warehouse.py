@@ -11,14 +11,27 @@ from pydantic import Field
 
 from dw_orchestration.posthog.budget import RateLimits
 from dw_orchestration.posthog.client import PostHogWarehouseClient
+from dw_orchestration.posthog.errors import PostHogError, TransportError
 from dw_orchestration.posthog.retries import RetryPolicy
 from dw_orchestration.posthog.transport import Timeouts
-from dw_orchestration.resources.durations import with_usual_durations
 from dw_orchestration.tables.errors import SetupError
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 # Dagster+ sets it to 1 for everything that runs in a branch deployment
 _IN_BRANCH_DEPLOYMENT = dg.EnvVar("DAGSTER_CLOUD_IS_BRANCH_DEPLOYMENT")
+
+
+@contextmanager
+def errors_as_failure() -> Iterator[None]:
+    """Turn errors of this package into a failure of the step: its reader wants the sentence, not the traceback.
+
+    Raises:
+        dagster.Failure: The block raised a `PostHogError` or a `SetupError`.
+    """
+    try:
+        yield
+    except (PostHogError, SetupError) as error:
+        raise dg.Failure(description=str(error), allow_retries=isinstance(error, TransportError)) from None
 
 
 class WarehouseResource(dg.ConfigurableResource[PostHogWarehouseClient]):
@@ -43,19 +56,15 @@ class WarehouseResource(dg.ConfigurableResource[PostHogWarehouseClient]):
         with self.client() as client:
             yield client
 
-    def take_snapshot(self, *, known: WarehouseSnapshot | None = None) -> WarehouseSnapshot:
-        """Fetch what definitions are built from.
-
-        Args:
-            known: The state before; what it says of durations serves where they can't be read now.
+    def take_snapshot(self) -> WarehouseSnapshot:
+        """Fetch the state that definitions are built from.
 
         Raises:
             PostHogError: The API could not be read; the text says what to do.
             SetupError: The settings do not lead to a warehouse.
         """
         with self.client() as client:
-            snapshot = WarehouseSnapshot.take(client, host=self.name, project_id=client.project_id)
-            return with_usual_durations(snapshot, client, known=known)
+            return WarehouseSnapshot.take(client, host=self.name, project_id=client.project_id)
 
     def with_environment(self) -> Self:
         """The same with the values of its `dg.EnvVar`s, as Dagster fills them in for a run.

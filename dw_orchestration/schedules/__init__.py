@@ -1,8 +1,7 @@
-"""The warehouse's own cadences as Dagster schedules."""
+"""PostHog's cadences as Dagster schedules."""
 
-from dw_orchestration.operations.takeover_job import build_takeover_job
 from dw_orchestration.schedules.mode import SchedulingMode
 from dw_orchestration.schedules.overrides import ScheduleOverride
 from dw_orchestration.schedules.schedules import build_posthog_schedules
 
-__all__ = ["ScheduleOverride", "SchedulingMode", "build_posthog_schedules", "build_takeover_job"]
+__all__ = ["ScheduleOverride", "SchedulingMode", "build_posthog_schedules"]

@@ -3,16 +3,13 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import dagster as dg
 from pydantic import ConfigDict, Field
 
-from dw_orchestration.assets import keys
-from dw_orchestration.assets.spec import TableAsset
-from dw_orchestration.assets.tables import Table
-from dw_orchestration.tables.errors import SetupError
+from dw_orchestration.tables.errors import SetupError, UnknownNameError
 from dw_orchestration.tables.names import snake
+from dw_orchestration.tables.tables import Tables
 
 # Each mark has a word of its own, so that different crons never get the same name.
 _CRON_WORDS = {"*": "any", ",": "and", "-": "to", "/": "by", "#": "nth", "?": "q", "@": "at", " ": "_"}
@@ -39,11 +36,11 @@ class Timetable:
         """Why Dagster could not run by it."""
         checks = [
             (
-                f"{self.cron!r} is no cron that Dagster takes: give minute, hour, day, month and weekday.",
+                f"Invalid cron {self.cron!r}: use minute, hour, day, month and weekday.",
                 _is_taken(self.cron, "UTC"),
             ),
             (
-                f"{self.timezone!r} is no time zone: give one such as UTC or Europe/Berlin.",
+                f"Invalid time zone {self.timezone!r}: use a name such as UTC or Europe/Berlin.",
                 bool(self.timezone) and _is_taken(_ANY_CRON, self.timezone),
             ),
         ]
@@ -68,10 +65,8 @@ class ScheduleOverride(dg.Model, dg.Resolvable):
 
     tables: Sequence[str] = Field(
         min_length=1,
-        description="Patterns with `*` and `?`; upper and lower case are alike. A pattern with a `/` is compared with"
-        " the asset key (`posthog/stripe/*`), one without with `<source type>[_<prefix>].<table in PostHog>`"
-        " (`stripe.*`, `postgres_shop.public.orders`, `*.customers`). Where several overrides name a table, the last"
-        " one counts.",
+        description="The tables, by names, asset keys, ids or patterns: `stripe.*`, `postgres_shop.public.orders`,"
+        " `*.customers`. If several overrides name a table, the last one counts.",
     )
     cron: str = Field(description="Minute, hour, day of the month, month, weekday: `30 7 * * mon-fri`.")
     timezone: str = Field(default="UTC", description="The time zone that the cron is meant in: `Europe/Berlin`.")
@@ -82,59 +77,23 @@ class ScheduleOverride(dg.Model, dg.Resolvable):
         return Timetable(cron=" ".join(self.cron.split()), timezone=self.timezone)
 
 
-def overridden(assets: Sequence[TableAsset], overrides: Sequence[ScheduleOverride]) -> dict[dg.AssetKey, Timetable]:
-    """The tables that have a timetable of their own.
+def overridden(tables: Tables, overrides: Sequence[ScheduleOverride]) -> dict[str, Timetable]:
+    """The tables that have a timetable of their own, by schema id. Of several overrides, the last one counts.
 
     Raises:
-        SetupError: An override has an impossible cron or time zone, or names no table; all of them are in the text.
+        SetupError: An override has an invalid cron or time zone, or names no table; the text lists all problems.
     """
-    if problems := [problem for override in overrides for problem in _problems(override, assets)]:
-        raise SetupError(f"The schedule overrides cannot be used. {' '.join(problems)}")
-    return {
-        asset.key: override.timetable
-        for override in overrides
-        for asset in assets
-        if is_selected(asset, override.tables)
-    }
-
-
-def selected(assets: Sequence[TableAsset], patterns: Sequence[str]) -> list[TableAsset]:
-    """The tables that the patterns name; no pattern means all.
-
-    Raises:
-        SetupError: A pattern names no table.
-    """
-    if unused := _unused(assets, patterns):
-        raise SetupError(f"No table is named {', '.join(map(repr, unused))}. {_known(assets)}")
-    return [asset for asset in assets if not patterns or is_selected(asset, patterns)]
-
-
-def is_selected(asset: TableAsset, patterns: Sequence[str]) -> bool:
-    """Whether one of the patterns names the table, as `ScheduleOverride.tables` says."""
-    names = {True: asset.key.to_user_string().lower(), False: table_name(asset.table).lower()}
-    return any(fnmatchcase(names["/" in pattern], pattern.lower()) for pattern in patterns)
-
-
-def table_name(table: Table) -> str:
-    """What a user types for a table: `<source type>[_<prefix>].<table in PostHog>`."""
-    return keys.table_name(table.source, table.schema)
-
-
-def _problems(override: ScheduleOverride, assets: Sequence[TableAsset]) -> list[str]:
-    problems = override.timetable.problems()
-    if not any(is_selected(asset, override.tables) for asset in assets):
-        problems.append(f"No table is named {', '.join(map(repr, override.tables))}. {_known(assets)}")
-    return problems
-
-
-def _unused(assets: Sequence[TableAsset], patterns: Sequence[str]) -> list[str]:
-    return [pattern for pattern in patterns if not any(is_selected(asset, [pattern]) for asset in assets)]
-
-
-def _known(assets: Sequence[TableAsset]) -> str:
-    names = sorted(table_name(asset.table) for asset in assets)
-    shown, more = names[:5], len(names) - 5
-    return f"There are {', '.join(shown) or 'none'}{f' and {more} more' if more > 0 else ''}."
+    timetables: dict[str, Timetable] = {}
+    problems: list[str] = []
+    for override in overrides:
+        problems += override.timetable.problems()
+        try:
+            timetables |= {table.id: override.timetable for table in tables.matching(override.tables)}
+        except UnknownNameError as error:
+            problems.append(str(error))
+    if problems:
+        raise SetupError(f"Invalid schedule overrides. {' '.join(problems)}")
+    return timetables
 
 
 def _is_taken(cron: str, timezone: str) -> bool:

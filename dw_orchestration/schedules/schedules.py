@@ -7,15 +7,15 @@ from typing import Any
 
 import dagster as dg
 
-from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY, StepPer, steps_of
-from dw_orchestration.assets.keys import source_slug, unique_names
-from dw_orchestration.assets.spec import SpecOf, TableAsset, asset_spec, table_assets
-from dw_orchestration.operations.takeover_file import TakeoverFile
+from dw_orchestration.assets.build import steps_of
+from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.schedules.mode import SchedulingMode
 from dw_orchestration.schedules.overrides import ScheduleOverride, Timetable, overridden
 from dw_orchestration.tables.cadence import EPOCH, HOUR, MINUTE, Cadence
 from dw_orchestration.tables.classify import SchemaClass
-from dw_orchestration.tables.snapshot import WarehouseSnapshot
+from dw_orchestration.tables.names import KeyPath, unique_names
+from dw_orchestration.tables.table import Table
+from dw_orchestration.tables.tables import Tables
 
 # PostHog's clock and ours may differ by seconds: a sync that seems to have begun just before the tick belongs to it
 TICK_TOLERANCE = timedelta(seconds=30)
@@ -35,17 +35,17 @@ class ScheduledTables:
     """
 
     name: str
-    assets: tuple[TableAsset, ...]
+    tables: tuple[Table, ...]
 
     @property
     def cadences(self) -> list[Cadence]:
         """The different cadences of the tables, earliest first."""
-        return sorted({asset.table.cadence for asset in self.assets if asset.table.cadence is not None})
+        return sorted({table.cadence for table in self.tables if table.cadence is not None})
 
     @property
     def selection(self) -> dg.AssetSelection:
         """All of the tables, due or not."""
-        return dg.AssetSelection.assets(*(asset.key for asset in self.assets))
+        return dg.AssetSelection.assets(*map(asset_key, self.tables))
 
     @property
     def crons(self) -> list[str]:
@@ -59,9 +59,9 @@ class ScheduledTables:
         """The time zone of the crons: PostHog knows only UTC."""
         return "UTC"
 
-    def due(self, moment: datetime) -> list[TableAsset]:
+    def due(self, moment: datetime) -> list[Table]:
         """The tables that PostHog ticks for at this very moment."""
-        return [asset for asset in self.assets if asset.table.cadence and asset.table.cadence.ticks_at(moment)]
+        return [table for table in self.tables if table.cadence and table.cadence.ticks_at(moment)]
 
     def trigger_after(self, moment: datetime) -> datetime | None:
         """Until when PostHog's own syncs for a tick are waited for."""
@@ -75,7 +75,7 @@ class ScheduledTables:
         """Which tables, and when, in a sentence."""
         first, *others = self.cadences
         when = first.describe() if not others else f"{first.describe_interval()}, at {1 + len(others)} different times"
-        return f"{_tables(self.assets)} that PostHog syncs {when}."
+        return f"{_counted(self.tables)} that PostHog syncs {when}."
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ class OverriddenTables(ScheduledTables):
         """The override's time zone."""
         return self.timetable.timezone
 
-    def due(self, moment: datetime) -> list[TableAsset]:  # noqa: ARG002  part of the method that this overrides
+    def due(self, moment: datetime) -> list[Table]:  # noqa: ARG002  part of the method that this overrides
         """All of them: Dagster evaluates the schedule at the cron's times alone."""
-        return list(self.assets)
+        return list(self.tables)
 
     def trigger_after(self, moment: datetime) -> datetime | None:  # noqa: ARG002  part of the method that this overrides
         """PostHog has no sync of its own at these times."""
@@ -105,96 +105,83 @@ class OverriddenTables(ScheduledTables):
     def describe(self) -> str:
         """Which tables, and when, in a sentence."""
         when = f"{self.timetable.cron} ({self.timezone})"
-        return f"{_tables(self.assets)} at {when}, in place of PostHog's cadence."
+        return f"{_counted(self.tables)} at {when}, in place of PostHog's cadence."
 
 
 def build_posthog_schedules(
-    snapshot: WarehouseSnapshot,
+    tables: Tables,
     *,
     mode: SchedulingMode = SchedulingMode.ENSURE,
-    spec_of: SpecOf = asset_spec,
-    resource_key: str = DEFAULT_RESOURCE_KEY,
-    step_per: StepPer = "source",
     default_status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.STOPPED,
     overrides: Sequence[ScheduleOverride] = (),
-    takeover: TakeoverFile | None = None,
 ) -> list[dg.ScheduleDefinition]:
     """Schedules for the cadences that PostHog's `sync_frequency` and `sync_time_of_day` make.
 
     Args:
-        snapshot: What the warehouse holds.
+        tables: The tables of the project.
         mode: `ENSURE` takes the sync that PostHog began for the tick and starts one only if there is none; `DRIVE`
             starts one at each tick; `OBSERVE` gives no schedules.
-        spec_of: As for `build_posthog_assets`.
-        resource_key: As for `build_posthog_assets`.
-        step_per: As for `build_posthog_assets`.
         default_status: Whether the schedules run before anybody switches them on.
         overrides: Other times for some tables than PostHog's.
-        takeover: What a takeover moved out of the way: these tables keep ticking as PostHog did before it.
 
     Raises:
-        SetupError: `spec_of` gives two tables the same key, or an override cannot be used.
+        SetupError: An override cannot be used.
     """
     if mode is SchedulingMode.OBSERVE:
         return []
-    assets = table_assets(takeover.as_before(snapshot) if takeover else snapshot, spec_of=spec_of)
-    ops = {
-        asset.key: step.name
-        for step in steps_of(assets, step_per=step_per, resource_key=resource_key)
-        for asset in step.assets
-    }
-    groups = scheduled_tables(assets, overrides=overrides)
-    every_key = [asset.key for group in groups for asset in group.assets]
-    shared_job = dg.define_asset_job(f"{resource_key}_scheduled_syncs", selection=dg.AssetSelection.assets(*every_key))
+    ops = {table.key_path: step.name for step in steps_of(tables) for table in step.tables}
+    groups = scheduled_tables(tables, overrides=overrides)
+    every_key = [asset_key(table) for group in groups for table in group.tables]
+    shared_job = dg.define_asset_job(
+        f"{tables.resource_key}_scheduled_syncs", selection=dg.AssetSelection.assets(*every_key)
+    )
     targets = [shared_job if len(groups) > OWN_JOBS_UP_TO else group.selection for group in groups]
     return [
-        _schedule(group, target=target, ops=ops, mode=mode, default_status=default_status, since=snapshot.taken_at)
+        _schedule(group, target=target, ops=ops, mode=mode, default_status=default_status, since=tables.taken_at)
         for group, target in zip(groups, targets, strict=True)
     ]
 
 
-def scheduled_tables(
-    assets: Sequence[TableAsset], *, overrides: Sequence[ScheduleOverride] = ()
-) -> list[ScheduledTables]:
+def scheduled_tables(tables: Tables, *, overrides: Sequence[ScheduleOverride] = ()) -> list[ScheduledTables]:
     """The syncable tables by source and interval, or override; the name comes from both, never from a table.
 
     Raises:
         SetupError: An override cannot be used.
     """
-    timetables = overridden(assets, overrides)
-    groups: dict[tuple[str, str], list[TableAsset]] = {}
-    for asset in assets:
-        when = _when(asset, timetables.get(asset.key))
-        if when is not None and asset.table.schema_class is SchemaClass.SYNCABLE:
-            groups.setdefault((asset.table.source.id, when), []).append(asset)
+    timetables = overridden(tables, overrides)
+    groups: dict[tuple[str, str], list[Table]] = {}
+    for table in tables:
+        when = _when(table, timetables.get(table.id))
+        if when is not None and table.schema_class is SchemaClass.SYNCABLE:
+            groups.setdefault((table.source.id, when), []).append(table)
     names = unique_names(
-        [f"{source_slug(group[0].table.source)}_{when}" for (_, when), group in groups.items()],
+        [f"{group[0].group}_{when}" for (_, when), group in groups.items()],
         [source_id for source_id, _ in groups],
     )
     return [
-        _sharing(group, name=name, timetable=timetables.get(group[0].key))
+        _sharing(group, name=name, timetable=timetables.get(group[0].id))
         for name, group in zip(names, groups.values(), strict=True)
     ]
 
 
-def _when(asset: TableAsset, timetable: Timetable | None) -> str | None:
+def _when(table: Table, timetable: Timetable | None) -> str | None:
     """The part of a schedule's name that says when; None if the table has no schedule."""
     if timetable is not None:
         return timetable.slug()
-    cadence = asset.table.cadence
+    cadence = table.cadence
     return cadence.slug() if cadence is not None else None
 
 
-def _sharing(group: Sequence[TableAsset], *, name: str, timetable: Timetable | None) -> ScheduledTables:
+def _sharing(group: Sequence[Table], *, name: str, timetable: Timetable | None) -> ScheduledTables:
     if timetable is None:
-        return ScheduledTables(name=name, assets=tuple(group))
-    return OverriddenTables(name=name, assets=tuple(group), timetable=timetable)
+        return ScheduledTables(name=name, tables=tuple(group))
+    return OverriddenTables(name=name, tables=tuple(group), timetable=timetable)
 
 
 def _schedule(
     group: ScheduledTables,
     *,
-    ops: dict[dg.AssetKey, str],
+    ops: dict[KeyPath, str],
     mode: SchedulingMode,
     default_status: dg.DefaultScheduleStatus,
     target: Any,
@@ -206,14 +193,16 @@ def _schedule(
             # after a restart Dagster makes up for an hour's ticks of crons that were not there an hour ago
             yield dg.SkipReason(f"The state is newer ({since:%Y-%m-%d %H:%M} UTC): PostHog may not have ticked then.")
             return
-        keys = [asset.key for asset in group.due(moment)]
-        if not keys:
+        due = group.due(moment)
+        if not due:
             yield dg.SkipReason(f"PostHog's next tick is {group.next_tick(moment):%Y-%m-%d %H:%M} UTC.")
             return
         yield dg.RunRequest(
             run_key=f"{group.name}:{moment.isoformat()}",
-            asset_selection=keys,
-            run_config={} if mode is SchedulingMode.DRIVE else _ensure(group, moment, ops={ops[key] for key in keys}),
+            asset_selection=[asset_key(table) for table in due],
+            run_config={}
+            if mode is SchedulingMode.DRIVE
+            else _ensure(group, moment, ops={ops[table.key_path] for table in due}),
             tags={"posthog/tick": moment.strftime("%Y-%m-%dT%H.%M")},
         )
 
@@ -251,5 +240,5 @@ def _crons(cadence: Cadence) -> list[str]:
     return [f"{minutes % 60} {minutes // 60 % 24} * * *"]
 
 
-def _tables(assets: Sequence[TableAsset]) -> str:
-    return f"{len(assets)} tables" if len(assets) != 1 else "One table"
+def _counted(tables: Sequence[Table]) -> str:
+    return f"{len(tables)} tables" if len(tables) != 1 else "One table"

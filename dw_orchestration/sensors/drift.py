@@ -7,29 +7,25 @@ from typing import Any
 
 import dagster as dg
 
-from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY
-from dw_orchestration.assets.checks import Verdict
+from dw_orchestration.assets.checks import CheckOutcome
 from dw_orchestration.history.asset import sync_history_key
 from dw_orchestration.posthog.errors import PostHogError
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.tables.drift import drift_between
 from dw_orchestration.tables.errors import SetupError, SnapshotError
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
+from dw_orchestration.tables.tables import Tables
 
 STATE_IS_CURRENT = "state_is_current"
 STATE_IS_FRESH = "state_is_fresh"
 DEFAULT_MAX_AGE = timedelta(days=1)
 
-View = Callable[[WarehouseSnapshot], WarehouseSnapshot]
-
 _CURE = "Refresh the state with `dg utils refresh-defs-state`; in development, reload the code location."
 
 
 def build_drift_sensor(
-    snapshot: WarehouseSnapshot,
+    tables: Tables,
     *,
-    resource_key: str = DEFAULT_RESOURCE_KEY,
-    view: View = lambda live: live,
     max_age: timedelta | None = None,
     name: str | None = None,
     interval: timedelta = timedelta(hours=1),
@@ -41,10 +37,7 @@ def build_drift_sensor(
     It evaluates only when its answer is another than at its last tick, so that the event log stays short.
 
     Args:
-        snapshot: The state that the definitions are built from.
-        resource_key: As for `build_posthog_assets`.
-        view: What was done to the state before definitions were built from it, such as `TableSelection(...).of`. It is
-            done to what the warehouse holds now before the two are compared.
+        tables: The tables that the definitions are built from.
         max_age: As for `build_state_age_check`, which is evaluated too; without it, it is not.
         name: The sensor's name; by default made of the resource's key.
         interval: Time between two ticks, at least.
@@ -53,24 +46,24 @@ def build_drift_sensor(
     """
 
     def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        current = _current(snapshot, getattr(context.resources, resource_key), view, resource_key=resource_key)
-        verdicts = [current]
+        current = _current(tables, getattr(context.resources, tables.resource_key))
+        outcomes = [current]
         if max_age is not None:
-            verdicts.append(_fresh(snapshot, resource_key=resource_key, max_age=max_age, now=now()))
+            outcomes.append(_fresh(tables, max_age=max_age, now=now()))
         # an older cursor, or one that somebody wrote, costs no more than one evaluation
         told = (context.cursor or "").split()
-        answers = [_answer(verdict) for verdict in verdicts]
-        news = [verdict for verdict, answer in zip(verdicts, answers, strict=True) if answer not in told]
+        answers = [_answer(outcome) for outcome in outcomes]
+        news = [outcome for outcome, answer in zip(outcomes, answers, strict=True) if answer not in told]
         return dg.SensorResult(
-            asset_events=[verdict.to_evaluation() for verdict in news],
+            asset_events=[outcome.to_evaluation() for outcome in news],
             cursor=" ".join(answers),
             skip_reason=current.description,
         )
 
     return dg.SensorDefinition(
-        name=name or f"{resource_key}_drift",
+        name=name or f"{tables.resource_key}_drift",
         evaluation_fn=tick,
-        required_resource_keys={resource_key},
+        required_resource_keys={tables.resource_key},
         minimum_interval_seconds=int(interval.total_seconds()),
         default_status=default_status,
         description="Warns when tables were added, removed, switched or set differently since the state was fetched.",
@@ -78,76 +71,68 @@ def build_drift_sensor(
 
 
 def build_drift_check(
-    snapshot: WarehouseSnapshot,
-    *,
-    resource_key: str = DEFAULT_RESOURCE_KEY,
-    view: View = lambda live: live,
+    tables: Tables,
 ) -> dg.AssetChecksDefinition:
     """The check `state_is_current` of the sync history, which the drift sensor evaluates too.
 
     Args:
-        snapshot: The state that the definitions are built from.
-        resource_key: As for `build_sync_history`.
-        view: As for `build_drift_sensor`.
+        tables: The tables that the definitions are built from.
     """
 
     @dg.asset_check(
-        asset=sync_history_key(resource_key),
+        asset=sync_history_key(tables.resource_key),
         name=STATE_IS_CURRENT,
-        required_resource_keys={resource_key},
+        required_resource_keys={tables.resource_key},
         description="The assets are those of the tables that PostHog has now, with the settings that they have now.",
     )
     def state_is_current(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        warehouse = getattr(context.resources, resource_key)
-        return _current(snapshot, warehouse, view, resource_key=resource_key).to_result()
+        return _current(tables, getattr(context.resources, tables.resource_key)).to_result()
 
     return state_is_current
 
 
 def build_state_age_check(
-    snapshot: WarehouseSnapshot,
+    tables: Tables,
     *,
-    resource_key: str = DEFAULT_RESOURCE_KEY,
     max_age: timedelta = DEFAULT_MAX_AGE,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> dg.AssetChecksDefinition:
     """The check `state_is_fresh` of the sync history: it asks nobody, so that it answers when PostHog does not.
 
     Args:
-        snapshot: The state that the definitions are built from.
-        resource_key: As for `build_sync_history`.
+        tables: The tables that the definitions are built from.
         max_age: From which age on it fails. It also fails when the last refresh failed, however new the state is.
         now: The time of day.
     """
 
     @dg.asset_check(
-        asset=sync_history_key(resource_key),
+        asset=sync_history_key(tables.resource_key),
         name=STATE_IS_FRESH,
         description="The state was refreshed lately, and the last refresh did not fail.",
     )
     def state_is_fresh() -> dg.AssetCheckResult:
-        return _fresh(snapshot, resource_key=resource_key, max_age=max_age, now=now()).to_result()
+        return _fresh(tables, max_age=max_age, now=now()).to_result()
 
     return state_is_fresh
 
 
-def _current(state: WarehouseSnapshot, warehouse: WarehouseResource, view: View, *, resource_key: str) -> Verdict:
+def _current(tables: Tables, warehouse: WarehouseResource) -> CheckOutcome:
     try:
         with warehouse.connect() as client:
             # without what a refresh asks beyond this: durations are no drift
             live = WarehouseSnapshot.take(client, host=warehouse.name, project_id=client.project_id)
-        drift = drift_between(state, view(live))
+        drift = drift_between(tables, tables.of(live))
     except (PostHogError, SetupError, SnapshotError) as error:
-        return _warning(STATE_IS_CURRENT, f"Nobody knows whether it is: {error}", resource_key=resource_key)
+        return _warning(tables, STATE_IS_CURRENT, f"Nobody knows whether it is: {error}")
     return _warning(
+        tables,
         STATE_IS_CURRENT,
         drift.summary() if drift.is_empty else f"{drift.summary()} {_CURE}",
-        resource_key=resource_key,
         passed=drift.is_empty,
         metadata={
             "changes": len(drift.changes),
-            "tables": len(state.schemas),
-            "tables_left_out": len(state.left_out_ids),
+            "tables": len(tables),
+            "tables_left_out": len(tables.left_out_ids),
             "drift": dg.MetadataValue.md(drift.describe()),
             # the list is cut short; this tells two long ones apart
             "digest": drift.digest,
@@ -155,25 +140,26 @@ def _current(state: WarehouseSnapshot, warehouse: WarehouseResource, view: View,
     )
 
 
-def _fresh(state: WarehouseSnapshot, *, resource_key: str, max_age: timedelta, now: datetime) -> Verdict:
+def _fresh(tables: Tables, *, max_age: timedelta, now: datetime) -> CheckOutcome:
+    state = tables.snapshot
     fetched = f"The state was fetched at {state.taken_at:%Y-%m-%d %H:%M} UTC."
     why = f"The last refresh failed: {state.problem}" if state.problem else ""
     if not why and now - state.taken_at > max_age:
         why = f"It is older than {max_age / timedelta(days=1):g} days. {_CURE}"
-    return _warning(STATE_IS_FRESH, f"{fetched} {why}".strip(), resource_key=resource_key, passed=not why)
+    return _warning(tables, STATE_IS_FRESH, f"{fetched} {why}".strip(), passed=not why)
 
 
 def _warning(
+    tables: Tables,
     check_name: str,
     description: str,
     *,
-    resource_key: str,
     passed: bool = False,
     metadata: Mapping[str, Any] | None = None,
-) -> Verdict:
-    """A verdict that, if it is bad, warns: nothing has failed, and the known tables are synced all the same."""
-    return Verdict(
-        key=sync_history_key(resource_key),
+) -> CheckOutcome:
+    """A outcome that, if it is bad, warns: nothing has failed, and the known tables are synced all the same."""
+    return CheckOutcome(
+        key=sync_history_key(tables.resource_key),
         check_name=check_name,
         passed=passed,
         description=description,
@@ -182,6 +168,6 @@ def _warning(
     )
 
 
-def _answer(verdict: Verdict) -> str:
-    """In one word: the same for the same verdict with the same reasons, another for any other."""
-    return blake2b(repr(verdict).encode(), digest_size=16).hexdigest()
+def _answer(outcome: CheckOutcome) -> str:
+    """In one word: the same for the same outcome with the same reasons, another for any other."""
+    return blake2b(repr(outcome).encode(), digest_size=16).hexdigest()

@@ -5,20 +5,20 @@ from datetime import datetime
 
 import dagster as dg
 
-from dw_orchestration.assets.checks import not_stale, rows_usual, sync_succeeded, table_verdicts
+from dw_orchestration.assets.checks import ReportedSyncs, not_stale, rows_usual, sync_succeeded, table_outcomes
 from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.assets.metadata import TriggeredBy, end_metadata, result_metadata
-from dw_orchestration.assets.reported import ReportedSyncs
-from dw_orchestration.assets.spec import TableAsset
+from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.models import Job, Schema
+from dw_orchestration.tables.table import Table
 
 AssetEvent = dg.AssetMaterialization | dg.AssetCheckEvaluation | dg.AssetObservation
 
 
 def events_of(
     job: Job,
-    asset: TableAsset,
+    table: Table,
     *,
     record: Schema | None,
     triggered_by: TriggeredBy,
@@ -35,7 +35,7 @@ def events_of(
 
     Args:
         job: The job.
-        asset: Its table.
+        table: Its table.
         record: The table as that job left it; None if it has changed since.
         triggered_by: Who asked for the job.
         syncs: The table's syncs that have been reported.
@@ -44,43 +44,43 @@ def events_of(
         every_check: Whether all checks are evaluated, since Dagster shows those of a table's last sync alone; otherwise
             only where one fails, or is green again. The event log takes some forty events a second.
     """
-    if log.is_overtaken(job, asset.key, syncs=syncs):
-        return [_observation(job, asset, triggered_by=triggered_by)]
-    verdict = sync_succeeded(asset.key, asset.table, job)
+    if log.is_overtaken(job, asset_key(table), syncs=syncs):
+        return [_observation(job, table, triggered_by=triggered_by)]
+    outcome = sync_succeeded(table, job)
     if job.status is not JobStatus.COMPLETED:
-        return [verdict.to_evaluation()]
-    verdicts = [
-        verdict,
-        rows_usual(asset.key, asset.table, job, syncs=syncs),
-        *table_verdicts(asset.key, asset.table, record, before=syncs.last),
+        return [outcome.to_evaluation()]
+    outcomes = [
+        outcome,
+        rows_usual(table, job, syncs=syncs),
+        *table_outcomes(table, record, before=syncs.last),
     ]
-    if every_check and (staleness := not_stale(asset.key, asset.table, synced_at=job.created_at, now=now)):
+    if every_check and (staleness := not_stale(table, synced_at=job.created_at, now=now)):
         # elsewhere its changes are told by themselves
-        verdicts.append(staleness)
-    told = [each.to_evaluation() for each in verdicts if every_check or not each.passed or log.is_red(each.check_key)]
-    return [*told, _materialization(job, asset, record=record, triggered_by=triggered_by, before=syncs.last)]
+        outcomes.append(staleness)
+    told = [each.to_evaluation() for each in outcomes if every_check or not each.passed or log.is_red(each.check_key)]
+    return [*told, _materialization(job, table, record=record, triggered_by=triggered_by, before=syncs.last)]
 
 
 def _materialization(
     job: Job,
-    asset: TableAsset,
+    table: Table,
     *,
     record: Schema | None,
     triggered_by: TriggeredBy,
     before: Mapping[str, dg.MetadataValue],
 ) -> dg.AssetMaterialization:
-    metadata = result_metadata(asset.table, job, record=record, triggered_by=triggered_by, key=asset.key, before=before)
+    metadata = result_metadata(table, job, record=record, triggered_by=triggered_by, before=before)
     return dg.AssetMaterialization(
-        asset_key=asset.key,
+        asset_key=asset_key(table),
         description="Synced by PostHog." if triggered_by == "posthog" else "Synced at a run's request.",
         metadata=metadata,
         tags={"dagster/data_version": job.id, "dagster/data_version_is_user_provided": "true"},
     )
 
 
-def _observation(job: Job, asset: TableAsset, *, triggered_by: TriggeredBy) -> dg.AssetObservation:
+def _observation(job: Job, table: Table, *, triggered_by: TriggeredBy) -> dg.AssetObservation:
     return dg.AssetObservation(
-        asset_key=asset.key,
+        asset_key=asset_key(table),
         description=f"Sync {job.id}: {job.status}. A later one had been reported before it.",
-        metadata=end_metadata(asset.table, job, triggered_by=triggered_by),
+        metadata=end_metadata(table, job, triggered_by=triggered_by),
     )

@@ -1,17 +1,15 @@
 """The sensor that reports what the warehouse did by itself: each finished sync once, whoever started it."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY, EVERY_CHECK, CheckName
 from dw_orchestration.assets.event_log import EventLog, adoption_in
-from dw_orchestration.assets.metadata import finished_at
-from dw_orchestration.assets.spec import SpecOf, TableAsset, asset_spec, table_assets
+from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.errors import PostHogError
 from dw_orchestration.posthog.jobs import is_over, was_unwanted
@@ -21,7 +19,8 @@ from dw_orchestration.sensors.cursor import SensorCursor, SourceCursor
 from dw_orchestration.sensors.events import AssetEvent, events_of
 from dw_orchestration.sensors.staleness import changes
 from dw_orchestration.sensors.unreported import advance, may_have_news, read_jobs
-from dw_orchestration.tables.snapshot import WarehouseSnapshot
+from dw_orchestration.tables.table import Table
+from dw_orchestration.tables.tables import Tables
 
 DEFAULT_BUDGET_S = 15.0
 # Dagster's storage takes about forty a second, and a tick must end within its minute
@@ -33,17 +32,13 @@ RUN_GRACE = timedelta(seconds=30)
 
 
 def build_job_status_sensor(
-    snapshot: WarehouseSnapshot,
+    tables: Tables,
     *,
-    spec_of: SpecOf = asset_spec,
-    resource_key: str = DEFAULT_RESOURCE_KEY,
     name: str | None = None,
     interval: timedelta = timedelta(seconds=30),
     auto_heal: int = 0,
-    checks: Collection[CheckName] = EVERY_CHECK,
     tick_budget_s: float = DEFAULT_BUDGET_S,
     run_grace: timedelta = RUN_GRACE,
-    date_events_back: bool = False,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
 ) -> dg.SensorDefinition:
     """The sensor that polls the sources' jobs and reports each finished one exactly once.
@@ -54,57 +49,42 @@ def build_job_status_sensor(
     twice its interval fails its check `not_stale`, until they are newer.
 
     Args:
-        snapshot: What the warehouse holds; tables that came later are reported after the next refresh of the state.
-        spec_of: As for `build_posthog_assets`.
-        resource_key: As for `build_posthog_assets`.
+        tables: The tables of the project; tables that came later are reported after the next refresh of the state.
         name: The sensor's name; by default made of the resource's key.
         interval: Time between two ticks, at least.
         auto_heal: How many tables a tick may sync that PostHog has silently stopped scheduling; such syncs are billed,
             so there are none by default.
-        checks: The checks that the tables have, as for `build_posthog_assets`.
         tick_budget_s: Seconds that a tick may take. What is left over is done in the next one.
         run_grace: A job that began so shortly ago is looked at again in the next tick, though it has ended: the run
             that started it may not have written that down yet.
-        date_events_back: Let materializations stand in the event log at the moment when their sync ended, instead of
-            that of the tick. This uses what Dagster does not promise to keep.
         default_status: Whether the sensor runs before anybody switches it on. It changes nothing in PostHog.
-
-    Raises:
-        SetupError: `spec_of` gives two tables the same key, or this version of Dagster cannot date events.
     """
-    assets = table_assets(snapshot, spec_of=spec_of)
-    write = _dated_writer() if date_events_back else None
 
     def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        warehouse: WarehouseResource = getattr(context.resources, resource_key)
+        warehouse: WarehouseResource = getattr(context.resources, tables.resource_key)
         cursor = SensorCursor.parse(context.cursor)
         with _connected(warehouse) as api:
             work = Tick(
                 api,
-                assets,
+                tables,
                 EventLog(context.instance),
                 budget_s=tick_budget_s,
                 auto_heal=auto_heal,
                 run_grace=run_grace,
-                left_out=snapshot.left_out_ids,
             )
             cursor = work.run(cursor)
-        events = [event for event in work.events if _is_wanted(event, checks)]
-        if write is not None:
-            # the cursor is kept after the last of them: what a tick that dies has written is found by its job
-            write(context.instance, events, work.ended_at)
         return dg.SensorResult(
-            asset_events=events if write is None else [],
+            asset_events=[event for event in work.events if _is_wanted(event, tables)],
             run_requests=work.run_requests(),
             cursor=cursor.dump(),
             skip_reason=None if work.forgotten else work.summary(),
         )
 
     return dg.SensorDefinition(
-        name=name or f"{resource_key}_job_status",
+        name=name or f"{tables.resource_key}_job_status",
         evaluation_fn=tick,
-        required_resource_keys={resource_key},
-        asset_selection=dg.AssetSelection.assets(*(asset.key for asset in assets)) if auto_heal else None,
+        required_resource_keys={tables.resource_key},
+        asset_selection=dg.AssetSelection.assets(*map(asset_key, tables)) if auto_heal else None,
         minimum_interval_seconds=int(interval.total_seconds()),
         default_status=default_status,
         description="Reports the syncs that PostHog ran by itself, each once: completed ones as materializations,"
@@ -112,15 +92,8 @@ def build_job_status_sensor(
     )
 
 
-def _is_wanted(event: AssetEvent, checks: Collection[str]) -> bool:
-    return not isinstance(event, dg.AssetCheckEvaluation) or event.check_name in checks
-
-
-def _dated_writer() -> Callable[[dg.DagsterInstance, Iterable[AssetEvent], Mapping[str, datetime]], None]:
-    from dw_orchestration.sensors.dated_events import check_support, write_dated
-
-    check_support()
-    return write_dated
+def _is_wanted(event: AssetEvent, tables: Tables) -> bool:
+    return not isinstance(event, dg.AssetCheckEvaluation) or tables.has_check(event.check_name)
 
 
 def _connected(warehouse: WarehouseResource) -> AbstractContextManager[WarehouseApi]:
@@ -132,26 +105,19 @@ class Tick:
     """One tick's way through the sources: those that may have news, and in turn one of the others."""
 
     api: WarehouseApi
-    assets: Sequence[TableAsset]
+    tables: Tables
     log: EventLog
     budget_s: float = DEFAULT_BUDGET_S
     max_events: int = MAX_EVENTS_PER_TICK
     auto_heal: int = 0
     run_grace: timedelta = RUN_GRACE
-    left_out: Collection[str] = ()
     fully_checked: int = FULLY_CHECKED
     now: Callable[[], float] = time.monotonic
     events: list[AssetEvent] = field(default_factory=list)
-    ended_at: dict[str, datetime] = field(default_factory=dict)
-    """When the reported jobs ended, by their ids."""
     reported: int = 0
     problems: list[str] = field(default_factory=list)
     unknown_tables: set[str] = field(default_factory=set)
-    forgotten: list[TableAsset] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        """Jobs name their schema, so that is how their asset is found."""
-        self._by_schema = {asset.table.schema.id: asset for asset in self.assets}
+    forgotten: list[Table] = field(default_factory=list)
 
     def run(self, cursor: SensorCursor) -> SensorCursor:
         """Deal with as many sources as the budget allows; the returned cursor says where to go on.
@@ -179,8 +145,8 @@ class Tick:
         """A sync for each table that PostHog has silently stopped scheduling, as far as that is allowed."""
         day = f"{self._server_now():%Y-%m-%d}"
         return [
-            dg.RunRequest(run_key=f"heal:{asset.table.schema.id}:{day}", asset_selection=[asset.key])
-            for asset in self.forgotten
+            dg.RunRequest(run_key=f"heal:{table.id}:{day}", asset_selection=[asset_key(table)])
+            for table in self.forgotten
         ]
 
     def summary(self) -> str:
@@ -196,7 +162,7 @@ class Tick:
 
     def _worth_reading(self, sources: dict[str, Source], cursor: SensorCursor) -> tuple[list[str], str | None]:
         """The sources that may have news, beginning where the last tick stopped, then one quiet one in turn."""
-        known = {asset.table.source.id for asset in self.assets}
+        known = {table.source.id for table in self.tables}
         ids = _from(sorted(known & sources.keys()), cursor.resume_at)
         busy = [source_id for source_id in ids if may_have_news(sources[source_id], cursor.sources.get(source_id))]
         quiet = _from(sorted(set(ids) - set(busy)), cursor.sweep_at)
@@ -205,13 +171,13 @@ class Tick:
     def _report_staleness(self, sources: Iterable[Source], known_stale: Sequence[str]) -> tuple[str, ...]:
         """Evaluate `not_stale` where its answer has changed; the schemas for which it is red now."""
         stale = set(known_stale)
-        found = changes(sources, self._by_schema, known_stale=stale, now=self._server_now())
+        found = changes(sources, self.tables.by_id, known_stale=stale, now=self._server_now())
         for change in found[: max(0, self.max_events - len(self.events))]:
-            self.events.append(change.verdict.to_evaluation())
-            stale ^= {change.asset.table.schema.id}
+            self.events.append(change.outcome.to_evaluation())
+            stale ^= {change.table.id}
             if change.is_forgotten and len(self.forgotten) < self.auto_heal:
-                self.forgotten.append(change.asset)
-        return tuple(sorted(stale & self._by_schema.keys()))
+                self.forgotten.append(change.table)
+        return tuple(sorted(stale & self.tables.by_id.keys()))
 
     def _deal_with(self, source: Source, cursor: SourceCursor | None) -> SourceCursor:
         jobs = read_jobs(self.api, source, cursor)
@@ -223,16 +189,17 @@ class Tick:
 
     def _report(self, job: Job, source: Source) -> bool:
         """Report a job unless that is done already; False if it has to be looked at again in the next tick."""
-        asset = self._by_schema.get(job.schema_id)
-        if asset is None:
+        table = self.tables.by_id.get(job.schema_id)
+        if table is None:
             # a table that a selection left out is known, and none of our business
-            self.unknown_tables |= {job.schema_id} - set(self.left_out)
+            self.unknown_tables |= {job.schema_id} - self.tables.left_out_ids
             return True
         if was_unwanted(job):
             return True
-        syncs = self.log.syncs_of(asset.key)
-        notes = self.log.notes_of(asset.key)
-        if self.log.has_report_of(job, asset.key, syncs=syncs, notes=notes):
+        key = asset_key(table)
+        syncs = self.log.syncs_of(key)
+        notes = self.log.notes_of(key)
+        if self.log.has_report_of(job, key, syncs=syncs, notes=notes):
             return True
         adoption = adoption_in(notes, job_id=job.id)
         if adoption is None:
@@ -243,7 +210,7 @@ class Tick:
             return False
         self.events += events_of(
             job,
-            asset,
+            table,
             record=_fresh_record(source, job),
             triggered_by="dagster" if adoption is not None and adoption.started else "posthog",
             syncs=syncs,
@@ -251,7 +218,6 @@ class Tick:
             now=self._server_now(),
             every_check=self.reported < self.fully_checked,
         )
-        self.ended_at[job.id] = finished_at(job)
         self.reported += 1
         return True
 

@@ -4,25 +4,25 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from dw_orchestration.assets.checks import Verdict, not_stale
-from dw_orchestration.assets.spec import TableAsset
+from dw_orchestration.assets.checks import CheckOutcome, not_stale
 from dw_orchestration.posthog.enums import SyncStatus
 from dw_orchestration.posthog.models import Schema, Source
 from dw_orchestration.tables.classify import SchemaClass
+from dw_orchestration.tables.table import Table
 
 
 @dataclass(frozen=True)
 class Staleness:
     """A table whose answer to `not_stale` has changed since the last tick."""
 
-    asset: TableAsset
-    verdict: Verdict
+    table: Table
+    outcome: CheckOutcome
     is_forgotten: bool
     """Whether PostHog shows nothing wrong: it is on, its last sync was good, and yet no other one came."""
 
 
 def changes(
-    sources: Iterable[Source], assets: Mapping[str, TableAsset], *, known_stale: Collection[str], now: datetime
+    sources: Iterable[Source], tables: Mapping[str, Table], *, known_stale: Collection[str], now: datetime
 ) -> list[Staleness]:
     """The tables that have become stale, or are not stale any more; those longest without rows first.
 
@@ -32,18 +32,18 @@ def changes(
         change
         for source in sources
         for schema in source.schemas
-        if (asset := assets.get(schema.id)) is not None
-        and (change := _look_at(schema, asset, now=now)) is not None
-        and change.verdict.passed == (schema.id in known_stale)
+        if (table := tables.get(schema.id)) is not None
+        and (change := _look_at(schema, table, now=now)) is not None
+        and change.outcome.passed == (schema.id in known_stale)
     ]
-    return sorted(found, key=lambda change: -change.verdict.metadata["posthog/age_s"])
+    return sorted(found, key=lambda change: -change.outcome.metadata["posthog/age_s"])
 
 
-def _look_at(schema: Schema, asset: TableAsset, *, now: datetime) -> Staleness | None:
+def _look_at(schema: Schema, table: Table, *, now: datetime) -> Staleness | None:
     if not schema.should_sync or schema.last_synced_at is None:
         return None
-    verdict = not_stale(asset.key, asset.table, synced_at=schema.last_synced_at, now=now)
-    if verdict is None:
+    outcome = not_stale(table, synced_at=schema.last_synced_at, now=now)
+    if outcome is None:
         return None
-    is_forgotten = asset.table.schema_class is SchemaClass.SYNCABLE and schema.status is SyncStatus.COMPLETED
-    return Staleness(asset=asset, verdict=verdict, is_forgotten=is_forgotten and not verdict.passed)
+    is_forgotten = table.schema_class is SchemaClass.SYNCABLE and schema.status is SyncStatus.COMPLETED
+    return Staleness(table=table, outcome=outcome, is_forgotten=is_forgotten and not outcome.passed)

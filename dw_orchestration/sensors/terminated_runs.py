@@ -5,21 +5,18 @@ from datetime import timedelta
 
 import dagster as dg
 
-from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY
 from dw_orchestration.assets.event_log import Adoption, EventLog
-from dw_orchestration.assets.spec import SpecOf, asset_spec, table_assets
-from dw_orchestration.assets.tables import Table
+from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.errors import PostHogError
 from dw_orchestration.sync.leftovers import StartedJob, cancel_leftovers
 from dw_orchestration.tables.errors import SetupError
-from dw_orchestration.tables.snapshot import WarehouseSnapshot
+from dw_orchestration.tables.table import Table
+from dw_orchestration.tables.tables import Tables
 
 
 def build_terminated_runs_sensor(
-    snapshot: WarehouseSnapshot,
+    tables: Tables,
     *,
-    spec_of: SpecOf = asset_spec,
-    resource_key: str = DEFAULT_RESOURCE_KEY,
     name: str | None = None,
     interval: timedelta = timedelta(seconds=30),
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
@@ -31,20 +28,17 @@ def build_terminated_runs_sensor(
     because their process was evicted or killed, keep their syncs: their retry takes them up.
 
     Args:
-        snapshot: What the warehouse holds.
-        spec_of: As for `build_posthog_assets`.
-        resource_key: As for `build_posthog_assets`.
+        tables: The tables of the project.
         name: The sensor's name; by default made of the resource's key.
         interval: Time between two ticks, at least.
         default_status: Whether the sensor runs before anybody switches it on. It does what the run would have done.
 
-    Raises:
-        SetupError: `spec_of` gives two tables the same key.
     """
-    tables = {asset.key: asset.table for asset in table_assets(snapshot, spec_of=spec_of)}
+    by_key = {asset_key(table): table for table in tables}
+    resource_key = tables.resource_key
 
     def end(context: dg.RunStatusSensorContext) -> dg.SkipReason | None:
-        left = list(_left_by(context.dagster_run.run_id, tables, log=EventLog(context.instance)))
+        left = list(_left_by(context.dagster_run.run_id, by_key, log=EventLog(context.instance)))
         if not left:
             return dg.SkipReason("The run has left no sync behind.")
         try:
@@ -80,7 +74,7 @@ def _left_by(run_id: str, tables: Mapping[dg.AssetKey, Table], *, log: EventLog)
 def _started(table: Table, adoption: Adoption) -> StartedJob:
     return StartedJob(
         source_id=table.source.id,
-        schema_id=table.schema.id,
+        schema_id=table.id,
         name=table.schema.name,
         job_id=adoption.job_id,
         created_at=adoption.began_at,

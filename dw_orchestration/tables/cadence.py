@@ -20,6 +20,8 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 WEEK = timedelta(days=7)
 CRON_WEEKDAYS = 7
+# PostHog calls a table stale when its rows are older than twice its interval
+STALE_AFTER_INTERVALS = 2
 
 # The interval, and the span over which PostHog spreads the schemas that have no time of day.
 FREQUENCIES: Mapping[SyncFrequency, tuple[timedelta, timedelta]] = {

@@ -61,6 +61,7 @@ def classify(schema: Schema, *, access_method: AccessMethod, latest_job: Job | N
         return SchemaClass.OBSERVE_ONLY
     if schema.should_sync and schema.sync_type is not None:
         return SchemaClass.SYNCABLE
+    # a table that was never set up has nothing that could have failed
     by_posthog = schema.sync_type is not None and disabled_by(schema, latest_job=latest_job) is DisabledBy.POSTHOG
     return SchemaClass.DISABLED_BY_POSTHOG if by_posthog else SchemaClass.DISABLED
 
@@ -71,7 +72,7 @@ def disabled_by(schema: Schema, *, latest_job: Job | None = None) -> DisabledBy 
     PostHog does not record who disabled a table. If its latest job failed, and nobody had cancelled that job, PostHog
     did: a user's own click cancels the running job.
     """
-    if schema.should_sync and schema.sync_type is not None:
+    if schema.should_sync:
         return None
     if latest_job is None:
         error = (schema.latest_error or "").strip()

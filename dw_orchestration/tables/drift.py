@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
 
-from dw_orchestration.posthog.enums import SyncStatus
-from dw_orchestration.posthog.jobs import tells_of_cancelling
 from dw_orchestration.posthog.models import Schema
 from dw_orchestration.tables.cadence import cadence
-from dw_orchestration.tables.snapshot import SourceSnapshot, WarehouseSnapshot
+from dw_orchestration.tables.classify import DisabledBy, disabled_by
+from dw_orchestration.tables.table import Table
+from dw_orchestration.tables.tables import Tables
 
 # what a person reads of each kind of change; the rest is counted
 _MAX_SHOWN = 20
@@ -21,9 +21,9 @@ class ChangeKind(StrEnum):
     ADDED = "added"
     REMOVED = "removed"
     RENAMED = "renamed"
-    OFF_BY_USER = "turned off by a user"
-    OFF_BY_POSTHOG = "turned off by PostHog"
-    ON = "turned on"
+    DISABLED_BY_USER = "disabled by a user"
+    DISABLED_BY_POSTHOG = "disabled by PostHog"
+    ENABLED = "enabled"
     CADENCE = "synced at other times"
     SYNC_TYPE = "synced in another way"
 
@@ -66,10 +66,10 @@ class Drift:
         return [change for change in self.changes if change.kind is kind]
 
     def summary(self) -> str:
-        """In one line, such as `2 tables added, 1 turned off by PostHog`."""
+        """In one line, such as `2 tables added, 1 disabled by PostHog`."""
         counts = [(len(self.of(kind)), kind) for kind in ChangeKind]
         parts = [f"{count} {kind}" for count, kind in counts if count]
-        return f"Tables: {', '.join(parts)}." if parts else "The state says what the warehouse holds."
+        return f"Tables: {', '.join(parts)}." if parts else "The state is up to date."
 
     def describe(self) -> str:
         """In Markdown, a list for each kind of change."""
@@ -84,70 +84,65 @@ class Drift:
                 yield "\n".join([f"**{kind[0].upper()}{kind[1:]} ({len(changes)})**", "", *lines])
 
 
-@dataclass(frozen=True)
-class _Place:
-    """A table and its source, in one of the two snapshots."""
+def drift_between(state: Tables, live: Tables) -> Drift:
+    """What has changed from the state to what the warehouse holds now, in the order of the tables.
 
-    source: SourceSnapshot
-    schema: Schema
+    Args:
+        state: The tables that the definitions are built from.
+        live: The tables of the warehouse as it is now, selected in the same way (`Tables.of`).
 
-    def change(self, kind: ChangeKind, *, before: str = "", after: str = "") -> TableChange:
-        source = self.source
-        return TableChange(
-            kind=kind,
-            schema_id=self.schema.id,
-            table=self.schema.name,
-            source=f"{source.source_type} ({source.prefix})" if source.prefix else source.source_type,
-            before=before,
-            after=after,
-        )
-
-
-def drift_between(state: WarehouseSnapshot, live: WarehouseSnapshot) -> Drift:
-    """What has changed from the state to what the warehouse holds now, in the order of the snapshots.
-
-    Of tables that a selection left out of both, nothing is told. One that was switched off since, and is left out for
-    that alone, is told of as switched off, and not as removed.
+    A table that neither selection takes is ignored. A table that only left the selection because it was disabled is
+    reported as disabled, not as removed.
     """
-    before, after = _by_id(state), _by_id(live)
-    changes = [place.change(ChangeKind.ADDED) for own_id, place in after.items() if own_id not in before]
-    changes += [place.change(ChangeKind.REMOVED) for own_id, place in before.items() if own_id not in after]
-    for own_id, place in after.items():
+    before, after = ({table.id: table for table in tables.all} for tables in (state, live))
+    changes = [_change(table, ChangeKind.ADDED) for own_id, table in after.items() if own_id not in before]
+    changes += [_change(table, ChangeKind.REMOVED) for own_id, table in before.items() if own_id not in after]
+    for own_id, table in after.items():
         if own_id in before:
-            changes += _changes_of(before[own_id].schema, place)
-    selected = {schema.id for snapshot in (state, live) for schema in snapshot.schemas}
+            changes += _changes_of(before[own_id].schema, table)
+    selected = state.by_id.keys() | live.by_id.keys()
     return Drift(tuple(change for change in changes if change.schema_id in selected))
 
 
-def _by_id(snapshot: WarehouseSnapshot) -> dict[str, _Place]:
-    known = (*snapshot.sources, *snapshot.left_out)
-    return {schema.id: _Place(source, schema) for source in known for schema in source.schemas}
+def _change(table: Table, kind: ChangeKind, *, before: str = "", after: str = "") -> TableChange:
+    source = table.source
+    return TableChange(
+        kind=kind,
+        schema_id=table.id,
+        table=table.schema.name,
+        source=f"{source.source_type} ({source.prefix})" if source.prefix else source.source_type,
+        before=before,
+        after=after,
+    )
 
 
-def _changes_of(before: Schema, place: _Place) -> Iterator[TableChange]:
-    after = place.schema
+def _changes_of(before: Schema, table: Table) -> Iterator[TableChange]:
+    after = table.schema
     if before.name != after.name:
-        yield place.change(ChangeKind.RENAMED, before=before.name, after=after.name)
-    if switch(before) is not (now := switch(after)):
-        yield place.change(now)
-    was_synced, is_synced = _times(before), _times(after)
-    # while a table is off, its times mean nothing
-    if before.should_sync and after.should_sync and was_synced != is_synced:
-        yield place.change(ChangeKind.CADENCE, before=was_synced, after=is_synced)
+        yield _change(table, ChangeKind.RENAMED, before=before.name, after=after.name)
+    if _switch(before) is not (now := _switch(after)):
+        yield _change(table, now)
+    times_before, times_after = _times(before), _times(after)
+    # while a table is disabled, its times mean nothing
+    if before.should_sync and after.should_sync and times_before != times_after:
+        yield _change(table, ChangeKind.CADENCE, before=times_before, after=times_after)
     if before.sync_type != after.sync_type:
-        yield place.change(
+        yield _change(
+            table,
             ChangeKind.SYNC_TYPE,
             before=str(before.sync_type or "not chosen"),
             after=str(after.sync_type or "not chosen"),
         )
 
 
-def switch(schema: Schema) -> ChangeKind:
-    """Whether the table is on, or who turned it off: after a failure that nobody caused by cancelling, PostHog did."""
-    if schema.should_sync:
-        return ChangeKind.ON
-    gave_up = schema.status is SyncStatus.FAILED and not tells_of_cancelling((schema.latest_error or "").strip())
-    return ChangeKind.OFF_BY_POSTHOG if gave_up else ChangeKind.OFF_BY_USER
+def _switch(schema: Schema) -> ChangeKind:
+    match disabled_by(schema):
+        case None:
+            return ChangeKind.ENABLED
+        case DisabledBy.USER:
+            return ChangeKind.DISABLED_BY_USER
+        case DisabledBy.POSTHOG:
+            return ChangeKind.DISABLED_BY_POSTHOG
 
 
 def _times(schema: Schema) -> str:

@@ -7,12 +7,12 @@ source's connection settings.
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.enums import AccessMethod
@@ -27,8 +27,7 @@ class _Frozen(BaseModel):
 class SourceSnapshot(_Frozen):
     """A source and its schemas.
 
-    `upstream` names the system the rows come from, as people would say it. `namespace` stands before all names that
-    are made of the source's, so that two projects can be loaded side by side; it is not part of the state.
+    `upstream` names the system that the rows come from, as people would say it.
     """
 
     id: str
@@ -38,9 +37,6 @@ class SourceSnapshot(_Frozen):
     access_method: AccessMethod
     upstream: str
     schemas: tuple[Schema, ...]
-    usual_minutes: Mapping[str, int] = {}
-    """How long the syncs of a table usually take, by its name, where rows are due at a time and that is known."""
-    namespace: str | None = Field(default=None, exclude=True)
 
     @classmethod
     def of(cls, source: Source, *, schemas: Iterable[Schema]) -> Self:
@@ -66,8 +62,6 @@ class WarehouseSnapshot(_Frozen):
     sources: tuple[SourceSnapshot, ...]
     problem: str | None = None
     """Why this is not what the warehouse holds now: the last refresh failed, and the last good state serves."""
-    left_out: tuple[SourceSnapshot, ...] = Field(default=(), exclude=True)
-    """What a selection took out of `sources`; not part of the state."""
 
     @classmethod
     def take(cls, api: WarehouseApi, *, host: str, project_id: str) -> Self:
@@ -122,7 +116,7 @@ class WarehouseSnapshot(_Frozen):
         unfinished.replace(path)
 
     @property
-    def is_empty_handed(self) -> bool:
+    def has_no_tables(self) -> bool:
         """Whether it holds nothing but the reason why PostHog could not be asked."""
         return self.problem is not None and not self.sources
 
@@ -132,24 +126,9 @@ class WarehouseSnapshot(_Frozen):
         return f"{self.host}/project/{self.project_id}" if self.host.startswith("http") else None
 
     @property
-    def pages(self) -> str | None:
-        """The address of the project's pages in PostHog; None where there are none."""
-        return f"{self.host}/project/{self.project_id}" if self.host.startswith("http") else None
-
-    @property
     def schemas(self) -> list[Schema]:
         """All schemas of all sources."""
         return [schema for source in self.sources for schema in source.schemas]
-
-    @property
-    def left_out_ids(self) -> frozenset[str]:
-        """The ids of the schemas that are known, but were left out by a selection."""
-        return frozenset(schema.id for source in self.left_out for schema in source.schemas)
-
-    def named(self, namespace: str) -> Self:
-        """The same, with a namespace before the names of all of its tables."""
-        sources = tuple(source.model_copy(update={"namespace": namespace}) for source in self.sources)
-        return self.model_copy(update={"sources": sources})
 
 
 def _in_stable_order(sources: Iterable[Source]) -> list[Source]:

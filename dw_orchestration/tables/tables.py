@@ -81,9 +81,9 @@ class Tables(Sequence[Table]):
         step_per: StepPer = "source",
         checks: Collection[str] | None = None,
         namespace: str | None = None,
-        restore: Callable[[WarehouseSnapshot], WarehouseSnapshot] = lambda snapshot: snapshot,
+        restore: Callable[[WarehouseSnapshot], WarehouseSnapshot] | None = None,
     ) -> None:
-        self.snapshot = restore(snapshot)
+        self.snapshot = restore(snapshot) if restore else snapshot
         self.resource_key = resource_key
         self.step_per = step_per
         self.checks = checks
@@ -213,7 +213,7 @@ class Tables(Sequence[Table]):
 
     def _with_disabled(self) -> dict[str, Any]:
         # restored already
-        return self._choices | {"include_disabled": True, "restore": lambda snapshot: snapshot}
+        return self._choices | {"include_disabled": True, "restore": None}
 
     def _taken(self, select: Sequence[Selector], exclude: Sequence[Selector], *, include_disabled: bool) -> set[str]:
         taken = self._selected(select) if select else {table.id for table in self.all}

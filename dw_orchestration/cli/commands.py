@@ -1,0 +1,119 @@
+"""The commands that are made from the operations: an operation's `Params` are the arguments and options of its"
+" command.
+"""
+
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from dw_orchestration.cli.output import Session, session_of
+from dw_orchestration.operations.operation import Operation
+from dw_orchestration.tables.errors import UsageError
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else: summary, failed, rows.")]
+
+
+def command_of(operation: Operation) -> Callable[..., int]:
+    """The function of which typer makes the operation's command."""
+    payloads = set(operation.payloads())
+
+    def command(ctx: typer.Context, *, as_json: bool, **given: Any) -> int:
+        session = session_of(ctx, as_json=as_json)
+        values = {
+            name: _payload(session, value) if name in payloads else value
+            for name, value in given.items()
+            # what was not given stays the operation's default
+            if value is not None
+        }
+        try:
+            params = operation.params.model_validate(values)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise UsageError(f"Invalid {'.'.join(map(str, problem['loc']))}: {problem['msg']}.") from None
+        with session.connection.project() as project:
+            report = operation.carry_out(project, params)
+        return session.show(report)
+
+    fields = operation.params.model_fields.items()
+    parameters = {name: _parameter(name, field, is_payload=name in payloads) for name, field in fields}
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    signature = [
+        inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
+        *(
+            inspect.Parameter(name, keyword, default=default, annotation=annotation)
+            for name, (annotation, default) in parameters.items()
+        ),
+        inspect.Parameter("as_json", keyword, default=False, annotation=Json),
+    ]
+    # typer reads the signature and the annotations of the function
+    command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]  # functions have one if it is set
+    command.__annotations__ = {each.name: each.annotation for each in signature}
+    command.__doc__ = _plain(operation.description)
+    return command
+
+
+def _parameter(name: str, field: FieldInfo, *, is_payload: bool) -> tuple[Any, Any]:
+    """The annotation and the default of one argument or option."""
+    help_text = _plain(field.description or "")
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    metavar = str(extra["metavar"]) if "metavar" in extra else None
+    default = ... if field.is_required() else field.default
+    if is_payload:
+        option = typer.Option(
+            f"--{name.replace('_', '-')}", metavar="FILE", help=f"A JSON file, or - to read it: {help_text}"
+        )
+        return Annotated[
+            Path if default is ... else Path | None, option
+        ], inspect.Parameter.empty if default is ... else None
+    kind = _without_none(field.annotation)
+    if metavar:
+        shown = typer.Argument(metavar=metavar, help=help_text, show_default=False)
+        return Annotated[
+            kind if default is ... else kind | None, shown
+        ], inspect.Parameter.empty if default is ... else None
+    names = [f"--{name.replace('_', '-')}"]
+    if kind is bool:
+        return Annotated[bool, typer.Option(*names, help=help_text)], default
+    if default is ...:
+        return Annotated[kind, typer.Option(*names, help=help_text)], inspect.Parameter.empty
+    return Annotated[kind | None, typer.Option(*names, help=help_text, show_default=False)], None
+
+
+def _without_none(annotation: Any) -> Any:
+    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+    return kinds[0] if type(None) in get_args(annotation) else annotation
+
+
+def _plain(text: str) -> str:
+    """A description without the marks of Markdown, for a terminal."""
+    return text.replace("`", "")
+
+
+def _payload(session: Session, path: Path) -> dict[str, object]:
+    """The fields in a JSON file, with the values of the environment variables that it names.
+
+    Raises:
+        UsageError: The file does not exist or is not a JSON object, or a variable is not set.
+    """
+    name = "standard input" if str(path) == "-" else str(path)
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        found = json.loads(text)
+    except OSError as error:
+        raise UsageError(f"Cannot read {name}: {error.strerror}.") from None
+    except ValueError as error:
+        # where it is wrong, without what it says there
+        position = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        problem = f"{name} is not JSON{position}."
+    else:
+        problem = f"{name} is not a JSON object."
+        if isinstance(found, dict):
+            return session.values(found)
+    raise UsageError(problem)

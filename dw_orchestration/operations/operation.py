@@ -1,0 +1,108 @@
+"""One declaration per operation, from which its job in the Dagster UI and its `dw` command are both made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dw_orchestration.operations.project import Project
+    from dw_orchestration.operations.report import Report
+
+
+class Params(BaseModel):
+    """What a user may set for an operation. The names are those of the launchpad, of the command and in Python."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def argument(metavar: str, description: str, **more: Any) -> Any:
+    """A field that the command takes by position, such as `dw sync TABLE...`."""
+    return Field(description=description, json_schema_extra={"metavar": metavar}, **more)
+
+
+class TablesParams(Params):
+    """Some tables."""
+
+    tables: list[str] = argument(
+        "TABLE...",
+        "Tables by name, asset key or id (`stripe_acme.Customer`, `acme.Customer`), or patterns (`stripe.*`).",
+    )
+
+
+class SomeTablesParams(Params):
+    """Some tables, or all."""
+
+    tables: list[str] = argument(
+        "[TABLE...]",
+        "Tables by name, asset key or id, or patterns (`stripe.*`); all tables if none is given.",
+        default=[],
+    )
+
+
+class ConfirmedTablesParams(TablesParams):
+    """Some tables that lose their rows."""
+
+    confirm: list[str] = Field(
+        default=[], description="Repeat the name of every table to confirm (no patterns). Otherwise nothing is deleted."
+    )
+
+
+class TableParams(Params):
+    """One table."""
+
+    table: str = argument("TABLE", "A table by name, asset key or id: `stripe_acme.Customer`.")
+
+
+class SourceParams(Params):
+    """One source."""
+
+    source: str = argument("SOURCE", "A source by name (`stripe`, `postgres_shop`), prefix or id.")
+
+
+SECRETS = (
+    'For a secret, name an environment variable instead: `{"env": "DB_PASSWORD"}`. Dagster stores the config of every run,'
+    " so a job refuses secrets that are written out."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """Something that a user can do to sources and tables.
+
+    Attributes:
+        name: The job is named `<resource_key>_<name>`.
+        command: The words of the command after `dw`.
+        params: What a user may set. The field names are the keyword arguments of `run`.
+        run: Does it, and reports what it did.
+        description: For the page of the job and the help of the command.
+        deletes: Whether it deletes data: then only a person may launch its job.
+        has_job: Whether there is a job for it in the Dagster UI.
+    """
+
+    name: str
+    command: str
+    params: type[Params]
+    run: Callable[..., Report]
+    description: str
+    deletes: bool = False
+    has_job: bool = True
+
+    def carry_out(self, project: Project, params: Params) -> Report:
+        """Do it.
+
+        Raises:
+            UsageError: It cannot be done as asked; nothing was changed.
+            PostHogError: PostHog refused it, or is unreachable.
+        """
+        return self.run(project, **dict(params))
+
+    def payloads(self) -> Iterator[str]:
+        """The fields that hold mappings for PostHog, in which `{"env": "NAME"}` names an environment variable."""
+        for name, field in self.params.model_fields.items():
+            if "dict[" in str(field.annotation):
+                yield name
