@@ -14,8 +14,8 @@ import dagster as dg
 from measuring import StandIn, print_table, stand_in
 
 from dw_orchestration import PostHogWarehouseResource, build_job_status_sensor
-from dw_orchestration.assets.spec import asset_spec, table_assets
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
+from dw_orchestration.tables.tables import Tables
 
 SYNC_S = 2.0
 
@@ -59,8 +59,8 @@ def measure(server: StandIn, options: argparse.Namespace) -> list[tuple[object, 
     with warehouse.connect() as client:
         snapshot = WarehouseSnapshot.take(client, host=server.host, project_id="1")
     # a long tick is allowed while the sensor learns of everything: what is asked is the tick afterwards
-    learning = build_job_status_sensor(snapshot, tick_budget_s=3600)
-    sensor = build_job_status_sensor(snapshot)
+    learning = build_job_status_sensor(Tables(snapshot, include_disabled=True), tick_budget_s=3600)
+    sensor = build_job_status_sensor(Tables(snapshot, include_disabled=True))
     instance, rows, cursor = dg.DagsterInstance.ephemeral(), [], None
     given = {"instance": instance, "warehouse": warehouse, "server": server}
     started, count = time.perf_counter(), 0
@@ -70,10 +70,10 @@ def measure(server: StandIn, options: argparse.Namespace) -> list[tuple[object, 
     rows.append((f"first {count}", f"{time.perf_counter() - started:.1f} in all", "", "", "", ""))
     cursor, idle = tick(sensor, cursor, **given)
     rows.append(("idle", *idle))
-    assets = table_assets(snapshot, spec_of=asset_spec)
+    assets = Tables(snapshot, include_disabled=True)
     by_source: dict[str, list[str]] = {}
     for asset in assets:
-        by_source.setdefault(asset.table.source.id, []).append(asset.table.schema.id)
+        by_source.setdefault(asset.source.id, []).append(asset.id)
     each = options.changed // options.changed_sources
     chosen = [schema for ids in list(by_source.values())[: options.changed_sources] for schema in ids[:each]]
     with warehouse.connect() as client:

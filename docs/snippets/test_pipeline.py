@@ -1,6 +1,7 @@
 import dagster as dg
 
 from dw_orchestration import build_posthog_assets
+from dw_orchestration.tables.tables import Tables
 
 
 def test_report_is_made_of_what_was_synced(embedded_warehouse):
@@ -11,7 +12,7 @@ def test_report_is_made_of_what_was_synced(embedded_warehouse):
         return sum(row["amount"] for row in embedded_warehouse.rows("Charge"))
 
     run = dg.materialize(
-        [*build_posthog_assets(embedded_warehouse.snapshot()), revenue],
+        [*build_posthog_assets(Tables(embedded_warehouse.snapshot())), revenue],
         resources={"posthog_warehouse": embedded_warehouse.resource},
     )
 

@@ -1,6 +1,4 @@
-"""The commands that are made from the operations: an operation's `Params` are the arguments and options of its"
-" command.
-"""
+"""The commands that are made from the operations. `Params` are the arguments and options of a command."""
 
 import inspect
 import json

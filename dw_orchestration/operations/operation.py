@@ -65,8 +65,8 @@ class SourceParams(Params):
 
 
 SECRETS = (
-    'For a secret, name an environment variable instead: `{"env": "DB_PASSWORD"}`. Dagster stores the config of every run,'
-    " so a job refuses secrets that are written out."
+    'For a secret, name an environment variable instead: `{"env": "DB_PASSWORD"}`. Dagster stores the config of every'
+    " run, so a job refuses secrets that are written out."
 )
 
 

@@ -198,8 +198,8 @@ class Tables(Sequence[Table]):
         """Why no table is selected, and what to do."""
         if not self._choices["include_disabled"] and (disabled := Tables(self.snapshot, **self._with_disabled())):
             return (
-                f"All {len(disabled)} selected tables are disabled in PostHog. Enable the tables to sync in PostHog, or"
-                " show them as they are with `include_disabled: true`."
+                f"All selected tables ({len(disabled)}) are disabled in PostHog. Enable the tables in PostHog, or show"
+                " them as they are with `include_disabled: true`."
             )
         return f"The selection takes none of the {len(self.all)} tables. {self._all_index.known()}"
 

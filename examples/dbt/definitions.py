@@ -9,6 +9,7 @@ from dagster_dbt import DbtCliResource, DbtProject, dbt_assets
 
 from dw_orchestration import LocalWarehouse, build_posthog_assets
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
+from dw_orchestration.tables.tables import Tables
 
 HERE = Path(__file__).parent
 HOME = HERE / ".dw_orchestration"
@@ -31,6 +32,6 @@ def defs() -> dg.Definitions:
     if not STATE.exists():
         WAREHOUSE.take_snapshot().write(STATE)
     return dg.Definitions(
-        assets=[*build_posthog_assets(WarehouseSnapshot.read(STATE)), models],
+        assets=[*build_posthog_assets(Tables(WarehouseSnapshot.read(STATE))), models],
         resources={"posthog_warehouse": WAREHOUSE, "dbt": DbtCliResource(project_dir=PROJECT)},
     )

@@ -12,8 +12,10 @@ from dw_orchestration import (
     build_posthog_schedules,
     build_terminated_runs_sensor,
 )
-from dw_orchestration.assets import Table, asset_spec
+from dw_orchestration.assets import asset_spec
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
+from dw_orchestration.tables.table import Table
+from dw_orchestration.tables.tables import Tables
 
 HOME = Path(__file__).parent / ".dw_orchestration"
 STATE = HOME / "state_of_the_python_example.json"
@@ -42,11 +44,11 @@ def defs() -> dg.Definitions:
         WAREHOUSE.take_snapshot().write(STATE)
     snapshot = WarehouseSnapshot.read(STATE)
     return dg.Definitions(
-        assets=[*build_posthog_assets(snapshot, spec_of=spec_of), customers_by_country],
-        schedules=build_posthog_schedules(snapshot, spec_of=spec_of),
+        assets=[*build_posthog_assets(Tables(snapshot, spec_of=spec_of)), customers_by_country],
+        schedules=build_posthog_schedules(Tables(snapshot, spec_of=spec_of)),
         sensors=[
-            build_job_status_sensor(snapshot, spec_of=spec_of),
-            build_terminated_runs_sensor(snapshot, spec_of=spec_of),
+            build_job_status_sensor(Tables(snapshot, spec_of=spec_of)),
+            build_terminated_runs_sensor(Tables(snapshot, spec_of=spec_of)),
         ],
         resources={"posthog_warehouse": WAREHOUSE, "shop": WAREHOUSE.database},
     )

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Self
 import dagster as dg
 import pytest
 
-from dw_orchestration.assets import asset_spec, build_posthog_assets
-from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY, steps_of
-from dw_orchestration.assets.spec import table_assets
+from dw_orchestration.assets import build_posthog_assets
+from dw_orchestration.assets.build import steps_of
+from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.sensors.job_status import build_job_status_sensor
+from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,12 +43,13 @@ class Dagster:
         self, *tables: str, retry_policy: dg.RetryPolicy | None = None, **config: object
     ) -> dg.ExecuteInProcessResult:
         """Materialize some tables, or all; how it ended is in the result."""
-        assets = table_assets(self.snapshot, spec_of=asset_spec)
-        selected = [asset for asset in assets if not tables or asset.table.schema.name in tables]
-        steps = steps_of(selected, step_per="source", resource_key=DEFAULT_RESOURCE_KEY)
+        everything = Tables(self.snapshot, include_disabled=True)
+        selected = [asset for asset in everything if not tables or asset.schema.name in tables]
+        sources = {asset.source.id for asset in selected}
+        steps = [step for step in steps_of(everything) if step.tables[0].source.id in sources]
         return dg.materialize(
-            build_posthog_assets(self.snapshot, retry_policy=retry_policy),
-            selection=[asset.key for asset in selected],
+            build_posthog_assets(everything, retry_policy=retry_policy),
+            selection=[asset_key(asset) for asset in selected],
             instance=self.instance,
             resources={DEFAULT_RESOURCE_KEY: self.resource},
             run_config={"ops": {step.name: {"config": FAST | config} for step in steps}},
@@ -56,7 +58,7 @@ class Dagster:
 
     def tick(self) -> None:
         """Let the job-status sensor tick once, and keep its events and its cursor as the daemon does."""
-        sensor = build_job_status_sensor(self.snapshot, run_grace=timedelta())
+        sensor = build_job_status_sensor(Tables(self.snapshot, include_disabled=True), run_grace=timedelta())
         context = dg.build_sensor_context(
             instance=self.instance, cursor=self.cursor, resources={DEFAULT_RESOURCE_KEY: self.resource}
         )
@@ -67,8 +69,8 @@ class Dagster:
 
     def key(self, table: str) -> dg.AssetKey:
         """The key of a table's asset."""
-        assets = table_assets(self.snapshot, spec_of=asset_spec)
-        return next(asset.key for asset in assets if asset.table.schema.name == table)
+        assets = Tables(self.snapshot, include_disabled=True)
+        return next(asset_key(asset) for asset in assets if asset.schema.name == table)
 
     def adoptions(self, table: str) -> set[str]:
         """The runs that have taken a sync of a table as theirs."""

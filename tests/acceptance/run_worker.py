@@ -9,12 +9,15 @@ import dagster as dg
 from dw_orchestration.assets import build_posthog_assets
 from dw_orchestration.resources.local import LocalWarehouse
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
+from dw_orchestration.tables.tables import Tables
 
 
 def sync_job() -> dg.JobDefinition:
     """The job that syncs all tables of the state that the environment names."""
     defs = dg.Definitions(
-        assets=build_posthog_assets(WarehouseSnapshot.read(Path(os.environ["SNAPSHOT"]))),
+        assets=build_posthog_assets(
+            Tables(WarehouseSnapshot.read(Path(os.environ["SNAPSHOT"])), include_disabled=True)
+        ),
         jobs=[dg.define_asset_job("sync", executor_def=dg.in_process_executor)],
         resources={"posthog_warehouse": LocalWarehouse(home=os.environ["WAREHOUSE"], shop=False)},
     )

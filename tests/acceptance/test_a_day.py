@@ -21,7 +21,6 @@ import pytest
 from croniter import croniter_range
 
 from dw_orchestration.assets import build_posthog_assets
-from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY
 from dw_orchestration.assets.checks import NOT_STALE, SYNC_SUCCEEDED
 from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.local.behaviours import TableBehaviour
@@ -31,6 +30,7 @@ from dw_orchestration.posthog.enums import JobStatus, SyncStatus
 from dw_orchestration.posthog.models import SchemaUpdate
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.schedules import build_posthog_schedules
+from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
 from tests.acceptance.conftest import FAST, Dagster
 
 if TYPE_CHECKING:
@@ -102,7 +102,9 @@ class Day:
     def pass_by(self) -> None:
         """Let the day pass: schedules launch their runs, and every quarter of an hour the sensor looks."""
         # the state is as old as the day: ticks from before it would start nothing
-        schedules = build_posthog_schedules(self.dagster.snapshot.model_copy(update={"taken_at": DAY}))
+        schedules = build_posthog_schedules(
+            Tables(self.dagster.snapshot.model_copy(update={"taken_at": DAY}), include_disabled=True)
+        )
         moments: dict[datetime, list[dg.ScheduleDefinition]] = {DAY + n * HOUR / 4: [] for n in range(1, 97)}
         for schedule in schedules:
             assert isinstance(schedule.cron_schedule, list)
@@ -132,7 +134,7 @@ class Day:
         """Carry out a run of the schedule, which looks often: a second is a minute here."""
         config = {"ops": {op: {"config": own["config"] | FAST} for op, own in request.run_config["ops"].items()}}
         return dg.materialize(
-            build_posthog_assets(self.dagster.snapshot),
+            build_posthog_assets(Tables(self.dagster.snapshot, include_disabled=True)),
             selection=list(request.asset_selection or ()),
             instance=self.dagster.instance,
             resources={DEFAULT_RESOURCE_KEY: self.dagster.resource},

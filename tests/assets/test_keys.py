@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dw_orchestration.assets.build import build_posthog_assets
-from dw_orchestration.assets.keys import identifier, unique_names
 from dw_orchestration.assets.spec import asset_spec
-from dw_orchestration.assets.tables import Table, tables_of
 from dw_orchestration.errors import SetupError
 from dw_orchestration.posthog.models import Schema
-from dw_orchestration.tables.names import snake
+from dw_orchestration.tables.names import identifier, snake, unique_names
+from dw_orchestration.tables.tables import Tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dw_orchestration.tables.snapshot import WarehouseSnapshot
+    from dw_orchestration.tables.table import Table
 
 # No name at PostHog is empty or has a null character; all else is possible, in spreadsheet tabs for example.
 NAMES = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), min_size=1, max_size=40)
@@ -47,14 +47,14 @@ def snapshots(draw: st.DrawFn, names: st.SearchStrategy[str]) -> WarehouseSnapsh
 
 def keys_of(tables: Sequence[Table]) -> list[list[str]]:
     """The tables' keys as paths."""
-    return [list(table.key.path) for table in tables]
+    return [list(table.key_path) for table in tables]
 
 
 def quietly(snapshot: WarehouseSnapshot) -> list[Table]:
     """The tables, without the warnings about keys that had to be told apart."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return tables_of(snapshot)
+        return list(Tables(snapshot, include_disabled=True))
 
 
 @given(snapshots(NAMES))
@@ -63,7 +63,7 @@ def test_any_name_gives_definitions_that_dagster_loads(snapshot: WarehouseSnapsh
     """No name that PostHog allows can keep the code location from loading."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assets = build_posthog_assets(snapshot)
+        assets = build_posthog_assets(Tables(snapshot, include_disabled=True))
         resource = dg.ResourceDefinition.none_resource()
         defs = dg.Definitions(assets=assets, resources={"posthog_warehouse": resource})
         dg.Definitions.validate_loadable(defs)
@@ -74,7 +74,7 @@ def test_any_name_gives_definitions_that_dagster_loads(snapshot: WarehouseSnapsh
 @given(snapshots(MEETING_NAMES))
 def test_no_two_tables_share_an_identifier(snapshot: WarehouseSnapshot) -> None:
     """Two tables never have keys that Dagster cannot tell apart."""
-    assert len(snapshot.schemas) == len({identifier(table.key) for table in quietly(snapshot)})
+    assert len(snapshot.schemas) == len({identifier(table.key_path) for table in quietly(snapshot)})
 
 
 @given(snapshots(MEETING_NAMES), st.text(max_size=5))
@@ -123,8 +123,8 @@ def test_a_part_of_a_key_is_a_plain_word(name: str) -> None:
 )
 def test_what_names_become(name: str, path: list[str]) -> None:
     """Dots make parts; everything else becomes words."""
-    (table,) = tables_of(snapshot_of(source_of(Schema(id="1", name=name), prefix="Shop")))
-    assert ["posthog", "postgres", "shop", *path] == list(table.key.path)
+    (table,) = Tables(snapshot_of(source_of(Schema(id="1", name=name), prefix="Shop")), include_disabled=True)
+    assert ["posthog", "postgres", "shop", *path] == list(table.key_path)
 
 
 def test_tables_that_look_alike_get_a_part_of_their_id() -> None:
@@ -132,7 +132,7 @@ def test_tables_that_look_alike_get_a_part_of_their_id() -> None:
     one = Schema(id="01930000-0000-7000-8000-0000aaaaaaaa", name="Big Orders")
     two = Schema(id="01930000-0000-7000-8000-0000bbbbbbbb", name="big-orders")
     with pytest.warns(UserWarning, match="same asset key") as caught:
-        tables = tables_of(snapshot_of(source_of(one, two)))
+        tables = list(Tables(snapshot_of(source_of(one, two)), include_disabled=True))
     assert [["posthog", "postgres", "big_orders_aaaaaaaa"], ["posthog", "postgres", "big_orders_bbbbbbbb"]] == keys_of(
         tables
     )
@@ -145,7 +145,7 @@ def test_a_table_that_is_named_like_another_with_its_id() -> None:
     one = Schema(id="01930000-0000-7000-8000-0000aaaaaaaa", name="orders")
     two = Schema(id="01930000-0000-7000-8000-0000bbbbbbbb", name="Orders")
     impostor = Schema(id="01930000-0000-7000-8000-0000cccccccc", name="orders_aaaaaaaa")
-    assert 3 == len({identifier(table.key) for table in quietly(snapshot_of(source_of(one, two, impostor)))})
+    assert 3 == len({identifier(table.key_path) for table in quietly(snapshot_of(source_of(one, two, impostor)))})
 
 
 def test_the_same_table_in_two_sources() -> None:
@@ -155,7 +155,7 @@ def test_the_same_table_in_two_sources() -> None:
         source_of(orders, prefix="north", source_id="1"), source_of(others, prefix="south", source_id="2")
     )
     assert [["posthog", "postgres", "north", "orders"], ["posthog", "postgres", "south", "orders"]] == keys_of(
-        tables_of(named)
+        list(Tables(named, include_disabled=True))
     )
     unnamed = snapshot_of(source_of(orders, source_id="1"), source_of(others, source_id="2"))
     assert [
@@ -180,5 +180,5 @@ def test_a_translation_must_keep_keys_apart() -> None:
         return asset_spec(table).replace_attributes(key="everything")
 
     source = source_of(Schema(id="1", name="orders"), Schema(id="2", name="customers"))
-    with pytest.raises(SetupError, match=r"'customers'.*'orders'|'orders'.*'customers'"):
-        build_posthog_assets(snapshot_of(source), spec_of=same_key)
+    with pytest.raises(SetupError, match=r"customers .*orders |orders .*customers "):
+        build_posthog_assets(Tables(snapshot_of(source), include_disabled=True, spec_of=same_key))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -13,9 +14,9 @@ from warehouse import Shelf, events, execute
 
 from dw_orchestration.assets.lineage import MOST_COLUMNS, column_lineage, normalised
 from dw_orchestration.assets.metadata import SyncMetadata
-from dw_orchestration.assets.spec import asset_spec, table_assets
 from dw_orchestration.posthog.models import Schema
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
+from dw_orchestration.tables.tables import Tables
 
 ORIGIN = dg.AssetKey(["postgres", "shop", "orders"])
 
@@ -30,8 +31,8 @@ def origins(synced: list[str], at_source: list[str] | None, *, key: dg.AssetKey 
             "available_columns": at_source and [{"name": name, "data_type": "text"} for name in at_source],
         }
     )
-    (asset,) = table_assets(snapshot_of(source_of(record, prefix="shop")), spec_of=asset_spec)
-    lineage = column_lineage(asset.table, record, key=key or asset.key)
+    (table,) = Tables(snapshot_of(source_of(record, prefix="shop")), include_disabled=True)
+    lineage = column_lineage(replace(table, key_path=tuple(key.path)) if key else table, record)
     if lineage is None:
         return None
     assert {ORIGIN} == {dep.asset_key for deps in lineage.deps_by_column.values() for dep in deps}

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dw_orchestration import SyncMetadata, TableMetadata, asset_spec, build_posthog_assets
-from dw_orchestration.assets.spec import table_metadata
-from dw_orchestration.assets.tables import tables_of
+from dw_orchestration.assets.spec import asset_key, table_metadata
 from dw_orchestration.posthog.enums import AccessMethod, SyncFrequency, SyncStatus, SyncType
 from dw_orchestration.posthog.models import Schema, WarehouseTable
+from dw_orchestration.tables.tables import Tables
 from dw_orchestration.testing import fails
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ SCHEMAS = {
     ),
     "observe_only": Schema(id="2", name="public.audit", sync_type=SyncType.CDC, **DAILY),
     "external": Schema(id="3", name="stock"),
-    "off": Schema(id="4", name="public.visits", sync_type=SyncType.FULL_REFRESH),
-    "off_by_posthog": Schema(
+    "disabled": Schema(id="4", name="public.visits", sync_type=SyncType.FULL_REFRESH),
+    "disabled_by_posthog": Schema(
         id="5", name="public.x", sync_type=SyncType.XMIN, status=SyncStatus.FAILED, latest_error="denied"
     ),
 }
@@ -48,13 +48,15 @@ def test_every_class_of_table_is_read_as_it_was_written(name: str) -> None:
     """A spec says of its table what was put into it, before and after Dagster has taken it."""
     access = AccessMethod.DIRECT if name == "external" else AccessMethod.WAREHOUSE
     state = snapshot_of(source_of(SCHEMAS[name]).model_copy(update={"access_method": access}))
-    (table,) = tables_of(state)
+    (table,) = list(Tables(state, include_disabled=True))
     written = table_metadata(table)
     assert (name, SCHEMAS[name].id) == (table.schema_class.value, written.schema_id)
     assert written == TableMetadata.of(asset_spec(table).metadata)
     resources = {"posthog_warehouse": dg.ResourceDefinition.none_resource()}
-    graph = dg.Definitions(assets=build_posthog_assets(state), resources=resources).resolve_asset_graph()
-    assert written == TableMetadata.of(graph.get(table.key).metadata)
+    graph = dg.Definitions(
+        assets=build_posthog_assets(Tables(state, include_disabled=True)), resources=resources
+    ).resolve_asset_graph()
+    assert written == TableMetadata.of(graph.get(asset_key(table)).metadata)
 
 
 def texts() -> st.SearchStrategy[str | None]:
@@ -90,7 +92,7 @@ def test_a_sync_is_read_as_it_was_written(sync: SyncMetadata) -> None:
 def test_what_a_run_writes_is_read_with_types(embedded_warehouse: EmbeddedWarehouse) -> None:
     """The materialization, the note of the wait and the check of a real run tell of the one sync, in Python's types."""
     embedded_warehouse.add_source("Stripe", tables={"Customer": [{"id": 1}, {"id": 2}]})
-    assets = build_posthog_assets(embedded_warehouse.snapshot())
+    assets = build_posthog_assets(Tables(embedded_warehouse.snapshot(), include_disabled=True))
     job = dg.Definitions(assets=assets, resources={"posthog_warehouse": embedded_warehouse.resource})
     with dg.DagsterInstance.ephemeral() as instance:
         run = job.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance)
@@ -117,7 +119,7 @@ def test_a_failed_sync_says_why(embedded_warehouse: EmbeddedWarehouse) -> None:
     """The check of a sync that failed has PostHog's reason, as text."""
     embedded_warehouse.add_source("Stripe", tables={"Customer": [{"id": 1}]})
     embedded_warehouse.behave("Customer", fails("Stripe is down"))
-    assets = build_posthog_assets(embedded_warehouse.snapshot())
+    assets = build_posthog_assets(Tables(embedded_warehouse.snapshot(), include_disabled=True))
     defs = dg.Definitions(assets=assets, resources={"posthog_warehouse": embedded_warehouse.resource})
     run = defs.resolve_implicit_global_asset_job_def().execute_in_process(raise_on_error=False)
     (check,) = [each for each in run.get_asset_check_evaluations() if each.check_name == "sync_succeeded"]

@@ -12,12 +12,13 @@ from builders import snapshot_of, source_of
 
 from dw_orchestration.assets.build import build_posthog_assets
 from dw_orchestration.assets.spec import asset_spec
-from dw_orchestration.assets.tables import Table, tables_of
 from dw_orchestration.posthog.enums import AccessMethod, SyncFrequency, SyncStatus, SyncType
 from dw_orchestration.posthog.models import Schema, WarehouseTable
+from dw_orchestration.tables.tables import Tables
 
 if TYPE_CHECKING:
     from dw_orchestration.tables.snapshot import SourceSnapshot, WarehouseSnapshot
+    from dw_orchestration.tables.table import Table
 
 LEGAL_TAG = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{0,63}")
 ORDERS = Schema(
@@ -37,12 +38,12 @@ ORDERS = Schema(
 def definitions_of(snapshot: WarehouseSnapshot) -> dg.Definitions:
     """The definitions of a snapshot, without a warehouse behind them."""
     resources = {"posthog_warehouse": dg.ResourceDefinition.none_resource()}
-    return dg.Definitions(assets=build_posthog_assets(snapshot), resources=resources)
+    return dg.Definitions(assets=build_posthog_assets(Tables(snapshot, include_disabled=True)), resources=resources)
 
 
 def spec_of(schema: Schema, **source: str) -> dg.AssetSpec:
     """The spec of the only table of a source."""
-    (table,) = tables_of(snapshot_of(source_of(schema, **source)))
+    (table,) = list(Tables(snapshot_of(source_of(schema, **source)), include_disabled=True))
     return asset_spec(table)
 
 
@@ -96,10 +97,10 @@ def test_settings_that_are_not_there_are_left_out() -> None:
 def test_each_class_is_shown(schema: Schema, access: AccessMethod, found: str) -> None:
     """Every table is there, whatever its class; a tag says the class, and the description why it is not synced."""
     source = source_of(schema).model_copy(update={"access_method": access})
-    (table,) = tables_of(snapshot_of(source))
+    (table,) = list(Tables(snapshot_of(source), include_disabled=True))
     spec = asset_spec(table)
     assert found == spec.tags["posthog/class"]
-    assert (found != "syncable") == ("Not syncable from here" in (spec.description or ""))
+    assert (found != "syncable") == ("Dagster cannot sync this table" in (spec.description or ""))
 
 
 def test_tags_are_legal_however_long_the_names() -> None:
@@ -138,7 +139,9 @@ def test_translated_keys_may_be_those_of_the_source() -> None:
     def plain(table: Table) -> dg.AssetSpec:
         return asset_spec(table).replace_attributes(key=dg.AssetKey(["postgres", "shop", "public", "orders"]))
 
-    assets = build_posthog_assets(snapshot_of(source_of(ORDERS, prefix="shop")), spec_of=plain)
+    assets = build_posthog_assets(
+        Tables(snapshot_of(source_of(ORDERS, prefix="shop")), include_disabled=True, spec_of=plain)
+    )
     resources = {"posthog_warehouse": dg.ResourceDefinition.none_resource()}
     graph = dg.Definitions(assets=assets, resources=resources).resolve_asset_graph()
     assert {dg.AssetKey(["postgres", "shop", "public", "orders"])} == graph.get_all_asset_keys()
@@ -165,7 +168,7 @@ def test_many_tables(step_per: str, tables: int, steps: int) -> None:
         )
         for source in range(20)
     ]
-    assets = build_posthog_assets(snapshot_of(*sources), step_per=step_per)  # type: ignore[arg-type]  # a parameter of the test
+    assets = build_posthog_assets(Tables(snapshot_of(*sources), include_disabled=True, step_per=step_per))  # type: ignore[arg-type]  # a parameter of the test
     found = [asset for asset in assets if isinstance(asset, dg.AssetsDefinition)]
     assert steps == len(found) == len({asset.op.name for asset in found})
     assert 20 * tables == len({key for asset in found for key in asset.keys})

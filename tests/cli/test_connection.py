@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dw_orchestration.cli.connection import Connection
-from dw_orchestration.cli.exits import Exit, exit_for
+from dw_orchestration.cli.output import Exit, exit_for
 from dw_orchestration.errors import LocalWarehouseError, SetupError, SnapshotError
 from dw_orchestration.posthog import errors
 from dw_orchestration.tables.errors import UsageError

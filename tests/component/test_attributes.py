@@ -18,6 +18,7 @@ from dw_orchestration.posthog.enums import AccessMethod
 from dw_orchestration.resources.local import LocalWarehouse
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.schedules.mode import SchedulingMode
+from dw_orchestration.tables.tables import Tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,8 +141,8 @@ def test_only_selected_tables_are_anywhere(tmp_path: Path) -> None:
 
 def test_what_is_off_can_be_shown() -> None:
     """Tables that are off are assets on request, with the reason in their description."""
-    off = spec("include_off: true", "posthog/postgres/shop/off")
-    assert "switched off in PostHog" in (off.description or "")
+    off = spec("include_disabled: true", "posthog/postgres/shop/off")
+    assert "disabled in PostHog" in (off.description or "")
     assert not any("off" in key.path for key in definitions().resolve_asset_graph().get_all_asset_keys())
 
 
@@ -165,8 +166,8 @@ def test_a_selector_for_nothing_warns_and_loads(caplog: pytest.LogCaptureFixture
 @pytest.mark.parametrize(
     ("select", "told"),
     [
-        ("strip.*", "None of the 4 tables is selected. There are postgres_shop."),
-        ("*.off", "All 1 of them are switched off in PostHog."),
+        ("strip.*", "The selection takes none of the 4 tables. There are postgres_shop."),
+        ("*.off", "All selected tables (1) are disabled in PostHog."),
     ],
 )
 def test_a_selection_of_nothing_says_so(select: str, told: str) -> None:
@@ -218,7 +219,7 @@ def test_an_override_in_python_gets_the_translated_spec() -> None:
 
 def test_keys_that_dagster_does_not_take_are_told_with_their_table() -> None:
     """A translation to an impossible key names the table and the way out."""
-    with pytest.raises(SetupError, match=r"'Größe \(m²\)' of .*`\{\{ path \}\}`"):
+    with pytest.raises(SetupError, match=r"Invalid asset key .*Größe \(m²\).*`\{\{ path \}\}`"):
         definitions("translation: {key: 'raw/{{ name }}'}")
 
 
@@ -247,7 +248,7 @@ def test_defaults_of_runs_are_in_the_launchpad() -> None:
 def test_there_is_no_default_for_what_a_run_decides(per_run: dict[str, Any]) -> None:
     """Neither a resync nor an accepted job can be made the default, in Python either."""
     with pytest.raises(SetupError, match=next(iter(per_run))):
-        build_posthog_assets(SHOP, sync_defaults=PostHogSyncConfig(**per_run))
+        build_posthog_assets(Tables(SHOP, include_disabled=True), sync_defaults=PostHogSyncConfig(**per_run))
 
 
 def checks(attributes: str) -> set[str]:

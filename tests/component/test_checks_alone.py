@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 
 from dw_orchestration import build_posthog_assets
+from dw_orchestration.tables.tables import Tables
 from dw_orchestration.testing import fails, unavailable
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def execute(warehouse: EmbeddedWarehouse, *names: str) -> dg.ExecuteInProcessRes
     """Execute some of the table's checks, and nothing else."""
     checks = [dg.AssetCheckKey(KEY, name) for name in names]
     defs = dg.Definitions(
-        assets=build_posthog_assets(warehouse.snapshot()),
+        assets=build_posthog_assets(Tables(warehouse.snapshot(), include_disabled=True)),
         jobs=[dg.define_asset_job("checks", selection=dg.AssetSelection.checks(*checks))],
         resources={"posthog_warehouse": warehouse.resource},
     )
@@ -62,7 +63,7 @@ def test_rows_are_compared_with_earlier_syncs(stripe: EmbeddedWarehouse) -> None
 
 def test_a_failed_sync_and_none_at_all_are_red(stripe: EmbeddedWarehouse) -> None:
     """The last sync that has ended counts; a table without one has not succeeded."""
-    assert (False, "It has never been synced.") == verdicts(execute(stripe, "sync_succeeded"))["sync_succeeded"]
+    assert (False, "The table has never been synced.") == verdicts(execute(stripe, "sync_succeeded"))["sync_succeeded"]
     stripe.behave("Customer", fails("Stripe is down"))
     failed = stripe.sync("Customer")
     expected = (False, f"Sync {failed.id}: Failed. Stripe is down")
@@ -71,7 +72,7 @@ def test_a_failed_sync_and_none_at_all_are_red(stripe: EmbeddedWarehouse) -> Non
 
 def test_a_warehouse_that_does_not_answer_is_a_failure(stripe: EmbeddedWarehouse) -> None:
     """Nothing is said of the table then: the run fails with the reason."""
-    state = build_posthog_assets(stripe.snapshot())
+    state = build_posthog_assets(Tables(stripe.snapshot(), include_disabled=True))
     stripe.answer(unavailable())
     defs = dg.Definitions(
         assets=state,

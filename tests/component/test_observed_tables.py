@@ -13,6 +13,7 @@ from dw_orchestration import PostHogWarehouseComponent, build_job_status_sensor,
 from dw_orchestration.assets.build import EVERY_CHECK
 from dw_orchestration.posthog.enums import SyncType
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
+from dw_orchestration.tables.tables import Tables
 
 if TYPE_CHECKING:
     from dw_orchestration.tables.snapshot import WarehouseSnapshot
@@ -86,7 +87,9 @@ def test_a_check_is_executed_by_itself(stripe: EmbeddedWarehouse) -> None:
 def test_the_sensor_reports_its_syncs(stripe: EmbeddedWarehouse) -> None:
     """What PostHog brought by itself is a materialization, though no run could have made it."""
     job = stripe.sync("Invoice")
-    sensor = build_job_status_sensor(streamed(stripe.snapshot(), "Invoice"), auto_heal=1, run_grace=timedelta())
+    sensor = build_job_status_sensor(
+        Tables(streamed(stripe.snapshot(), "Invoice"), include_disabled=True), auto_heal=1, run_grace=timedelta()
+    )
     resources = {"posthog_warehouse": stripe.resource}
     with (
         dg.DagsterInstance.ephemeral() as instance,
@@ -109,11 +112,15 @@ def test_checks_are_grouped_as_steps_are(step_per: Any, steps: set[str] | int) -
     )
     found = [
         each.node_def.name
-        for each in build_posthog_assets(state, step_per=step_per)
+        for each in build_posthog_assets(Tables(state, include_disabled=True, step_per=step_per))
         if isinstance(each, dg.AssetChecksDefinition)
     ]
     assert steps in (set(found), len(found))
-    assert [] == [each for each in build_posthog_assets(state, checks=[]) if isinstance(each, dg.AssetsDefinition)]
+    assert [] == [
+        each
+        for each in build_posthog_assets(Tables(state, include_disabled=True, checks=[]))
+        if isinstance(each, dg.AssetsDefinition)
+    ]
 
 
 def test_a_project_of_streams_alone_loads() -> None:

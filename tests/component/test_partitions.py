@@ -10,7 +10,7 @@ import pytest
 from component_snapshots import project, source, table
 
 from dw_orchestration import Table, asset_spec, build_job_status_sensor, build_posthog_assets, build_posthog_schedules
-from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY
+from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +72,7 @@ def test_one_sync_serves_all_partitions_of_a_run(stripe, instance, settings, exp
     """A backfill is one run with one sync, whose rows all of its partitions have."""
     before = len(stripe.jobs("Charge"))
     result = dg.materialize(
-        build_posthog_assets(stripe.snapshot(), spec_of=daily),
+        build_posthog_assets(Tables(stripe.snapshot(), include_disabled=True, spec_of=daily)),
         instance=instance,
         resources={DEFAULT_RESOURCE_KEY: stripe.resource},
         **settings,
@@ -86,7 +86,7 @@ def test_one_sync_serves_all_partitions_of_a_run(stripe, instance, settings, exp
 def test_a_sync_of_posthogs_own_is_of_no_partition(stripe, instance) -> None:
     """The sensor reports it as the table's, once: nobody has said which partition it is for."""
     snapshot, job = stripe.snapshot(), stripe.sync("Charge")
-    sensor = build_job_status_sensor(snapshot, spec_of=daily, run_grace=timedelta())
+    sensor = build_job_status_sensor(Tables(snapshot, include_disabled=True, spec_of=daily), run_grace=timedelta())
     context = dg.build_sensor_context(instance=instance, resources={DEFAULT_RESOURCE_KEY: stripe.resource})
     for event in sensor.evaluate_tick(context).asset_events:
         instance.report_runless_asset_event(event)
@@ -99,9 +99,9 @@ def test_a_sync_of_posthogs_own_is_of_no_partition(stripe, instance) -> None:
 def test_partitioned_tables_have_their_schedules() -> None:
     """What starts syncs asks for tables, partitioned or not."""
     snapshot = project(source("Stripe", [table("Charge", sync_frequency="1hour")]))
-    (schedule,) = build_posthog_schedules(snapshot, spec_of=daily)
+    (schedule,) = build_posthog_schedules(Tables(snapshot, include_disabled=True, spec_of=daily))
     defs = dg.Definitions(
-        assets=build_posthog_assets(snapshot, spec_of=daily),
+        assets=build_posthog_assets(Tables(snapshot, include_disabled=True, spec_of=daily)),
         schedules=[schedule],
         resources={DEFAULT_RESOURCE_KEY: object()},
     )

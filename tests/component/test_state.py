@@ -15,14 +15,14 @@ from component_snapshots import TAKEN_AT, project, source, table
 
 from dw_orchestration import PostHogWarehouseComponent
 from dw_orchestration.errors import StateNotRefreshedError
-from dw_orchestration.operations.takeover import apply_takeover
+from dw_orchestration.operations.takeover import apply_takeover, plan_takeover
 from dw_orchestration.operations.takeover_file import TakeoverStore
-from dw_orchestration.operations.takeover_plan import plan_takeover
 from dw_orchestration.posthog.enums import SyncFrequency
 from dw_orchestration.posthog.models import SchemaUpdate
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.sensors.drift import STATE_IS_CURRENT, STATE_IS_FRESH, build_drift_sensor, build_state_age_check
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
+from dw_orchestration.tables.tables import Tables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -179,7 +179,7 @@ STATE = project(source("Stripe", [table("Customer")]))
 def test_an_old_state_fails_its_check(age: timedelta, problem: str | None, *, passed: bool) -> None:
     """The state fails when it is older than it may be, or when the last refresh failed; it warns, and says why."""
     state = STATE.model_copy(update={"problem": problem})
-    check = build_state_age_check(state, max_age=DAY, now=lambda: TAKEN_AT + age)
+    check = build_state_age_check(Tables(state, include_disabled=True), max_age=DAY, now=lambda: TAKEN_AT + age)
     result = check.node_def.compute_fn.decorated_fn()  # type: ignore[attr-defined]
     assert (passed, dg.AssetCheckSeverity.WARN) == (result.passed, result.severity)
     assert "fetched at 2026-11-03 00:00 UTC" in result.description
@@ -191,7 +191,7 @@ def test_the_sensor_says_when_a_state_becomes_old() -> None:
     moment = TAKEN_AT
 
     def tick(cursor: str | None) -> tuple[list[tuple[str, bool]], str | None]:
-        sensor = build_drift_sensor(STATE, max_age=DAY, now=lambda: moment)
+        sensor = build_drift_sensor(Tables(STATE, include_disabled=True), max_age=DAY, now=lambda: moment)
         with dg.build_sensor_context(cursor=cursor, resources={"posthog_warehouse": nobody()}) as context:
             result = sensor.evaluate_tick(context)
         return [(event.check_name, event.passed) for event in result.asset_events], result.cursor  # type: ignore[union-attr]
@@ -231,7 +231,7 @@ def test_a_takeover_is_no_drift(embedded_warehouse, tmp_path) -> None:
     ours.write_state_to_path(tmp_path / "state.json")
     state = WarehouseSnapshot.read(tmp_path / "state.json")
     store = TakeoverStore.of(state, tmp_path / "takeover.json")
-    apply_takeover(embedded_warehouse.client, plan_takeover(state, now=TAKEN_AT), store)
+    apply_takeover(embedded_warehouse.client, plan_takeover(Tables(state), now=TAKEN_AT), store)
 
     assert [] == drift_checks(ours)
     ours.write_state_to_path(tmp_path / "state.json")

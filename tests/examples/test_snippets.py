@@ -11,12 +11,13 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
+from dw_orchestration.operations.job_kinds import KINDS
 
 from dw_orchestration import PostHogWarehouseComponent, build_job_status_sensor, build_posthog_assets
-from dw_orchestration.operations.job_kinds import KINDS
 from dw_orchestration.operations.jobs import build_maintenance_jobs
 from dw_orchestration.posthog.enums import SyncFrequency
 from dw_orchestration.posthog.models import SchemaUpdate
+from dw_orchestration.tables.tables import Tables
 from dw_orchestration.testing import fails
 
 SNIPPETS = Path(__file__).parents[2] / "docs" / "snippets"
@@ -127,7 +128,7 @@ def test_subclass_gives_owners(stripe):
 def test_alert_tells_of_a_table_once(stripe, caplog):
     """A sync that fails turns a check red, which requests the alert once; the alert has PostHog's reason."""
     alerts = module("alerts.py")
-    assets = [*build_posthog_assets(stripe.snapshot()), alerts["alert_of_tables"]]
+    assets = [*build_posthog_assets(Tables(stripe.snapshot(), include_disabled=True)), alerts["alert_of_tables"]]
     resources = {"posthog_warehouse": stripe.resource}
     defs = dg.Definitions(assets=assets, resources=resources)
     stripe.behave("Charge", fails("Stripe is down", times=1))
@@ -153,7 +154,10 @@ def test_alert_tells_of_a_run(stripe, caplog):
     sensor = module("alerts.py")["alert_of_runs"]
     stripe.behave("Charge", fails("Stripe is down", times=1))
     with dg.DagsterInstance.ephemeral() as instance:
-        defs = dg.Definitions(build_posthog_assets(stripe.snapshot()), resources={"posthog_warehouse": stripe.resource})
+        defs = dg.Definitions(
+            build_posthog_assets(Tables(stripe.snapshot(), include_disabled=True)),
+            resources={"posthog_warehouse": stripe.resource},
+        )
         run = defs.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=instance, raise_on_error=False, asset_selection=[CHARGE]
         )
@@ -169,7 +173,7 @@ def test_alert_tells_of_a_run(stripe, caplog):
 def test_key_from_the_environment_reaches_the_sensor(stripe):
     """A resource that names environment variables works in a tick, where nothing but Dagster resolves them."""
     stripe.sync("Charge")
-    sensor = build_job_status_sensor(stripe.snapshot(), run_grace=timedelta())
+    sensor = build_job_status_sensor(Tables(stripe.snapshot(), include_disabled=True), run_grace=timedelta())
     resources = {"posthog_warehouse": module("resource.py")["WAREHOUSE"]}
     with dg.DagsterInstance.ephemeral() as instance:
         tick = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, resources=resources))
@@ -208,7 +212,8 @@ def test_maintenance_is_among_the_jobs(stripe):
 def test_run_config_of_a_resync(stripe):
     """The config names the step and its table, and is what the step takes."""
     job = dg.Definitions(
-        build_posthog_assets(stripe.snapshot()), resources={"posthog_warehouse": stripe.resource}
+        build_posthog_assets(Tables(stripe.snapshot(), include_disabled=True)),
+        resources={"posthog_warehouse": stripe.resource},
     ).resolve_implicit_global_asset_job_def()
 
     assert dg.validate_run_config(job, yaml.safe_load((SNIPPETS / "resync.yaml").read_text()))
@@ -217,7 +222,7 @@ def test_run_config_of_a_resync(stripe):
 @pytest.mark.parametrize("name", ["create_source", "resync_tables"])
 def test_run_config_of_a_job(stripe, name):
     """The config that is shown for a job is what the job takes."""
-    jobs = {job.name: job for job in build_maintenance_jobs(stripe.snapshot())}
+    jobs = {job.name: job for job in build_maintenance_jobs(Tables(stripe.snapshot(), include_disabled=True))}
     defs = dg.Definitions(jobs=list(jobs.values()), resources={"posthog_warehouse": stripe.resource})
     job = defs.resolve_job_def(f"posthog_warehouse_{name}")
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import dagster as dg
 
-from dw_orchestration.assets import Table, asset_spec, build_posthog_assets
+from dw_orchestration.assets import asset_spec, build_posthog_assets
 from dw_orchestration.definitions import definitions_for
 from dw_orchestration.sensors import build_terminated_runs_sensor
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
+from dw_orchestration.tables.table import Table
+from dw_orchestration.tables.tables import Tables
 
 
 def retried_spec(table: Table) -> dg.AssetSpec:
@@ -26,9 +28,7 @@ def state() -> WarehouseSnapshot:
 def retried_assets() -> list[dg.AssetsDefinition]:
     """Each table as a step of its own, which may be tried twice."""
     assets = build_posthog_assets(
-        state(),
-        spec_of=retried_spec,
-        step_per="table",
+        Tables(state(), include_disabled=True, spec_of=retried_spec, step_per="table"),
         retry_policy=dg.RetryPolicy(max_retries=1),
     )
     return [asset for asset in assets if isinstance(asset, dg.AssetsDefinition)]
@@ -36,7 +36,9 @@ def retried_assets() -> list[dg.AssetsDefinition]:
 
 def soon() -> dg.SensorDefinition:
     """The default location's own sensor looks every half a minute."""
-    return build_terminated_runs_sensor(state(), name="terminated_runs_soon", interval=timedelta(seconds=1))
+    return build_terminated_runs_sensor(
+        Tables(state(), include_disabled=True), name="terminated_runs_soon", interval=timedelta(seconds=1)
+    )
 
 
 # the default location comes first: it fetches the state that the others are built from

@@ -17,10 +17,11 @@ import psycopg
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run_iterator
 
-from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY, build_posthog_assets
+from dw_orchestration.assets.build import build_posthog_assets
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.resources.local import LocalWarehouse
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
+from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -190,7 +191,7 @@ class Shelf:
     ) -> dg.ExecuteInProcessResult:
         """Materialize some tables, and whatever assets are given; a failure is in the result."""
         return dg.materialize(
-            [*build_posthog_assets(self.snapshot, retry_policy=retry_policy), *others],
+            [*build_posthog_assets(Tables(self.snapshot, include_disabled=True), retry_policy=retry_policy), *others],
             selection=[*(self.key(name) for name in names), *(asset.key for asset in others)],
             instance=instance,
             resources={DEFAULT_RESOURCE_KEY: resource or self.warehouse.resource},
@@ -202,7 +203,7 @@ class Shelf:
     def first_retry(self, name: str, *, instance: dg.DagsterInstance, retry_policy: dg.RetryPolicy) -> StepRetryData:
         """What Dagster notes down when the step of a table is to be tried again; the run is left there."""
         defs = dg.Definitions(
-            assets=build_posthog_assets(self.snapshot, retry_policy=retry_policy),
+            assets=build_posthog_assets(Tables(self.snapshot, include_disabled=True), retry_policy=retry_policy),
             jobs=[dg.define_asset_job("one_table", selection=[self.key(name)])],
             resources={DEFAULT_RESOURCE_KEY: self.warehouse.resource},
         )

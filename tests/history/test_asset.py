@@ -8,6 +8,7 @@ from dagster_duckdb import DuckDBResource
 
 from dw_orchestration.history.asset import build_sync_history, build_sync_history_schedule, sync_history_key
 from dw_orchestration.local.rows import Status
+from dw_orchestration.tables.tables import Tables
 
 HOUR = timedelta(hours=1)
 RESOURCE = "posthog_warehouse"
@@ -20,7 +21,7 @@ def materialize(project, tmp_path, now):
 
     def run(*, transport=None, days: int = 30, resource=None) -> tuple[dg.ExecuteInProcessResult, dg.DagsterInstance]:
         warehouse = resource or project.resource(transport=transport)
-        asset = build_sync_history(project.resource().take_snapshot(), now=lambda: now)
+        asset = build_sync_history(Tables(project.resource().take_snapshot(), include_disabled=True), now=lambda: now)
         defs = dg.Definitions(
             assets=[asset],
             jobs=[dg.define_asset_job("read", op_retry_policy=dg.RetryPolicy(max_retries=1))],
@@ -133,7 +134,9 @@ def test_wrong_key_fails_with_the_reason(project, materialize):
 
 def test_asset_is_found_where_the_project_is(project):
     """Its key and group are those of the project's resource, so that two projects have two."""
-    asset = build_sync_history(project.resource().take_snapshot(), resource_key="eu_project")
+    asset = build_sync_history(
+        Tables(project.resource().take_snapshot(), include_disabled=True, resource_key="eu_project")
+    )
 
     (spec,) = asset.specs
     assert (dg.AssetKey(["eu_project", "sync_history"]), "eu_project") == (spec.key, spec.group_name)
@@ -149,7 +152,7 @@ def test_asset_links_to_where_there_are_pages(project, host, links):
     """The way to PostHog's own pages stands in the metadata; the embedded warehouse has none."""
     snapshot = project.resource().take_snapshot().model_copy(update={"host": host})
 
-    (spec,) = build_sync_history(snapshot).specs
+    (spec,) = build_sync_history(Tables(snapshot, include_disabled=True)).specs
 
     assert links == [value.value for name, value in spec.metadata.items() if name == "posthog/link"]
 
@@ -158,7 +161,7 @@ def test_schedule_runs_the_asset_once_it_is_switched_on(project):
     """Every day at 00:15 UTC, and by default only when somebody wants it."""
     schedule = build_sync_history_schedule()
     defs = dg.Definitions(
-        assets=[build_sync_history(project.resource().take_snapshot())],
+        assets=[build_sync_history(Tables(project.resource().take_snapshot(), include_disabled=True))],
         schedules=[schedule],
         resources={RESOURCE: project.resource(), HISTORY: DuckDBResource(database="unused.duckdb")},
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dw_orchestration.operations.catalogue import Project
+from dw_orchestration.operations.project import Project
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -34,7 +34,7 @@ def synced(stripe: EmbeddedWarehouse) -> EmbeddedWarehouse:
 @pytest.fixture
 def project(stripe: EmbeddedWarehouse) -> Project:
     """The same, for operations."""
-    return Project(stripe.client)
+    return Project(stripe.client, "embedded warehouse")
 
 
 def shown(result: dg.ExecuteInProcessResult) -> str:

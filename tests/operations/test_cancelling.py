@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from dw_orchestration.operations.cancelling import cancel_syncs
-from dw_orchestration.operations.catalogue import Project
+from dw_orchestration.operations.project import Project
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.errors import ReadOnlyError
 from dw_orchestration.tables.errors import UsageError
@@ -65,7 +65,7 @@ def test_client_that_may_only_read_cancels_nothing(stripe):
         PostHogWarehouseClient(endpoint["host"], 1, endpoint["api_key"], rate_limits=None, read_only=True) as client,
         pytest.raises(ReadOnlyError),
     ):
-        cancel_syncs(Project(client), ["Customer"])
+        cancel_syncs(Project(client, "embedded warehouse"), ["Customer"])
 
     assert "Running" == stripe.jobs("Customer")[0].status
 
@@ -87,7 +87,7 @@ def test_sync_that_does_not_end_is_a_failure(stripe):
     with PostHogWarehouseClient(
         endpoint["host"], 1, endpoint["api_key"], rate_limits=None, http_transport=Deaf()
     ) as client:
-        report = cancel_syncs(Project(client), ["Customer"], wait_s=30, clock=clock)
+        report = cancel_syncs(Project(client, "embedded warehouse"), ["Customer"], wait_s=30, clock=clock)
 
     assert (True, "still running") == (report.failed, report.rows[0]["result"])
     assert clock.slept_s >= 30

@@ -12,6 +12,7 @@ from dw_orchestration.assets import build_posthog_assets
 from dw_orchestration.assets.spec import asset_spec
 from dw_orchestration.operations.jobs import build_maintenance_jobs
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
+from dw_orchestration.tables.tables import Tables
 from dw_orchestration.testing import never_ends
 from tests.operations.conftest import failure, shown
 
@@ -20,14 +21,17 @@ NAMES = [
     "posthog_warehouse_cancel_syncs",
     "posthog_warehouse_change_settings",
     "posthog_warehouse_create_source",
+    "posthog_warehouse_create_webhook",
     "posthog_warehouse_delete_data",
     "posthog_warehouse_delete_source",
+    "posthog_warehouse_delete_webhook",
+    "posthog_warehouse_disable_tables",
+    "posthog_warehouse_enable_tables",
     "posthog_warehouse_refresh_schemas",
     "posthog_warehouse_resync_tables",
     "posthog_warehouse_show_fields",
-    "posthog_warehouse_switch_tables",
+    "posthog_warehouse_show_webhook",
     "posthog_warehouse_update_source",
-    "posthog_warehouse_webhook",
 ]
 
 
@@ -36,8 +40,8 @@ def launch(stripe):
     """Runs a job of the code location with a configuration."""
     snapshot = stripe.snapshot()
     definitions = dg.Definitions(
-        assets=build_posthog_assets(snapshot),
-        jobs=build_maintenance_jobs(snapshot),
+        assets=build_posthog_assets(Tables(snapshot, include_disabled=True)),
+        jobs=build_maintenance_jobs(Tables(snapshot, include_disabled=True)),
         resources={"posthog_warehouse": stripe.resource},
     )
     dg.Definitions.validate_loadable(definitions)
@@ -52,7 +56,7 @@ def launch(stripe):
 
 def test_jobs_and_all_their_fields_are_described(stripe):
     """Whoever finds one in the UI can use it: names begin with the resource's, and nothing is undescribed."""
-    jobs = build_maintenance_jobs(stripe.snapshot())
+    jobs = build_maintenance_jobs(Tables(stripe.snapshot(), include_disabled=True))
 
     assert NAMES == sorted(job.name for job in jobs)
     assert [] == [job.name for job in jobs if not job.description]
@@ -65,7 +69,10 @@ def test_jobs_and_all_their_fields_are_described(stripe):
 def test_two_projects_have_jobs_beside_each_other(stripe):
     """Another resource key gives other names, for jobs and their ops alike."""
     snapshot = stripe.snapshot()
-    jobs = [*build_maintenance_jobs(snapshot), *build_maintenance_jobs(snapshot, resource_key="other")]
+    jobs = [
+        *build_maintenance_jobs(Tables(snapshot, include_disabled=True)),
+        *build_maintenance_jobs(Tables(snapshot, include_disabled=True, resource_key="other")),
+    ]
     resources = dict.fromkeys(["posthog_warehouse", "other"], stripe.resource)
     dg.Definitions.validate_loadable(dg.Definitions(jobs=jobs, resources=resources))
 
@@ -93,20 +100,23 @@ def test_refused_change_fails_the_run_with_its_table(launch, stripe):
 
 def test_tables_are_switched_by_their_asset_keys(launch, stripe):
     """A key as the asset graph shows it names a table."""
-    launch("switch_tables", tables=["posthog/stripe/acme/charge"], should_sync=False)
+    launch("disable_tables", tables=["posthog/stripe/acme/charge"])
     assert [False, True] == [stripe.schema(name).should_sync for name in ("Charge", "Customer")]
 
 
 def test_translated_keys_name_their_tables(stripe):
     """A code location with keys of its own finds its tables by these."""
     jobs = build_maintenance_jobs(
-        stripe.snapshot(),
-        spec_of=lambda table: asset_spec(table).replace_attributes(key=["ours", table.schema.name.lower()]),
+        Tables(
+            stripe.snapshot(),
+            include_disabled=True,
+            spec_of=lambda table: asset_spec(table).replace_attributes(key=["ours", table.schema.name.lower()]),
+        )
     )
-    (job,) = [job for job in jobs if job.name.endswith("switch_tables")]
-    config = {"tables": ["ours/charge"], "should_sync": False}
+    (job,) = [job for job in jobs if job.name.endswith("disable_tables")]
+    config = {"tables": ["ours/charge"]}
     result = job.execute_in_process(
-        run_config={"ops": {"posthog_warehouse_switch_tables_step": {"config": config}}},
+        run_config={"ops": {"posthog_warehouse_disable_tables_step": {"config": config}}},
         resources={"posthog_warehouse": stripe.resource},
     )
     assert result.success
@@ -115,14 +125,18 @@ def test_translated_keys_name_their_tables(stripe):
 
 def test_mistyped_table_fails_with_one_sentence(launch):
     """The failure is the sentence, without the frames that led to it."""
-    problem = failure(launch("switch_tables", tables=["acme.Chrge"], should_sync=False))
+    problem = failure(launch("disable_tables", tables=["acme.Chrge"]))
     assert "No table is named 'acme.Chrge'. Did you mean stripe_acme.Charge?" == problem.description
 
 
 def test_wrong_set_up_fails_with_one_sentence(stripe):
     """The resource's own sentence, as when tables are synced."""
     wrong = PostHogWarehouseResource(host="https://us.i.posthog.com", project_id="1", api_key="phx_k")
-    (job,) = [job for job in build_maintenance_jobs(stripe.snapshot()) if job.name.endswith("cancel_syncs")]
+    (job,) = [
+        job
+        for job in build_maintenance_jobs(Tables(stripe.snapshot(), include_disabled=True))
+        if job.name.endswith("cancel_syncs")
+    ]
     result = job.execute_in_process(
         run_config={"ops": {f"{job.name}_step": {"config": {"tables": ["*"]}}}},
         resources={"posthog_warehouse": wrong},
@@ -150,7 +164,7 @@ def test_data_is_deleted_by_hand_and_with_the_names_alone(launch, synced):
     deleted = shown(launch("delete_data", **config))
 
     assert "repeat the names to confirm it; missing: stripe_acme.Customer." in refused[0]
-    assert "What deletes data is not done in a run tagged dagster/schedule_name: launch it by hand." == refused[1]
+    assert "Refusing to delete data: this run is tagged dagster/schedule_name. Launch the job manually." == refused[1]
     assert "dagster/sensor_name" in refused[2].description
     assert 2 == len(rows)
     assert "| deleted |" in deleted
@@ -175,13 +189,9 @@ def test_source_is_refreshed_described_and_shown(launch, stripe):
     assert launch("refresh_schemas", source="acme").success
     assert launch("update_source", source="stripe_acme", description="Payments").success
     assert "| updated |" in shown(launch("show_fields", table="stripe_acme.Customer"))
-    assert "| stripe_acme | no |" in shown(launch("webhook", source="acme"))
-    refused = failure(launch("webhook", source="acme", action="create")).description
+    assert "| stripe_acme | no |" in shown(launch("show_webhook", source="acme"))
+    refused = failure(launch("create_webhook", source="acme")).description
     assert "This source type does not support webhooks" in refused
-    assert (
-        "`inputs` are for `action: create` alone"
-        in failure(launch("webhook", source="acme", inputs={"x": "y"})).description
-    )
     assert ["Payments"] == [source.description for source in stripe.client.list_sources()]
 
 

@@ -16,6 +16,7 @@ from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.operations.jobs import build_maintenance_jobs
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.sensors import build_job_status_sensor
+from dw_orchestration.tables.tables import Tables
 from dw_orchestration.testing import fails, never_ends
 from tests.operations.conftest import failure, shown
 
@@ -47,9 +48,9 @@ class Location:
     def __post_init__(self) -> None:
         snapshot = self.stripe.snapshot()
         self.resources = {"posthog_warehouse": self.stripe.resource}
-        self.assets = build_posthog_assets(snapshot, sync_defaults=QUICK)
-        self.sensor = build_job_status_sensor(snapshot, run_grace=timedelta())
-        jobs = build_maintenance_jobs(snapshot, checks=self.checks, sync_defaults=QUICK)
+        self.assets = build_posthog_assets(Tables(snapshot, include_disabled=True), sync_defaults=QUICK)
+        self.sensor = build_job_status_sensor(Tables(snapshot, include_disabled=True), run_grace=timedelta())
+        jobs = build_maintenance_jobs(Tables(snapshot, include_disabled=True, checks=self.checks), sync_defaults=QUICK)
         (self.job,) = [job for job in jobs if job.name == JOB]
 
     def resync(self, *tables: str, tags: dict[str, str] | None = None, **config: object) -> dg.ExecuteInProcessResult:

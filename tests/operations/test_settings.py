@@ -8,18 +8,18 @@ from datetime import time
 import httpx
 import pytest
 
-from dw_orchestration.operations.catalogue import Catalogue, Project
-from dw_orchestration.operations.settings import change_settings, plan_settings
-from dw_orchestration.operations.settings_input import settings_update
+from dw_orchestration.operations.project import Project
+from dw_orchestration.operations.settings import plan_settings, settings_update, update_tables
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import IncrementalFieldType, SyncFrequency, SyncType
 from dw_orchestration.posthog.models import Schema, SchemaUpdate, Source, WarehouseTable
 from dw_orchestration.tables.errors import UsageError
+from dw_orchestration.tables.tables import Tables
 
 
 def table(**settings):
     given = {"id": "t", "name": "t", "sync_type": SyncType.FULL_REFRESH, "should_sync": True, **settings}
-    return Catalogue.of([Source(id="s", source_type="Stripe", schemas=(Schema(**given),))]).tables[0]
+    return Tables.live([Source(id="s", source_type="Stripe", schemas=(Schema(**given),))])[0]
 
 
 def planned(before, **update):
@@ -35,8 +35,11 @@ def test_dry_run_shows_the_difference_and_changes_nothing(project, everything):
     """What is so already is not shown as a change, and nothing is sent."""
     before = everything()
 
-    report = change_settings(
-        project, ["stripe_acme.*"], settings_update({"sync_frequency": "1hour", "sync_time_of_day": "03:00"})
+    report = update_tables(
+        project,
+        ["stripe_acme.*"],
+        settings_update({"sync_frequency": "1hour", "sync_time_of_day": "03:00"}),
+        apply=False,
     )
 
     assert before == everything()
@@ -53,21 +56,21 @@ def test_change_is_applied_and_a_second_one_finds_it_done(project, stripe):
     """The settings are PostHog's afterwards; what is so already is left alone."""
     update = settings_update({"sync_frequency": "1hour", "sync_time_of_day": "03:00"})
 
-    first = change_settings(project, ["Charge"], update, dry_run=False)
-    second = change_settings(project, ["*"], update, dry_run=False)
+    first = update_tables(project, ["Charge"], update, apply=True)
+    second = update_tables(project, ["*"], update, apply=True)
 
     assert ["changed", "changed"] == [row["result"] for row in first.rows]
-    assert [("stripe_acme.Charge", None, None, None, "as it was")] == rows_of(second)[:1]
-    assert second.summary == "1 table changed, 1 as before."
+    assert [("stripe_acme.Charge", None, None, None, "unchanged")] == rows_of(second)[:1]
+    assert second.summary == "1 table changed, 1 unchanged."
     after = stripe.schema("Customer")
     assert (SyncFrequency.ONE_HOUR, time(3)) == (after.sync_frequency, after.sync_time_of_day)
 
 
 def test_time_of_day_is_cleared_by_none(project, stripe):
     """PostHog chooses the minute again."""
-    change_settings(project, ["Charge"], settings_update({"sync_time_of_day": "03:00"}), dry_run=False)
+    update_tables(project, ["Charge"], settings_update({"sync_time_of_day": "03:00"}), apply=True)
 
-    change_settings(project, ["Charge"], settings_update({"sync_time_of_day": "none"}), dry_run=False)
+    update_tables(project, ["Charge"], settings_update({"sync_time_of_day": "none"}), apply=True)
 
     assert None is stripe.schema("Charge").sync_time_of_day
 
@@ -76,7 +79,7 @@ def test_type_of_a_field_is_asked_of_the_source(project, stripe):
     """A field is enough: the source knows its type, and all that belongs together is sent together."""
     update = settings_update({"sync_type": "incremental", "incremental_field": "updated"})
 
-    report = change_settings(project, ["Customer"], update, dry_run=False)
+    report = update_tables(project, ["Customer"], update, apply=True)
 
     assert report.failed is False
     after = stripe.schema("Customer")
@@ -92,9 +95,9 @@ def test_field_that_the_source_lacks_keeps_all_tables_as_they_are(project, every
     update = settings_update({"sync_type": "incremental", "incremental_field": "updated"})
     before = everything()
 
-    shown = change_settings(project, ["*"], update)
+    shown = update_tables(project, ["*"], update)
     with pytest.raises(UsageError, match=r"stripe_acme\.Charge: It has no column 'updated' that a sync can follow"):
-        change_settings(project, ["*"], update, dry_run=False)
+        update_tables(project, ["*"], update, apply=True)
 
     assert before == everything()
     assert (True, "impossible") == (shown.failed, shown.rows[0]["result"])
@@ -102,8 +105,8 @@ def test_field_that_the_source_lacks_keeps_all_tables_as_they_are(project, every
 
 def test_switching_on_says_what_it_brings_about(project, stripe):
     """The first time a table is on, PostHog syncs it at once: that is said with the change."""
-    change_settings(project, ["Charge"], SchemaUpdate(should_sync=False), dry_run=False)
-    report = change_settings(project, ["Charge"], SchemaUpdate(should_sync=True), dry_run=False)
+    update_tables(project, ["Charge"], SchemaUpdate(should_sync=False), apply=True)
+    report = update_tables(project, ["Charge"], SchemaUpdate(should_sync=True), apply=True)
 
     assert [("stripe_acme.Charge", "should_sync", False, True, "changed")] == rows_of(report)
     assert "PostHog syncs it at once" in report.rows[0]["note"]
@@ -216,7 +219,9 @@ def test_table_that_the_server_does_not_save_is_a_failure(stripe):
     with PostHogWarehouseClient(
         endpoint["host"], 1, endpoint["api_key"], rate_limits=None, http_transport=Forgetful()
     ) as client:
-        report = change_settings(Project(client), ["*"], SchemaUpdate(sync_frequency="1hour"), dry_run=False)
+        report = update_tables(
+            Project(client, "embedded warehouse"), ["*"], SchemaUpdate(sync_frequency="1hour"), apply=True
+        )
 
     assert ["failed", "changed"] == [row["result"] for row in report.rows]
     assert "PostHog said yes, and kept 6hour." == report.rows[0]["note"]
@@ -225,7 +230,7 @@ def test_table_that_the_server_does_not_save_is_a_failure(stripe):
 
 def test_refused_table_is_named_and_the_others_are_changed(project, stripe):
     """Where PostHog refuses one table of many, its own words stand beside that table."""
-    report = change_settings(project, ["*"], SchemaUpdate(sync_type=SyncType.CDC), dry_run=False)
+    report = update_tables(project, ["*"], SchemaUpdate(sync_type=SyncType.CDC), apply=True)
 
     assert ["failed", "failed"] == [row["result"] for row in report.rows]
     assert "CDC is not enabled for this team" in report.rows[0]["note"]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dw_orchestration.operations.catalogue import Project
 from dw_orchestration.operations.fields import show_fields
+from dw_orchestration.operations.project import Project
 from dw_orchestration.operations.sources import create_source, delete_source, refresh_source, update_source
 from dw_orchestration.posthog.errors import BadRequestError, NotFoundError
 from dw_orchestration.tables.errors import NotConfirmedError, UsageError
@@ -20,7 +20,7 @@ def hubspot(embedded_warehouse):
     folder = Path(embedded_warehouse.resource.fixtures) / "Hubspot"
     folder.mkdir(parents=True)
     (folder / "Contact.jsonl").write_text(json.dumps({"id": 1}) + "\n")
-    yield Project(embedded_warehouse.client), folder
+    yield Project(embedded_warehouse.client, "embedded warehouse"), folder
     for source in embedded_warehouse.client.list_sources(search="Hubspot"):
         if source.source_type == "Hubspot":
             embedded_warehouse.client.delete_source(source.id)
@@ -90,7 +90,7 @@ def test_source_is_deleted_with_its_full_name(hubspot):
     """It is gone afterwards, with its tables."""
     project, _ = hubspot
     create_source(project, "Hubspot", {"schemas": [{"name": "Contact"}]})
-    source_id = project.catalogue().source("hubspot").id
+    source_id = project.tables().source("hubspot").id
 
     report = delete_source(project, "hubspot", confirm="hubspot")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from dw_orchestration.operations.catalogue import Project
+from dw_orchestration.operations.project import Project
 from dw_orchestration.operations.webhooks import create_webhook, delete_webhook, show_webhook
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.errors import BadRequestError

@@ -15,6 +15,7 @@ from dw_orchestration.posthog.models import Schema
 from dw_orchestration.schedules import SchedulingMode, build_posthog_schedules
 from dw_orchestration.schedules.overrides import ScheduleOverride, Timetable
 from dw_orchestration.tables.snapshot import SourceSnapshot, WarehouseSnapshot
+from dw_orchestration.tables.tables import Tables
 
 WEEKDAYS = "30 7 * * mon-fri"
 
@@ -47,7 +48,7 @@ def snapshot(**settings) -> WarehouseSnapshot:
 
 def schedules(*overrides: ScheduleOverride, **options) -> dict[str, dg.ScheduleDefinition]:
     """The schedules by name."""
-    built = build_posthog_schedules(snapshot(), overrides=overrides, **options)
+    built = build_posthog_schedules(Tables(snapshot(), include_disabled=True), overrides=overrides, **options)
     return {schedule.name: schedule for schedule in built}
 
 
@@ -139,7 +140,9 @@ def test_table_without_a_cadence_of_posthogs_can_have_one():
     """A frequency that this version does not know is no hindrance: the override says when."""
     state = snapshot(sync_frequency="fortnightly")
 
-    (schedule,) = build_posthog_schedules(state, overrides=[ScheduleOverride(tables=["stripe.*"], cron="@daily")])
+    (schedule,) = build_posthog_schedules(
+        Tables(state, include_disabled=True), overrides=[ScheduleOverride(tables=["stripe.*"], cron="@daily")]
+    )
 
     assert "stripe_cron_atdaily_utc" == schedule.name
 
@@ -148,18 +151,20 @@ def test_table_that_is_off_is_not_scheduled_by_an_override():
     """Its syncs would be refused, and PostHog ends them when they are long."""
     state = snapshot(should_sync=False)
 
-    assert [] == build_posthog_schedules(state, overrides=[ScheduleOverride(tables=["*"], cron="@daily")])
+    assert [] == build_posthog_schedules(
+        Tables(state, include_disabled=True), overrides=[ScheduleOverride(tables=["*"], cron="@daily")]
+    )
 
 
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ({"cron": "61 * * * *"}, "'61 \\* \\* \\* \\*' is no cron"),
-        ({"cron": "0 0 7 * * 1"}, "is no cron"),
-        ({"cron": ""}, "'' is no cron"),
-        ({"timezone": "Mars/Olympus"}, "'Mars/Olympus' is no time zone"),
-        ({"timezone": ""}, "'' is no time zone"),
-        ({"tables": ["strype.*"]}, "No table is named 'strype.\\*'. There are postgres_shop.public.orders,"),
+        ({"cron": "61 * * * *"}, "Invalid cron '61 \\* \\* \\* \\*'"),
+        ({"cron": "0 0 7 * * 1"}, "Invalid cron"),
+        ({"cron": ""}, "Invalid cron ''"),
+        ({"timezone": "Mars/Olympus"}, "Invalid time zone 'Mars/Olympus'"),
+        ({"timezone": ""}, "Invalid time zone ''"),
+        ({"tables": ["strype.*"]}, "No table matches 'strype.\\*'. There are postgres_shop.public.orders,"),
     ],
 )
 def test_impossible_override_is_one_clear_error(override, expected):

@@ -7,10 +7,11 @@ import pytest
 from croniter import croniter
 
 from dw_orchestration.assets import build_posthog_assets
-from dw_orchestration.assets.tables import tables_of
+from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.models import Schema
 from dw_orchestration.schedules import SchedulingMode, build_posthog_schedules
 from dw_orchestration.tables.snapshot import SourceSnapshot, WarehouseSnapshot
+from dw_orchestration.tables.tables import Tables
 
 FREQUENCIES = ["5min", "15min", "30min", "1hour", "6hour", "12hour", "24hour", "7day", "30day"]
 
@@ -60,7 +61,7 @@ def test_tables_of_a_source_with_the_same_interval_share_a_schedule():
     """A schedule for each source and interval, however many tables and times of day there are."""
     state = snapshot([table(1), table(2, sync_time_of_day=time(8)), table(3, sync_frequency="24hour")], [table(4)])
 
-    schedules = {schedule.name: schedule for schedule in build_posthog_schedules(state)}
+    schedules = {schedule.name: schedule for schedule in build_posthog_schedules(Tables(state, include_disabled=True))}
 
     assert {"postgres_p0_every_6h", "postgres_p0_every_1d", "postgres_p1_every_6h"} == set(schedules)
     assert ["0 2,8,14,20 * * *", "11 1,7,13,19 * * *"] == schedules["postgres_p0_every_6h"].cron_schedule
@@ -84,15 +85,15 @@ def test_short_intervals_are_one_line(times, cron):
     """The page of schedules shows the crons in words: some twenty of them could not be read."""
     tables = [table(number, sync_frequency="5min", sync_time_of_day=each) for number, each in enumerate(times)]
 
-    (schedule,) = build_posthog_schedules(snapshot(tables))
+    (schedule,) = build_posthog_schedules(Tables(snapshot(tables), include_disabled=True))
 
     assert [cron] == schedule.cron_schedule
 
 
 def test_changed_time_of_day_keeps_the_schedule():
     """What a user switched on stays on when somebody moves a table to another time in PostHog."""
-    before = build_posthog_schedules(snapshot([table(1)]))
-    after = build_posthog_schedules(snapshot([table(1, sync_time_of_day=time(8, 30))]))
+    before = build_posthog_schedules(Tables(snapshot([table(1)]), include_disabled=True))
+    after = build_posthog_schedules(Tables(snapshot([table(1, sync_time_of_day=time(8, 30))]), include_disabled=True))
 
     assert [["11 1,7,13,19 * * *"], ["30 2,8,14,20 * * *"]] == [each[0].cron_schedule for each in (before, after)]
     assert before[0].name == after[0].name
@@ -101,8 +102,10 @@ def test_changed_time_of_day_keeps_the_schedule():
 def test_tick_from_before_the_state_starts_nothing():
     """Dagster may make up for ticks of a cron that is new: PostHog had another cadence then, and did not tick."""
     state = snapshot([table(1)])
-    (schedule,) = build_posthog_schedules(state)
-    late = build_posthog_schedules(state.model_copy(update={"taken_at": datetime(2026, 3, 1, 7, 12, tzinfo=UTC)}))[0]
+    (schedule,) = build_posthog_schedules(Tables(state, include_disabled=True))
+    late = build_posthog_schedules(
+        Tables(state.model_copy(update={"taken_at": datetime(2026, 3, 1, 7, 12, tzinfo=UTC)}), include_disabled=True)
+    )[0]
 
     moment = datetime(2026, 3, 1, 7, 11, tzinfo=UTC)
 
@@ -112,7 +115,12 @@ def test_tick_from_before_the_state_starts_nothing():
 def test_renamed_or_relabelled_table_keeps_its_schedule():
     """Schedules that a user switched on stay on, whatever a table is called."""
     before, after = (
-        [schedule.name for schedule in build_posthog_schedules(snapshot([table(1, name=name, label=name)]))]
+        [
+            schedule.name
+            for schedule in build_posthog_schedules(
+                Tables(snapshot([table(1, name=name, label=name)]), include_disabled=True)
+            )
+        ]
         for name in ("one", "other")
     )
 
@@ -133,12 +141,14 @@ def test_renamed_or_relabelled_table_keeps_its_schedule():
 )
 def test_table_that_cannot_be_scheduled_is_in_no_schedule(settings):
     """Only syncable tables with a known cadence are scheduled."""
-    assert [] == build_posthog_schedules(snapshot([table(1, **settings)]))
+    assert [] == build_posthog_schedules(Tables(snapshot([table(1, **settings)]), include_disabled=True))
 
 
 def test_observe_has_no_schedules():
     """Where PostHog alone decides, Dagster starts nothing."""
-    assert [] == build_posthog_schedules(snapshot([table(1)]), mode=SchedulingMode.OBSERVE)
+    assert [] == build_posthog_schedules(
+        Tables(snapshot([table(1)]), include_disabled=True), mode=SchedulingMode.OBSERVE
+    )
 
 
 @pytest.mark.parametrize("frequency", FREQUENCIES)
@@ -146,8 +156,8 @@ def test_observe_has_no_schedules():
 def test_ticks_are_posthogs_own(frequency, time_of_day):
     """Over a year with a leap day, the schedule asks for a run at PostHog's ticks and at no other moment."""
     schema = table(1, sync_frequency=frequency, sync_time_of_day=time_of_day)
-    (schedule,) = build_posthog_schedules(snapshot([schema]))
-    (asset_cadence,) = (each.cadence for each in tables_of(snapshot([schema])))
+    (schedule,) = build_posthog_schedules(Tables(snapshot([schema]), include_disabled=True))
+    (asset_cadence,) = (each.cadence for each in list(Tables(snapshot([schema]), include_disabled=True)))
     start, end = datetime(2028, 2, 20, tzinfo=UTC), datetime(2028, 3, 8, tzinfo=UTC)
     if asset_cadence.every > timedelta(days=1):
         end = datetime(2029, 2, 20, tzinfo=UTC)
@@ -164,14 +174,14 @@ def test_ticks_are_posthogs_own(frequency, time_of_day):
 )
 def test_every_thirty_days_is_decided_by_the_tick(moment, is_due):
     """Cron cannot say it, so the schedule looks every day and asks whether the tick is due."""
-    (schedule,) = build_posthog_schedules(snapshot([table(1, sync_frequency="30day")]))
+    (schedule,) = build_posthog_schedules(Tables(snapshot([table(1, sync_frequency="30day")]), include_disabled=True))
 
     assert is_due == (tick_of(schedule, moment) is not None)
 
 
 def test_ensure_accepts_what_posthog_started_for_the_tick():
     """A tick means that there is one sync for it: PostHog's own is taken, from just before the tick on."""
-    (schedule,) = build_posthog_schedules(snapshot([table(1)]))
+    (schedule,) = build_posthog_schedules(Tables(snapshot([table(1)]), include_disabled=True))
 
     request = tick_of(schedule, datetime(2026, 3, 1, 7, 11, tzinfo=UTC))
 
@@ -190,14 +200,16 @@ def test_ensure_accepts_what_posthog_started_for_the_tick():
 
 def test_drive_starts_a_sync_of_its_own():
     """Where Dagster alone decides, no other sync counts for the tick."""
-    (schedule,) = build_posthog_schedules(snapshot([table(1)]), mode=SchedulingMode.DRIVE)
+    (schedule,) = build_posthog_schedules(
+        Tables(snapshot([table(1)]), include_disabled=True), mode=SchedulingMode.DRIVE
+    )
 
     assert {} == tick_of(schedule, datetime(2026, 3, 1, 7, 11, tzinfo=UTC)).run_config
 
 
 def test_run_key_is_the_tick():
     """A tick that is evaluated twice launches one run."""
-    (schedule,) = build_posthog_schedules(snapshot([table(1)]))
+    (schedule,) = build_posthog_schedules(Tables(snapshot([table(1)]), include_disabled=True))
     moment = datetime(2026, 3, 1, 7, 11, tzinfo=UTC)
 
     assert tick_of(schedule, moment).run_key == tick_of(schedule, moment).run_key
@@ -207,8 +219,8 @@ def test_run_key_is_the_tick():
 def test_run_config_fits_the_steps(step_per):
     """Whatever makes a step, a tick's run config names steps of its job."""
     state = snapshot([table(1), table(2)])
-    (schedule,) = build_posthog_schedules(state, step_per=step_per)
-    assets = build_posthog_assets(state, step_per=step_per)
+    (schedule,) = build_posthog_schedules(Tables(state, include_disabled=True, step_per=step_per))
+    assets = build_posthog_assets(Tables(state, include_disabled=True, step_per=step_per))
     ops = {asset.op.name for asset in assets if isinstance(asset, dg.AssetsDefinition)}
 
     assert ops == set(tick_of(schedule, datetime(2026, 3, 1, 7, 11, tzinfo=UTC)).run_config["ops"])
@@ -217,8 +229,8 @@ def test_run_config_fits_the_steps(step_per):
 def test_tables_without_a_time_share_a_schedule_and_tick_each_at_its_own_minute():
     """PostHog spreads them over the interval: a schedule for each would be as many as tables."""
     state = snapshot([table(number, sync_frequency="1hour", sync_time_of_day=None) for number in range(40)])
-    (schedule,) = build_posthog_schedules(state)
-    cadences = {each.key: each.cadence for each in tables_of(state)}
+    (schedule,) = build_posthog_schedules(Tables(state, include_disabled=True))
+    cadences = {asset_key(each): each.cadence for each in Tables(state, include_disabled=True)}
     start = datetime(2026, 3, 1, tzinfo=UTC)
 
     asked = {
@@ -244,7 +256,7 @@ def test_five_thousand_tables_make_some_hundreds_of_schedules():
         for s in range(50)
     ]
 
-    assert 50 * 6 == len(build_posthog_schedules(snapshot(*sources)))
+    assert 50 * 6 == len(build_posthog_schedules(Tables(snapshot(*sources), include_disabled=True)))
 
 
 def _cron_times(schedule, start, end):

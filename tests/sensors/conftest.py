@@ -12,10 +12,10 @@ from dagster._core.events import AssetObservationData, DagsterEvent, StepMateria
 from dw_orchestration.assets.checks import SYNC_SUCCEEDED, sync_succeeded
 from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.assets.metadata import adoption_metadata, result_metadata
-from dw_orchestration.assets.spec import TableAsset, asset_spec, table_assets
-from dw_orchestration.sensors.dated_events import write_dated
+from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.sensors.job_status import Tick
 from dw_orchestration.tables.snapshot import SourceSnapshot, WarehouseSnapshot
+from dw_orchestration.tables.tables import Tables
 
 
 class Reports:
@@ -25,18 +25,16 @@ class Reports:
         self.model = model
         self.instance = instance
         self.assets = _assets(model)
-        self.by_table = {asset.table.schema.id: asset for asset in self.assets}
+        self.by_table = {asset.id: asset for asset in self.assets}
 
-    def tick(self, cursor, *, stored: int | None = None, dated: bool = False, **settings):
+    def tick(self, cursor, *, stored: int | None = None, **settings):
         """One tick: its events are stored (all, or the first few before it dies), and its cursor is returned."""
         # what changes is told however many syncs there are
         settings = {"run_grace": timedelta(), "fully_checked": 0} | settings
         work = Tick(self.model, self.assets, EventLog(self.instance), **settings)
         after = work.run(cursor)
         events = work.events if stored is None else work.events[:stored]
-        if dated:
-            write_dated(self.instance, events, work.ended_at)
-        for event in () if dated else events:
+        for event in events:
             self.instance.report_runless_asset_event(event)
         return after, work
 
@@ -55,7 +53,7 @@ class Reports:
         """What a run writes down before it waits for a job."""
         asset = self.by_table[job.table]
         observation = AssetObservation(
-            asset_key=asset.key, metadata=adoption_metadata(self.model._job(job), triggered_by="dagster")
+            asset_key=asset_key(asset), metadata=adoption_metadata(self.model._job(job), triggered_by="dagster")
         )
         self._store(
             DagsterEvent("ASSET_OBSERVATION", "sync", event_specific_data=AssetObservationData(observation)), run_id
@@ -64,14 +62,14 @@ class Reports:
     def materialize(self, job, run_id: str) -> None:
         """What a run writes down when its job has completed."""
         asset = self.by_table[job.table]
-        metadata = result_metadata(asset.table, self.model._job(job), record=None, triggered_by="dagster")
-        data = StepMaterializationData(dg.AssetMaterialization(asset_key=asset.key, metadata=metadata))
+        metadata = result_metadata(asset, self.model._job(job), record=None, triggered_by="dagster")
+        data = StepMaterializationData(dg.AssetMaterialization(asset_key=asset_key(asset), metadata=metadata))
         self._store(DagsterEvent("ASSET_MATERIALIZATION", "sync", event_specific_data=data), run_id)
 
     def fail(self, job, run_id: str) -> None:
         """What a run writes down when its job has failed."""
         asset = self.by_table[job.table]
-        evaluation = sync_succeeded(asset.key, asset.table, self.model._job(job)).to_evaluation()
+        evaluation = sync_succeeded(asset, self.model._job(job)).to_evaluation()
         self._store(DagsterEvent("ASSET_CHECK_EVALUATION", "sync", event_specific_data=evaluation), run_id)
 
     def _store(self, event: DagsterEvent, run_id: str) -> None:
@@ -81,13 +79,13 @@ class Reports:
         """How often each job's end stands in the event log, as a materialization or as a failed check."""
         counts: dict[str, int] = {}
         for asset in self.assets:
-            for record in self.instance.fetch_materializations(asset.key, limit=1000).records:
+            for record in self.instance.fetch_materializations(asset_key(asset), limit=1000).records:
                 job_id = record.asset_materialization.metadata["posthog/job_id"].value
                 counts[job_id] = counts.get(job_id, 0) + 1
-            for note in EventLog(self.instance).notes_of(asset.key):
+            for note in EventLog(self.instance).notes_of(asset_key(asset)):
                 if note.is_report:
                     counts[note.said.job_id] = counts.get(note.said.job_id, 0) + 1
-            for evaluation in EventLog(self.instance)._evaluations(sync_succeeded_check(asset.key)):
+            for evaluation in EventLog(self.instance)._evaluations(sync_succeeded_check(asset_key(asset))):
                 if not evaluation.passed:
                     job_id = evaluation.metadata["posthog/job_id"].value
                     counts[job_id] = counts.get(job_id, 0) + 1
@@ -120,8 +118,8 @@ def snapshot_of(model) -> WarehouseSnapshot:
     )
 
 
-def _assets(model) -> list[TableAsset]:
-    assets = table_assets(snapshot_of(model), spec_of=asset_spec)
+def _assets(model) -> Tables:
+    assets = Tables(snapshot_of(model), include_disabled=True)
     model.requests["sources"] = 0
     return assets
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
-from dw_orchestration.assets.spec import asset_spec, table_assets
+from dw_orchestration.assets.spec import asset_key
+from dw_orchestration.tables.tables import Tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +73,7 @@ def test_a_daemon_killed_between_the_events_and_the_cursor_reports_each_sync_onc
     jobs = {embedded_warehouse.sync(name).id for name in TABLES}
     snapshot = embedded_warehouse.snapshot()
     snapshot.write(tmp_path / "state.json")
-    keys = [asset.key for asset in table_assets(snapshot, spec_of=asset_spec)]
+    keys = [asset_key(asset) for asset in Tables(snapshot, include_disabled=True)]
 
     with daemon(tmp_path, embedded_warehouse):
         wait_until(lambda: reports(instance, keys[:5]), 60)

@@ -1,6 +1,7 @@
 """When the state no longer says what the warehouse holds, and who is told."""
 
 import json
+import warnings
 from contextlib import closing
 from datetime import UTC, datetime, time
 
@@ -19,6 +20,7 @@ from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.sensors.drift import STATE_IS_CURRENT, build_drift_check, build_drift_sensor
 from dw_orchestration.tables.drift import ChangeKind, drift_between
 from dw_orchestration.tables.snapshot import SourceSnapshot, WarehouseSnapshot
+from dw_orchestration.tables.tables import Tables
 
 RESOURCE = "posthog_warehouse"
 HISTORY = "posthog_sync_history"
@@ -56,19 +58,32 @@ def snapshot(*schemas: Schema, source_id: str = "s", prefix: str | None = "shop"
 FAILED = {"should_sync": False, "status": "Failed", "latest_error": "password authentication failed"}
 CANCELLED = {"should_sync": False, "status": "Failed", "latest_error": "Sync cancelled by user"}
 
+
+def tables(*schemas: Schema, **source: str) -> Tables:
+    """All tables of a source of these schemas."""
+    return tables_of(snapshot(*schemas, **source))
+
+
+def tables_of(state: WarehouseSnapshot) -> Tables:
+    """All tables of a state, without the warnings about equal keys."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Tables(state, include_disabled=True)
+
+
 CHANGES = {
     "a new table": ([], [table()], ["added"]),
     "a table that is gone": ([table()], [], ["removed"]),
     "another name": ([table(name="a")], [table(name="b")], ["renamed: a → b"]),
-    "turned off": ([table()], [table(should_sync=False)], ["turned off by a user"]),
-    "turned off after it was cancelled": ([table()], [table(**CANCELLED)], ["turned off by a user"]),
-    "turned off after it failed": ([table()], [table(**FAILED)], ["turned off by PostHog"]),
+    "turned off": ([table()], [table(should_sync=False)], ["disabled by a user"]),
+    "turned off after it was cancelled": ([table()], [table(**CANCELLED)], ["disabled by a user"]),
+    "turned off after it failed": ([table()], [table(**FAILED)], ["disabled by PostHog"]),
     "failed once more after a user had turned it off": (
         [table(should_sync=False)],
         [table(**FAILED)],
-        ["turned off by PostHog"],
+        ["disabled by PostHog"],
     ),
-    "turned on": ([table(**FAILED)], [table()], ["turned on"]),
+    "turned on": ([table(**FAILED)], [table()], ["enabled"]),
     "another frequency": (
         [table()],
         [table(sync_frequency="24hour")],
@@ -103,7 +118,7 @@ CHANGES = {
     "several at once": (
         [table(), table("2")],
         [table(**FAILED, sync_type="append"), table("3")],
-        ["added", "removed", "turned off by PostHog", "synced in another way: full_refresh → append"],
+        ["added", "removed", "disabled by PostHog", "synced in another way: full_refresh → append"],
     ),
     "another label, error or incremental field": (
         [table()],
@@ -116,7 +131,7 @@ CHANGES = {
 @pytest.mark.parametrize(("before", "after", "expected"), CHANGES.values(), ids=CHANGES.keys())
 def test_drift_is_what_changes_the_definitions(before, after, expected):
     """Each change is named once, with what was and what is; what changes no definition is no drift."""
-    drift = drift_between(snapshot(*before), snapshot(*after))
+    drift = drift_between(tables(*before), tables(*after))
 
     said = [
         f"{change.kind}: {change.before} → {change.after}" if change.before else str(change.kind)
@@ -128,7 +143,7 @@ def test_drift_is_what_changes_the_definitions(before, after, expected):
 
 def test_change_names_table_and_source():
     """A reader finds the table without looking up ids."""
-    drift = drift_between(snapshot(), snapshot(table(), table("2")))
+    drift = drift_between(tables(), tables(table(), table("2")))
 
     assert "Tables: 2 added." == drift.summary()
     assert "**Added (2)**\n\n- `table1` of Postgres (shop)\n- `table2` of Postgres (shop)" == drift.describe()
@@ -136,14 +151,14 @@ def test_change_names_table_and_source():
 
 def test_same_name_in_another_source_is_another_table():
     """Tables are told apart by id: a source that was made anew has new tables."""
-    drift = drift_between(snapshot(table("1", name="orders")), snapshot(table("2", name="orders"), source_id="t"))
+    drift = drift_between(tables(table("1", name="orders")), tables(table("2", name="orders"), source_id="t"))
 
     assert [ChangeKind.ADDED, ChangeKind.REMOVED] == [change.kind for change in drift.changes]
 
 
 def test_long_drift_is_counted():
     """A project that gained a thousand tables does not fill the event log with their names."""
-    drift = drift_between(snapshot(), snapshot(*(table(str(number)) for number in range(1000))))
+    drift = drift_between(tables(), tables(*(table(str(number)) for number in range(1000))))
 
     assert drift.describe().endswith("- … and 980 more")
     assert len(drift.describe().splitlines()) == 2 + 20 + 1
@@ -160,16 +175,16 @@ SCHEMAS = st.builds(
     sync_frequency=st.none() | st.sampled_from(SyncFrequency),
     sync_time_of_day=st.none() | st.times().map(lambda moment: moment.replace(microsecond=0)),
 )
-SNAPSHOTS = st.lists(SCHEMAS, unique_by=lambda schema: schema.id).map(lambda schemas: snapshot(*schemas))
+STATES = st.lists(SCHEMAS, unique_by=lambda schema: schema.id).map(lambda schemas: tables(*schemas))
 
 
-@given(state=SNAPSHOTS)
+@given(state=STATES)
 def test_nothing_drifts_from_itself(state):
     """A state that says what the warehouse holds shows no drift, whatever that is."""
-    assert drift_between(state, state.model_copy(deep=True)).is_empty
+    assert drift_between(state, tables_of(state.snapshot.model_copy(deep=True))).is_empty
 
 
-@given(one=SNAPSHOTS, other=SNAPSHOTS)
+@given(one=STATES, other=STATES)
 def test_way_back_undoes_the_way(one, other):
     """What is added on one way is removed on the other, and as many settings change."""
     there, back = drift_between(one, other), drift_between(other, one)
@@ -215,7 +230,7 @@ def test_sensor_says_only_what_is_new(served):
     """One evaluation when the answer changes, none while it stays, and one when all is well again."""
     resource, client, ids = served
     state = resource.take_snapshot()
-    sensor = build_drift_sensor(state)
+    sensor = build_drift_sensor(Tables(state, include_disabled=True))
 
     first = tick_of(sensor, resource)
     again = tick_of(sensor, resource, cursor=first.cursor)
@@ -225,7 +240,9 @@ def test_sensor_says_only_what_is_new(served):
     )
     drifted = tick_of(sensor, resource, cursor=again.cursor)
     still = tick_of(sensor, resource, cursor=drifted.cursor)
-    refreshed = tick_of(build_drift_sensor(resource.take_snapshot()), resource, cursor=still.cursor)
+    refreshed = tick_of(
+        build_drift_sensor(Tables(resource.take_snapshot(), include_disabled=True)), resource, cursor=still.cursor
+    )
 
     assert [1, 0, 1, 0, 1] == [len(tick.asset_events) for tick in (first, again, drifted, still, refreshed)]
     assert [True, False, True] == [tick.asset_events[0].passed for tick in (first, drifted, refreshed)]
@@ -239,7 +256,7 @@ def test_sensor_says_only_what_is_new(served):
 def test_sensor_says_again_what_came_on_top(served):
     """A second change is another answer than the first alone."""
     resource, client, ids = served
-    sensor = build_drift_sensor(resource.take_snapshot())
+    sensor = build_drift_sensor(Tables(resource.take_snapshot(), include_disabled=True))
     client.delete_schema(ids["invoices"])
     first = tick_of(sensor, resource)
     client.delete_schema(ids["customers"])
@@ -258,7 +275,12 @@ def test_check_answers_when_it_is_asked(served, tmp_path):
 
     with dg.DagsterInstance.ephemeral() as instance:
         result = dg.materialize(
-            [build_sync_history(state), build_drift_check(state)], instance=instance, resources=resources
+            [
+                build_sync_history(Tables(state, include_disabled=True)),
+                build_drift_check(Tables(state, include_disabled=True)),
+            ],
+            instance=instance,
+            resources=resources,
         )
 
     assert result.success
@@ -271,11 +293,11 @@ def test_sensor_and_check_stand_in_one_code_location(served):
     """The sensor evaluates the check that the code location defines, so that its page shows both."""
     resource, _, _ = served
     state = resource.take_snapshot()
-    check = build_drift_check(state, resource_key="eu_project")
+    check = build_drift_check(Tables(state, include_disabled=True, resource_key="eu_project"))
     defs = dg.Definitions(
-        assets=[build_sync_history(state, resource_key="eu_project")],
+        assets=[build_sync_history(Tables(state, include_disabled=True, resource_key="eu_project"))],
         asset_checks=[check],
-        sensors=[build_drift_sensor(state, resource_key="eu_project")],
+        sensors=[build_drift_sensor(Tables(state, include_disabled=True, resource_key="eu_project"))],
         resources={"eu_project": resource, HISTORY: DuckDBResource(database="unused.duckdb")},
     )
 

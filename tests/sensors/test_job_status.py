@@ -8,6 +8,7 @@ from warehouse_model import WarehouseModel
 
 from dw_orchestration.assets.checks import sync_succeeded
 from dw_orchestration.assets.event_log import EventLog
+from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.errors import CursorError
 from dw_orchestration.sensors.cursor import SensorCursor
 from dw_orchestration.sensors.job_status import RUN_GRACE
@@ -357,7 +358,7 @@ def test_tick_that_dies_within_a_report_loses_no_check(reports_on):
     cut_short = reports.reported().get(job.id)
     reports.tick(cursor)
 
-    is_red = EventLog(reports.instance).is_red(sync_succeeded_check(reports.by_table["s0t0"].key))
+    is_red = EventLog(reports.instance).is_red(sync_succeeded_check(asset_key(reports.by_table["s0t0"])))
     assert (None, 1, False) == (cut_short, reports.reported()[job.id], is_red)
 
 
@@ -369,7 +370,7 @@ def test_look_at_a_table_is_no_report_of_its_sync(reports_on):
     job = model.start("source0", "s0t0")
     model.finish(job)
     asset = reports.by_table["s0t0"]
-    seen = sync_succeeded(asset.key, asset.table, model._job(job))
+    seen = sync_succeeded(asset, model._job(job))
     reports.instance.report_runless_asset_event(seen.to_evaluation())
 
     reports.tick(cursor)

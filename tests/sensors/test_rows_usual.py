@@ -5,9 +5,9 @@ import pytest
 from warehouse_model import WarehouseModel
 
 from dw_orchestration.assets.build import build_posthog_assets
-from dw_orchestration.assets.checks import rows_usual
-from dw_orchestration.assets.reported import ReportedSyncs
+from dw_orchestration.assets.checks import ReportedSyncs, rows_usual
 from dw_orchestration.sensors.cursor import SensorCursor
+from dw_orchestration.tables.tables import Tables
 from tests.sensors.conftest import snapshot_of
 
 
@@ -27,7 +27,7 @@ def verdict_on(reports_on):
             }
             for number, each in enumerate(earlier)
         ]
-        return rows_usual(asset.key, asset.table, model._job(job), syncs=ReportedSyncs(tuple(metadata)))
+        return rows_usual(asset, model._job(job), syncs=ReportedSyncs(tuple(metadata)))
 
     return judge
 
@@ -102,7 +102,10 @@ def test_every_table_has_the_check():
     """It needs no cadence: a table that is synced by Dagster alone has usual rows too."""
     model = WarehouseModel(tables=1)
 
-    defs = dg.Definitions(assets=build_posthog_assets(snapshot_of(model)), resources={"posthog_warehouse": object()})
+    defs = dg.Definitions(
+        assets=build_posthog_assets(Tables(snapshot_of(model), include_disabled=True)),
+        resources={"posthog_warehouse": object()},
+    )
     names = {key.name for key in defs.resolve_asset_graph().asset_check_keys}
 
     assert "rows_usual" in names

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
-from dw_orchestration.assets.build import DEFAULT_RESOURCE_KEY, build_posthog_assets
+from dw_orchestration.assets.build import build_posthog_assets
 from dw_orchestration.assets.event_log import EventLog
-from dw_orchestration.assets.spec import asset_spec, table_assets
+from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.sensors.terminated_runs import build_terminated_runs_sensor
+from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
 from dw_orchestration.testing import never_ends
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def stuck(embedded_warehouse: EmbeddedWarehouse) -> EmbeddedWarehouse:
 def materialize(warehouse: EmbeddedWarehouse, instance: dg.DagsterInstance, **config: object) -> bool:
     """A run of the table; whether it succeeded."""
     result = dg.materialize(
-        build_posthog_assets(warehouse.snapshot()),
+        build_posthog_assets(Tables(warehouse.snapshot(), include_disabled=True)),
         instance=instance,
         resources={DEFAULT_RESOURCE_KEY: warehouse.resource},
         run_config={"ops": {STEP: {"config": {"poll_min_s": 0.2, **config}}}},
@@ -63,7 +64,7 @@ def tick(
     warehouse: EmbeddedWarehouse, instance: dg.DagsterInstance, *, resource: WarehouseResource | None = None
 ) -> SensorExecutionData:
     """The sensor's tick after the run is marked as canceled."""
-    sensor = build_terminated_runs_sensor(warehouse.snapshot())
+    sensor = build_terminated_runs_sensor(Tables(warehouse.snapshot(), include_disabled=True))
     context = dg.build_sensor_context(
         instance=instance, resources={DEFAULT_RESOURCE_KEY: resource or warehouse.resource}
     )
@@ -86,12 +87,12 @@ def a_run(
     warehouse: EmbeddedWarehouse, instance: dg.DagsterInstance, wait: Callable[..., object], **config: object
 ) -> Iterator[str]:
     """A run that waits for a sync, whose id is given; at the end the sync is cancelled if nobody else has done it."""
-    (asset,) = table_assets(warehouse.snapshot(), spec_of=asset_spec)
+    (asset,) = Tables(warehouse.snapshot(), include_disabled=True)
 
     def adopted() -> str | None:
         runs = instance.get_runs()
         adoptions = EventLog(instance).adoptions_by(runs[0].run_id) if runs else {}
-        return adoptions[asset.key].job_id if adoptions else None
+        return adoptions[asset_key(asset)].job_id if adoptions else None
 
     with ThreadPoolExecutor() as meanwhile:
         run = meanwhile.submit(materialize, warehouse, instance, **config)

@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 
 from dw_orchestration.assets import build_posthog_assets
+from dw_orchestration.tables.tables import Tables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +68,7 @@ def test_the_resource_serves_a_pipeline(embedded_warehouse: EmbeddedWarehouse) -
     """Assets built from the snapshot sync by way of the resource."""
     embedded_warehouse.add_source("Stripe", tables={"Customer": CUSTOMERS})
     result = dg.materialize(
-        build_posthog_assets(embedded_warehouse.snapshot()),
+        build_posthog_assets(Tables(embedded_warehouse.snapshot(), include_disabled=True)),
         resources={"posthog_warehouse": embedded_warehouse.resource},
     )
     assert result.success

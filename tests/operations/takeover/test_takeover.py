@@ -9,12 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dw_orchestration import errors
-from dw_orchestration.operations.takeover import Change, apply_takeover, give_back
+from dw_orchestration.operations.project import Project
+from dw_orchestration.operations.takeover import (
+    Change,
+    apply_takeover,
+    give_back,
+    newest_rows_per_sync,
+    plan_takeover,
+    take_over,
+)
 from dw_orchestration.operations.takeover_file import TakeoverStore
-from dw_orchestration.operations.takeover_plan import newest_rows_per_sync, plan_takeover
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import SyncFrequency
 from dw_orchestration.schedules import SchedulingMode, build_posthog_schedules
+from dw_orchestration.tables.tables import Tables
 
 FREQUENCIES = ["5min", "15min", "30min", "1hour", "6hour", "12hour", "24hour", "7day", "30day"]
 NAMES = ["a.customers", "a.invoices", "b.customers", "b.invoices"]
@@ -49,12 +57,22 @@ def interposed(project, happens) -> PostHogWarehouseClient:
     )
 
 
+def tables_of(snapshot) -> Tables:
+    """All tables of a snapshot."""
+    return Tables(snapshot, include_disabled=True)
+
+
+def ours(project, folder: Path) -> Project:
+    """The project as operations have it."""
+    return Project(project.client, project.endpoint.host, takeover_file=folder / "takeover.json")
+
+
 def store_for(project, folder: Path) -> TakeoverStore:
     return TakeoverStore.of(project.snapshot(), folder / "takeover.json")
 
 
 def plan_for(project, store: TakeoverStore):
-    return plan_takeover(project.snapshot(), now=NOW, taken=store.read())
+    return plan_takeover(tables_of(project.snapshot()), now=NOW, taken=store.read())
 
 
 def took_over(project, store: TakeoverStore):
@@ -79,8 +97,11 @@ def test_plan_says_what_would_change_and_changes_nothing(project, tmp_path):
     project.set("a.customers", sync_frequency="1hour", sync_time_of_day=time(7, 11))
     before, snapshot = project.settings(), project.snapshot()
 
+    tables = tables_of(snapshot)
     plan = plan_takeover(
-        snapshot, now=NOW, tables=["stripe_a.customers"], rows_per_sync=newest_rows_per_sync(project.client, snapshot)
+        tables.matching(["stripe_a.customers"]),
+        now=NOW,
+        rows_per_sync=newest_rows_per_sync(project.client, tables),
     )
 
     (move,) = plan.moves
@@ -99,7 +120,7 @@ def test_plan_leaves_what_dagster_could_not_drive(project):
     project.set("a.customers", should_sync=False)
     project.set("a.invoices", sync_frequency="30day")
 
-    plan = plan_takeover(project.snapshot(), now=NOW)
+    plan = plan_takeover(tables_of(project.snapshot()), now=NOW)
 
     assert ["stripe_b.customers", "stripe_b.invoices"] == [move.name for move in plan.moves]
     assert {"stripe_a.customers", "stripe_a.invoices"} == plan.left.keys()
@@ -121,15 +142,15 @@ def test_plan_leaves_a_frequency_that_dagster_does_not_know(project):
         for source in snapshot.sources
     ]
 
-    plan = plan_takeover(snapshot.model_copy(update={"sources": tuple(unknown)}), now=NOW)
+    plan = plan_takeover(tables_of(snapshot.model_copy(update={"sources": tuple(unknown)})), now=NOW)
 
     assert ((), 4) == (plan.moves, len(plan.left))
 
 
-def test_pattern_that_names_no_table_is_refused(project):
+def test_pattern_that_names_no_table_is_refused(project, tmp_path):
     """A mistyped table must not look like one with nothing to do."""
     with pytest.raises(errors.SetupError, match=r"'strype\.\*'.*stripe_a\.customers"):
-        plan_takeover(project.snapshot(), now=NOW, tables=["stripe_*", "strype.*"])
+        take_over(ours(project, tmp_path), ["stripe_*", "strype.*"])
 
 
 def test_takeover_keeps_tables_on_and_their_time_of_day(project, tmp_path):
@@ -165,10 +186,13 @@ def test_law_of_giving_back(lasting_project, tmp_path_factory, frequencies, time
     for name, frequency, at in zip(NAMES, frequencies, times, strict=True):
         project.set(name, sync_frequency=frequency, sync_time_of_day=at and at.replace(microsecond=0))
     store = store_for(project, tmp_path_factory.mktemp("law"))
-    before, own = project.settings(), build_posthog_schedules(project.snapshot(), mode=SchedulingMode.DRIVE)
+    before, own = (
+        project.settings(),
+        build_posthog_schedules(Tables(project.snapshot(), include_disabled=True), mode=SchedulingMode.DRIVE),
+    )
 
     took_over(project, store)
-    driven = build_posthog_schedules(project.snapshot(), mode=SchedulingMode.DRIVE, takeover=store.read())
+    driven = build_posthog_schedules(Tables(project.snapshot(), restore=store.restore), mode=SchedulingMode.DRIVE)
     moved = project.frequencies()
     gave_back(project, store)
 
@@ -303,7 +327,7 @@ def test_schedule_follows_what_somebody_changed_since(project, tmp_path):
     took_over(project, store)
     project.set("a.invoices", sync_frequency="12hour", sync_time_of_day=time(7, 11))
 
-    names = {each.name for each in build_posthog_schedules(project.snapshot(), takeover=store.read())}
+    names = {each.name for each in build_posthog_schedules(Tables(project.snapshot(), restore=store.restore))}
 
     assert {"stripe_a_every_12h", "stripe_a_every_6h", "stripe_b_every_6h"} == names
 

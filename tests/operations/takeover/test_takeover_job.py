@@ -4,9 +4,11 @@ import dagster as dg
 import pytest
 
 from dw_orchestration.assets import build_posthog_assets
-from dw_orchestration.operations.takeover_file import TakeoverStore
-from dw_orchestration.operations.takeover_job import TakeoverAction, build_takeover_job, carry_out
+from dw_orchestration.operations.jobs import build_maintenance_jobs
+from dw_orchestration.operations.project import Project
+from dw_orchestration.operations.takeover import take_over
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
+from dw_orchestration.tables.tables import Tables
 
 
 @pytest.fixture
@@ -17,22 +19,22 @@ def definitions(project, tmp_path) -> dg.Definitions:
         host=endpoint.host, project_id="1", api_key=endpoint.api_key, requests_per_minute=0
     )
     return dg.Definitions(
-        assets=build_posthog_assets(snapshot),
-        jobs=[build_takeover_job(snapshot, takeover_path=tmp_path / "takeover.json")],
+        assets=build_posthog_assets(Tables(snapshot, include_disabled=True)),
+        jobs=build_maintenance_jobs(Tables(snapshot, include_disabled=True), takeover_file=tmp_path / "takeover.json"),
         resources={"posthog_warehouse": resource},
     )
 
 
 def run(definitions, **config) -> dg.ExecuteInProcessResult:
     job = definitions.get_job_def("posthog_warehouse_takeover")
-    ops = {"posthog_warehouse_move_schedules": {"config": config}}
+    ops = {"posthog_warehouse_takeover_step": {"config": config}}
     return job.execute_in_process(run_config={"ops": ops}, raise_on_error=False)
 
 
 def shown(result) -> str:
     """The table in the metadata of the run's step."""
     (event,) = [event for event in result.all_node_events if event.event_type_value == "STEP_OUTPUT"]
-    return event.step_output_data.metadata["takeover"].value
+    return event.step_output_data.metadata["result"].value
 
 
 def test_default_is_a_dry_run(definitions, project):
@@ -90,15 +92,15 @@ def test_failed_table_fails_the_run_and_is_named(definitions, project):
     error = failure.step_failure_data.user_failure_data
     assert "3 moved out of the way, 1 failed" in error.description
     assert "| stripe_a.invoices | failed | PostHog's frequency is 6hour. PostHog said yes. |" in (
-        error.metadata["takeover"].value
+        error.metadata["result"].value
     )
 
 
 def test_carried_out_upon_what_posthog_holds_now(project, tmp_path):
     """The state that definitions are built from may be old: a table turned off since is not moved."""
-    store = TakeoverStore.of(project.snapshot(), tmp_path / "takeover.json")
     project.set("a.customers", should_sync=False)
 
-    report = carry_out(project.client, store, action=TakeoverAction.APPLY, now=project.clock)
+    ours = Project(project.client, project.endpoint.host, takeover_file=tmp_path / "takeover.json")
+    report = take_over(ours, action="apply", now=project.clock)
 
     assert report.summary.startswith("3 tables: 3 moved out of the way.")

@@ -1,14 +1,12 @@
-"""Sources and tables are found by the names that people use, and nothing else is."""
+"""Users name sources and tables in one language: by name, asset key, id or pattern."""
 
 from __future__ import annotations
 
 import pytest
 
-from dw_orchestration.assets.spec import asset_spec, table_assets
-from dw_orchestration.operations.catalogue import Catalogue, Project
 from dw_orchestration.posthog.models import Schema, Source
-from dw_orchestration.schedules.overrides import table_name
 from dw_orchestration.tables.errors import UnknownNameError, UsageError
+from dw_orchestration.tables.tables import Tables
 
 
 def source(number: int, source_type: str, prefix: str | None, *tables: str) -> Source:
@@ -16,7 +14,7 @@ def source(number: int, source_type: str, prefix: str | None, *tables: str) -> S
     return Source(id=f"s{number}", source_type=source_type, prefix=prefix, schemas=schemas)
 
 
-CATALOGUE = Catalogue.of(
+LIVE = Tables.live(
     [
         source(1, "Stripe", None, "Customer", "Charge"),
         source(2, "Stripe", "acme", "Customer", "Refund"),
@@ -45,13 +43,13 @@ CATALOGUE = Catalogue.of(
 )
 def test_table_has_all_its_names(typed, expected):
     """A table is found by its name, asset key or id, and by less of it where that is enough."""
-    assert expected == CATALOGUE.table(typed).name
+    assert expected == LIVE.table(typed).name
 
 
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("Customer", "'Customer' is the name of 2 tables: stripe.Customer, stripe_acme.Customer. Give one of these"),
+        ("Customer", "'Customer' is the name of 2 tables: stripe.Customer, stripe_acme.Customer. Use one of these"),
         ("stripe.Custmer", "No table is named 'stripe.Custmer'. Did you mean stripe.Customer or"),
         ("shop.ORDERS", "is the name of 2 tables: postgres_shop.Orders, postgres_shop.orders."),
         ("zzzz", "No table is named 'zzzz'. There are postgres_shop.Orders, postgres_shop.orders,"),
@@ -61,7 +59,7 @@ def test_table_has_all_its_names(typed, expected):
 def test_unknown_or_ambiguous_table_is_an_error_with_the_nearest(typed, said):
     """What names no table, or two, names the likely ones."""
     with pytest.raises(UnknownNameError) as caught:
-        CATALOGUE.table(typed)
+        LIVE.table(typed)
     assert said in str(caught.value)
 
 
@@ -76,19 +74,21 @@ def test_unknown_or_ambiguous_table_is_an_error_with_the_nearest(typed, said):
         (["postgres_shop/*"], 3),
         (["acme.*"], 2),
         (["shop/*"], 3),
+        (["Cust*"], 2),
+        (["Orders"], 1),
     ],
 )
-def test_patterns_name_what_they_name_in_schedules(patterns, expected):
-    """`stripe.*` is the source without a prefix, as in overrides and takeovers; each table counts once."""
-    assert expected == len(CATALOGUE.select(patterns))
+def test_patterns_take_whole_names_before_short_ones(patterns, expected):
+    """`stripe.*` is the source without a prefix; each table counts once."""
+    assert expected == len(LIVE.matching(patterns))
 
 
 def test_selection_of_nothing_is_refused():
     """No name does not mean all, and a pattern that names none is an error."""
-    with pytest.raises(UsageError, match="name at least one, or '\\*' for all"):
-        CATALOGUE.select([])
-    with pytest.raises(UnknownNameError, match="No table is like 'strype"):
-        CATALOGUE.select(["strype.*"])
+    with pytest.raises(UsageError, match="Name at least one table, or '\\*' for all"):
+        LIVE.matching([])
+    with pytest.raises(UnknownNameError, match="No table matches 'strype"):
+        LIVE.matching(["strype.*"])
 
 
 @pytest.mark.parametrize(
@@ -97,31 +97,17 @@ def test_selection_of_nothing_is_refused():
 )
 def test_source_has_all_its_names(typed, expected):
     """A source is found by its name, prefix, type or id; the name comes before the type."""
-    assert expected == CATALOGUE.source(typed).id
+    assert expected == LIVE.source(typed).id
 
 
 def test_source_with_the_name_of_another_goes_by_its_id():
     """Two sources are never mixed up, even if they would have the same name."""
-    twins = Catalogue.of([source(1, "Stripe", None, "a"), source(2, "stripe", None, "a")])
+    twins = Tables.live([source(1, "Stripe", None, "a"), source(2, "stripe", None, "a")])
     assert ["s1", "s2"] == [each.name for each in twins.sources]
-    assert ["s1.a", "s2.a"] == [table.name for table in twins.tables]
+    assert ["s1.a", "s2.a"] == [table.name for table in twins]
 
 
-def test_catalogue_of_nothing_says_so():
+def test_a_project_without_sources_says_so():
     """A project without sources has no nearest match."""
     with pytest.raises(UnknownNameError, match="The project has no source"):
-        Catalogue.of([]).source("stripe")
-
-
-def test_names_are_those_of_the_ui(stripe):
-    """What a table is called on the command line is what schedules and the asset graph call it."""
-    assets = table_assets(stripe.snapshot(), spec_of=asset_spec)
-    named = {table.id: table for table in Project(stripe.client).catalogue().tables}
-    for asset in assets:
-        own = named[asset.table.schema.id]
-        assert (table_name(asset.table), asset.key.to_user_string()) == (own.name, own.asset_key)
-
-
-def test_settings_are_there_when_asked_for(project):
-    """The list of sources lacks them on newer servers; the catalogue has them on request."""
-    assert str(project.catalogue(settings=True).table("Customer").schema.sync_frequency) == "6hour"
+        Tables.live([]).source("stripe")
