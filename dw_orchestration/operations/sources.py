@@ -84,7 +84,7 @@ def update_source(
         PostHogError: The connection does not work, or PostHog is unreachable.
     """
     if description is None and not job_inputs:
-        raise UsageError("There is nothing to change: give a description or fields of the connection.")
+        raise UsageError("Nothing to change: give a description or fields of the connection.")
     named = project.tables().source(source)
     project.client.update_source(named.id, description=description, job_inputs=job_inputs or None)
     changed = [*(["description"] if description is not None else []), *names_of(job_inputs or {})]

@@ -18,7 +18,7 @@ def test_lists_are_for_people_and_for_programs(dw, stripe):
     assert "stripe_acme   Stripe   2" in dw("sources").out
     (source,) = dw("sources", "--json").rows
     assert ("stripe_acme", "Stripe", "acme", 2, 2) == tuple(
-        source[key] for key in ("source", "type", "prefix", "tables", "on")
+        source[key] for key in ("source", "type", "prefix", "tables", "enabled")
     )
     tables = dw("tables", "--json").document
     assert {"summary", "failed", "rows", "error"} == tables.keys()
@@ -40,12 +40,12 @@ def test_unknown_table_is_a_usage_error_with_the_nearest(dw):
 
 
 def test_settings_are_shown_and_then_set(dw, everything, stripe):
-    """Without `--yes` nothing changes; with it, the table is so."""
+    """Without `--apply` nothing changes; with it, the table is so."""
     before = everything()
 
-    planned = dw("set", "--frequency", "1hour", "--time-of-day", "03:00", "acme.Charge", "--json")
+    planned = dw("set", "--sync-frequency", "1hour", "--sync-time-of-day", "03:00", "acme.Charge", "--json")
     unchanged = everything()
-    done = dw("set", "--frequency", "1hour", "--time-of-day", "03:00", "acme.Charge", "--yes", "--json")
+    done = dw("set", "--sync-frequency", "1hour", "--sync-time-of-day", "03:00", "acme.Charge", "--apply", "--json")
 
     assert before == unchanged
     assert [("sync_frequency", "6hour", "1hour"), ("sync_time_of_day", None, "03:00:00")] == [
@@ -56,17 +56,17 @@ def test_settings_are_shown_and_then_set(dw, everything, stripe):
 
 
 REFUSALS = [
-    (["set", "Charge"], "There is nothing to change"),
-    (["set", "Charge", "--frequency", "2hours"], "'2hours' is no sync_frequency"),
-    (["set", "Charge", "--type", "append", "--yes"], "A sync_type of append needs an incremental_field."),
+    (["set", "Charge"], "Nothing to change: give at least one of sync_frequency"),
+    (["set", "Charge", "--sync-frequency", "2hours"], "'2hours' is not one of"),
+    (["set", "Charge", "--sync-type", "append", "--apply"], "A sync_type of append needs an incremental_field."),
     (["delete-data", "*"], "repeat the names to confirm it; missing: stripe_acme.Charge, stripe_acme.Customer."),
     (["source", "delete", "acme"], "repeat its name to confirm it: stripe_acme."),
-    (["source", "update", "acme"], "There is nothing to change"),
+    (["source", "update", "acme"], "Nothing to change"),
     (["sync", "Charge", "--resync"], "missing: stripe_acme.Charge."),
-    (["sync", "Charge", "--confirm", "Charge"], "--confirm is for --resync alone"),
-    (["sync", "strype.*"], "No table is like 'strype.*'. There are stripe_acme.Charge, stripe_acme.Customer."),
+    (["sync", "Charge", "--confirm", "Charge"], "--confirm is only for --resync"),
+    (["sync", "strype.*"], "No table matches 'strype.*'. There are stripe_acme.Charge, stripe_acme.Customer."),
     (["cancel", "Charge", "nothing"], "No table is named 'nothing'."),
-    (["takeover", "--apply", "--give-back"], "contradict each other"),
+    (["takeover", "--action", "both"], "'both' is not one of"),
     (["enable", "Charge", "nothing"], "No table is named 'nothing'."),
     (["refresh", "nothing"], "No source is named 'nothing'. There are stripe_acme."),
     (["fields", "acme.Chargge"], "Did you mean stripe_acme.Charge"),
@@ -150,8 +150,8 @@ def test_source_from_a_file_and_from_standard_input(dw, stripe, tmp_path):
     made = dw(
         "source", "create", "Stripe", "--payload", str(tmp_path / "new.json"), "--prefix", "two", STRIPE_KEY="sk_env"
     )
-    changed = dw("source", "update", "two", "--payload", "-", stdin='{"stripe_secret_key": "sk_typed"}')
-    unset = dw("source", "update", "two", "--payload", str(tmp_path / "new.json"))
+    changed = dw("source", "update", "two", "--job-inputs", "-", stdin='{"stripe_secret_key": "sk_typed"}')
+    unset = dw("source", "update", "two", "--job-inputs", str(tmp_path / "new.json"))
     refreshed = dw("refresh", "two")
     gone = dw("source", "delete", "two", "--confirm", "stripe_two")
 
@@ -185,7 +185,11 @@ def test_secret_that_the_server_quotes_is_hidden(dw, postgres_server):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("{", "is no JSON, line 1."), ("[]", "holds no JSON object."), (None, "cannot be read: No such file")],
+    [
+        ("{", "{path} is not JSON, line 1."),
+        ("[]", "{path} is not a JSON object."),
+        (None, "Cannot read {path}: No such file"),
+    ],
 )
 def test_payload_that_cannot_be_read_is_told(dw, tmp_path, content, said):
     """Where it is wrong is told, not what stands there."""
@@ -194,7 +198,7 @@ def test_payload_that_cannot_be_read_is_told(dw, tmp_path, content, said):
         path.write_text(content)
     ran = dw("source", "create", "Stripe", "--payload", str(path))
     assert 2 == ran.code
-    assert f"{path} {said}" in ran.err
+    assert said.format(path=path) in ran.err
 
 
 def test_webhook_of_a_source_without_one(dw):

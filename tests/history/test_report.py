@@ -1,13 +1,8 @@
-"""What the history tells: figures, days and pictures."""
+"""What the history tells: figures of all syncs and of each table."""
 
 from __future__ import annotations
 
-import base64
-import struct
-import sys
-import zlib
-from collections import Counter
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from math import ceil, floor
 
@@ -15,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dw_orchestration.history.chart import OTHERS, TOP_TABLES, rows_per_day_chart, stacks
 from dw_orchestration.history.report import HistoryReport, report_metadata, report_of
 from dw_orchestration.posthog.models import Job, Source
 
@@ -23,7 +17,6 @@ STRIPE = Source(id="stripe", source_type="Stripe", prefix="main")
 POSTGRES = Source(id="postgres", source_type="Postgres")
 NUMBERS = count()
 DAY = timedelta(days=1)
-PNG_PREFIX = "![Rows per day, by table](data:image/png;base64,"
 
 
 def job(
@@ -65,7 +58,7 @@ def quantile(values: list[float], share: float) -> float | None:
 
 
 def test_empty_history_has_a_report(history, now):
-    """Before the first sync there are zeros, and no durations, table or picture."""
+    """Before the first sync there are zeros, and no durations and no table."""
     metadata = report_metadata(report_of(history, now=now))
 
     assert {
@@ -114,10 +107,6 @@ def test_figures_are_those_of_a_count_by_hand(history_of, tmp_path, now, jobs):
     for table in report.tables:
         assert_counted([each for each in recent if each.table.name == table.table], table)
     assert {each.table.name for each in recent} == {table.table for table in report.tables}
-    by_day = Counter()
-    for each in recent:
-        by_day[each.created_at.date()] += (each.rows_synced or 0) if each.billable is not False else 0
-    assert +by_day == +sum((Counter({day.day: day.rows}) for day in report.days), Counter())
 
 
 def assert_counted(jobs: list[Job], figures) -> None:
@@ -132,19 +121,6 @@ def assert_counted(jobs: list[Job], figures) -> None:
     # the report rounds to milliseconds
     assert pytest.approx(quantile(durations, 0.5), abs=0.001) == figures.duration_median_s
     assert pytest.approx(quantile(durations, 0.95), abs=0.001) == figures.duration_p95_s
-
-
-def test_days_are_those_of_utc(history, now):
-    """A sync before midnight UTC belongs to the day before, wherever the machine stands."""
-    midnight = datetime(2026, 11, 2, tzinfo=UTC)
-    report = report_on(
-        history,
-        job(created_at=midnight - timedelta(seconds=1), rows=1),
-        job(created_at=midnight, rows=2),
-        now=now,
-    )
-
-    assert [(date(2026, 11, 1), 1), (date(2026, 11, 2), 2)] == [(day.day, day.rows) for day in report.days]
 
 
 def test_table_with_most_rows_comes_first(history, now):
@@ -198,71 +174,3 @@ def test_projects_that_share_a_file_are_kept_apart(history_of, now):
     report = report_on(one, job(created_at=now, rows=1), now=now)
 
     assert (1, 1) == (report.jobs_stored, report.total.rows)
-
-
-ROWS = st.lists(
-    st.tuples(
-        st.dates(date(2026, 10, 1), date(2026, 10, 31)),
-        st.integers(1, 20).map(lambda number: f"Stripe table{number}"),
-        st.integers(0, 1000),
-    )
-)
-
-
-@given(rows=ROWS)
-def test_stacks_lose_no_row(rows):
-    """The top tables and the others together are all rows, with at most one layer more than the top."""
-    layers = stacks(rows)
-
-    assert sum(row[2] for row in rows) == sum(layer.total() for layer in layers.values())
-    assert len(layers) <= TOP_TABLES + 1
-    assert OTHERS not in list(layers)[:-1]
-
-
-def test_stacks_show_the_tables_with_most_rows():
-    """Eight tables have a layer each, those with fewer rows are one."""
-    day = date(2026, 10, 1)
-
-    layers = stacks([(day, f"table{number}", number) for number in range(1, 12)])
-
-    assert [*(f"table{number}" for number in range(11, 3, -1)), OTHERS] == list(layers)
-    assert 1 + 2 + 3 == layers[OTHERS][day]
-
-
-@pytest.mark.parametrize("table", ["orders", "a$b_{$c", "_hidden", "x" * 200])
-def test_picture_is_a_whole_png(table):
-    """The picture can be read to its end, is as large as meant and shows more than one colour, whatever the names."""
-    rows = [(date(2026, 10, 1) + number * DAY, f"Stripe {table}", number) for number in range(30)]
-
-    chart = rows_per_day_chart(rows, first=date(2026, 10, 1), last=date(2026, 10, 30))
-
-    size, pixels = png_of(chart)
-    assert (810, 324) == size
-    assert len(Counter(pixels)) > 10
-    assert len(chart) < 100_000
-
-
-def png_of(markdown: str) -> tuple[tuple[int, int], bytes]:
-    """The size of the picture and its packed lines; every part of the file has to be right."""
-    assert markdown.startswith(PNG_PREFIX)
-    picture = base64.b64decode(markdown.removeprefix(PNG_PREFIX).removesuffix(")"), validate=True)
-    assert b"\x89PNG\r\n\x1a\n" == picture[:8]
-    parts: dict[bytes, bytes] = {}
-    place = 8
-    while place < len(picture):
-        (length,) = struct.unpack_from(">I", picture, place)
-        kind, body = picture[place + 4 : place + 8], picture[place + 8 : place + 8 + length]
-        assert struct.unpack_from(">I", picture, place + 8 + length) == (zlib.crc32(kind + body),)
-        parts[kind] = parts.get(kind, b"") + body
-        place += 12 + length
-    width, height = struct.unpack_from(">II", parts[b"IHDR"])
-    return (width, height), zlib.decompress(parts[b"IDAT"])
-
-
-def test_without_matplotlib_a_line_says_how_to_get_the_picture(history, now, monkeypatch):
-    """The picture is an extra: its absence is no error, and explains itself."""
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-
-    metadata = report_metadata(report_on(history, job(created_at=now), now=now))
-
-    assert "Install `dw-orchestration[charts]` to see the rows per day as a picture here." == metadata["rows_per_day"]

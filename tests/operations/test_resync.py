@@ -202,7 +202,7 @@ def test_no_run_without_a_person_resyncs(location, everything, tags):
     """A schedule or sensor of a user's own has the confirmation in its config, and yet nobody has given it."""
     before = everything()
     result = location.resync("Customer", tags=tags)
-    assert f"What deletes data is not done in a run tagged {next(iter(tags))}" in failure(result).description
+    assert f"Refusing to delete data: this run is tagged {next(iter(tags))}" in failure(result).description
     assert before == everything()
 
 
@@ -213,7 +213,7 @@ def test_re_execution_resyncs_nothing(location, everything):
     again = location.resync(
         "Customer", tags={"dagster/parent_run_id": first.run_id, "dagster/root_run_id": first.run_id}
     )
-    assert "is not repeated by a retry or re-execution" in failure(again).description
+    assert "this run is a retry or re-execution" in failure(again).description
     assert before == everything()
 
 
@@ -221,7 +221,7 @@ def test_table_without_an_asset_is_refused(location, stripe):
     """Nobody would see what becomes of it: nothing is sent for the others either."""
     stripe.add_source("Intercom", prefix="help", tables={"Ticket": [{"id": 1}]})
     result = location.resync("*", confirm=["Customer", "Charge", "Ticket"])
-    assert failure(result).description.startswith("No asset of this code location: intercom_help.Ticket.")
+    assert failure(result).description.startswith("Not an asset of this code location: intercom_help.Ticket.")
     assert {"Customer": 1, "Charge": 0} == counts(stripe)
 
 

@@ -95,7 +95,7 @@ def test_field_that_the_source_lacks_keeps_all_tables_as_they_are(project, every
     update = settings_update({"sync_type": "incremental", "incremental_field": "updated"})
     before = everything()
 
-    shown = update_tables(project, ["*"], update)
+    shown = update_tables(project, ["*"], update, apply=False)
     with pytest.raises(UsageError, match=r"stripe_acme\.Charge: It has no column 'updated' that a sync can follow"):
         update_tables(project, ["*"], update, apply=True)
 
@@ -182,11 +182,11 @@ def test_what_belongs_together_is_sent_together():
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ({}, "There is nothing to change"),
-        ({"sync_frequency": "never"}, "switch the table off"),
-        ({"sync_frequency": "15mins"}, "'15mins' is no sync_frequency. Did you mean 15min?"),
+        ({}, "Nothing to change"),
+        ({"sync_frequency": "never"}, "disable the table"),
+        ({"sync_frequency": "15mins"}, "Invalid sync_frequency '15mins'. Did you mean 15min?"),
         ({"sync_type": "zzz"}, "Choose full_refresh, incremental, append"),
-        ({"sync_time_of_day": "3 pm"}, "give HH:MM or HH:MM:SS, in UTC"),
+        ({"sync_time_of_day": "3 pm"}, "use HH:MM or HH:MM:SS in UTC"),
         ({"sync_time_of_day": "03:00+02:00"}, "in UTC"),
         ({"sync_time_of_day": "03"}, "HH:MM"),
         ({"incremental_field_lookback_seconds": -1}, "incremental_field_lookback_seconds: "),

@@ -37,9 +37,9 @@ def test_source_is_created_with_its_tables(hubspot):
     report = create_source(project, "Hubspot", {"access_token": "t", "schemas": schemas}, prefix="crm")
 
     assert [("hubspot_crm.Contact", False, "added")] == [
-        (row["table"], row["on"], row["result"]) for row in report.rows
+        (row["table"], row["enabled"], row["result"]) for row in report.rows
     ]
-    assert report.summary.endswith("has 1 table, 0 switched on.")
+    assert report.summary.endswith("has 1 table, 0 enabled.")
 
 
 def test_refused_source_leaves_nothing(hubspot):
@@ -73,7 +73,7 @@ def test_description_is_changed_and_nothing_is_nothing(project, stripe):
 
     assert "stripe_acme: description changed." == report.summary
     assert ["Payments"] == [source.description for source in stripe.client.list_sources()]
-    with pytest.raises(UsageError, match="There is nothing to change"):
+    with pytest.raises(UsageError, match="Nothing to change"):
         update_source(project, "acme")
 
 

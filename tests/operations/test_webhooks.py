@@ -42,7 +42,8 @@ class Provider:
     def project(self) -> Project:
         transport = httpx.MockTransport(self)
         return Project(
-            PostHogWarehouseClient("http://127.0.0.1", 1, "phx_k", rate_limits=None, http_transport=transport)
+            PostHogWarehouseClient("http://127.0.0.1", 1, "phx_k", rate_limits=None, http_transport=transport),
+            "http://127.0.0.1",
         )
 
 
@@ -53,7 +54,7 @@ def test_webhook_is_created_once():
     first = create_webhook(provider.project(), "stripe", inputs={"signing_secret": "s"})
     second = create_webhook(provider.project(), "stripe")
 
-    assert ["created", "as it was"] == [first.rows[0]["result"], second.rows[0]["result"]]
+    assert ["created", "unchanged"] == [first.rows[0]["result"], second.rows[0]["result"]]
     assert [{"inputs": {"signing_secret": "s"}}] == provider.created
     assert URL == show_webhook(provider.project(), "stripe").rows[0]["webhook_url"]
 
