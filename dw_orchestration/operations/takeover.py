@@ -5,28 +5,33 @@ Only the frequency is changed. The time of day stays, so that the one sync a mon
 tick of the table's own cadence, where the run of that tick adopts it.
 """
 
+from __future__ import annotations
+
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from dw_orchestration.operations.operation import Operation, SomeTablesParams
-from dw_orchestration.operations.project import Project
 from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.operations.takeover_file import OUT_OF_THE_WAY, TakenTable, TakeoverFile, TakeoverStore
-from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import JobStatus, SyncFrequency
 from dw_orchestration.posthog.errors import ApiError
 from dw_orchestration.posthog.models import Schema, SchemaUpdate
 from dw_orchestration.tables.cadence import DAY, Cadence, cadence
 from dw_orchestration.tables.classify import SchemaClass
-from dw_orchestration.tables.table import Table
-from dw_orchestration.tables.tables import Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from dw_orchestration.operations.project import Project
+    from dw_orchestration.posthog.client import PostHogWarehouseClient
+    from dw_orchestration.tables.table import Table
+    from dw_orchestration.tables.tables import Tables
 
 # One request: PostHog shows this many jobs of a source at once.
 JOBS_READ = 50
