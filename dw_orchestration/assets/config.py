@@ -6,6 +6,7 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
+from dw_orchestration.posthog.limits import ABANDONED_AFTER
 from dw_orchestration.sync.settings import IfRunning, SyncMode, SyncSettings
 
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86_400.0
@@ -73,7 +74,7 @@ class PostHogSyncConfig(dg.Config):
         description="Seconds on end for which PostHog may not answer before the run gives up on its syncs.",
     )
     corpse_after_s: float = Field(
-        default=7 * DAY_S,
+        default=ABANDONED_AFTER.total_seconds(),
         gt=0,
         description="Age in seconds from which a sync that PostHog shows as running is taken to be a leftover.",
     )

@@ -6,6 +6,7 @@ from typing import Annotated
 import dagster as dg
 from pydantic import Field
 
+from dw_orchestration.posthog.limits import DEFAULT_REQUESTS_PER_MINUTE
 from dw_orchestration.resources.local import LocalWarehouse
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource, WarehouseResource
 
@@ -36,7 +37,9 @@ class ProjectArgs(dg.Model):
         " of Dagster+.",
     )
     requests_per_minute: int = Field(
-        default=240, ge=0, description="How many requests a minute may be sent with this key; 0 for no limit."
+        default=DEFAULT_REQUESTS_PER_MINUTE,
+        ge=0,
+        description="How many requests a minute may be sent with this key; 0 for no limit.",
     )
     request_timeout_s: float = Field(
         default=30.0, gt=0, description="Seconds that PostHog may be silent before a request counts as failed."

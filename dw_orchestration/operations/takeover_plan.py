@@ -9,13 +9,11 @@ from dw_orchestration.assets.spec import SpecOf, TableAsset, asset_spec, table_a
 from dw_orchestration.operations.takeover_file import OUT_OF_THE_WAY, TakeoverFile
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import JobStatus
+from dw_orchestration.posthog.limits import JOBS_PER_ANSWER
 from dw_orchestration.schedules.overrides import selected, table_name
 from dw_orchestration.tables.cadence import DAY, Cadence, cadence
 from dw_orchestration.tables.classify import SchemaClass
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
-
-# One request: PostHog shows this many jobs of a source at once.
-JOBS_LOOKED_AT = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +96,7 @@ def newest_rows_per_sync(client: PostHogWarehouseClient, snapshot: WarehouseSnap
     """
     rows: dict[str, int] = {}
     for source in snapshot.sources:
-        for job in islice(client.list_jobs(source.id), JOBS_LOOKED_AT):
+        for job in islice(client.list_jobs(source.id), JOBS_PER_ANSWER):
             if job.status is JobStatus.COMPLETED and job.rows_synced is not None:
                 rows.setdefault(job.schema_id, job.rows_synced)
     return rows

@@ -15,6 +15,8 @@ from typing import cast
 
 from pyrate_limiter import AbstractBucket, Duration, InMemoryBucket, Rate, RateItem, SQLiteBucket
 
+from dw_orchestration.posthog.limits import DEFAULT_REQUESTS_PER_HOUR, DEFAULT_REQUESTS_PER_MINUTE
+
 logger = logging.getLogger(__name__)
 
 # Calls older than every window are deleted now and then; until then they cost only disk.
@@ -23,7 +25,7 @@ CALLS_BETWEEN_CLEANINGS = 200
 
 @dataclass(frozen=True, kw_only=True)
 class RateLimits:
-    """How many requests to send. PostHog allows a key 480 a minute and 4800 an hour.
+    """How many requests to send. PostHog allows a key 480 a minute and 4,800 an hour.
 
     Args:
         per_minute: Half of PostHog's, so that what else uses the key keeps the other half.
@@ -35,8 +37,8 @@ class RateLimits:
         ValueError: One of the two numbers would never count.
     """
 
-    per_minute: int = 240
-    per_hour: int = 2400
+    per_minute: int = DEFAULT_REQUESTS_PER_MINUTE
+    per_hour: int = DEFAULT_REQUESTS_PER_HOUR
     folder: Path | None = None
 
     def __post_init__(self) -> None:

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
 
+from dw_orchestration.posthog.limits import JOBS_PER_ANSWER
 from dw_orchestration.posthog.models import ApiModel, Job, Schema, Source
 
 Row = TypeVar("Row", Source, Schema)
 
-JOBS_PER_ANSWER = 50
 # `before` leaves out jobs of exactly that moment, so the next page begins a little later than it has to.
 OVERLAP = timedelta(milliseconds=1)
 

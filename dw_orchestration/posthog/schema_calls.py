@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 from dw_orchestration.posthog.calls import ApiCalls
 from dw_orchestration.posthog.enums import CancelOutcome
 from dw_orchestration.posthog.errors import BadRequestError
+from dw_orchestration.posthog.limits import ROWS_PER_PAGE
 from dw_orchestration.posthog.models import IncrementalFields, Schema, SchemaUpdate
 from dw_orchestration.posthog.paging import Page, by_offset
 
@@ -23,7 +24,7 @@ INCREMENTAL_FIELDS = TypeAdapter(IncrementalFields)
 class SchemaCalls(ApiCalls):
     """One method per documented endpoint, and the list."""
 
-    def list_schemas(self, *, search: str | None = None, page_size: int = 100) -> Iterator[Schema]:
+    def list_schemas(self, *, search: str | None = None, page_size: int = ROWS_PER_PAGE) -> Iterator[Schema]:
         """All schemas of the project with their full settings, newest first.
 
         Newer servers trim the schemas in the list of sources; here they are whole, but do not name their

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from dw_orchestration.posthog.enums import AccessMethod
 from dw_orchestration.posthog.errors import PermissionDeniedError
+from dw_orchestration.posthog.limits import ROWS_PER_PAGE
 from dw_orchestration.posthog.models import (
     ApiModel,
     Job,
@@ -64,7 +65,7 @@ class SourceCalls(SchemaCalls):
     Builds on the calls about schemas, since a bulk update can fall back to single ones.
     """
 
-    def list_sources(self, *, search: str | None = None, page_size: int = 100) -> Iterator[Source]:
+    def list_sources(self, *, search: str | None = None, page_size: int = ROWS_PER_PAGE) -> Iterator[Source]:
         """All sources that the key's user may see, newest first, each with its schemas.
 
         Newer servers trim these schemas (no cadence, no sync settings): `list_schemas` has them whole.

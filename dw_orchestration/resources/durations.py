@@ -10,16 +10,14 @@ from statistics import median
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.enums import AccessMethod, JobStatus
 from dw_orchestration.posthog.errors import NotFoundError, PermissionDeniedError, PostHogError
+from dw_orchestration.posthog.limits import JOBS_PER_ANSWER, NAMES_PER_REQUEST
 from dw_orchestration.posthog.models import Job, Schema
-from dw_orchestration.posthog.paging import JOBS_PER_ANSWER
 from dw_orchestration.tables.cadence import DAY, MINUTE, WEEK, cadence
 from dw_orchestration.tables.classify import SchemaClass, classify
 from dw_orchestration.tables.snapshot import SourceSnapshot, WarehouseSnapshot
 
 # a refresh asks no more sources than this: the others' tables have the least time that there is
 SOURCES_ASKED = 100
-# names go into the address of the request, which has to stay short
-NAMES_ASKED = 50
 # steps in which durations are told: a minute more or less is no change of the definitions
 STEP = timedelta(minutes=5)
 
@@ -74,7 +72,7 @@ def _read(api: WarehouseApi, due: Mapping[str, list[str]]) -> dict[str, dict[str
     found = {}
     for source_id, names in due.items():
         try:
-            jobs = list(islice(api.list_jobs(source_id, schemas=names[:NAMES_ASKED]), JOBS_PER_ANSWER))
+            jobs = list(islice(api.list_jobs(source_id, schemas=names[:NAMES_PER_REQUEST]), JOBS_PER_ANSWER))
         except (NotFoundError, PermissionDeniedError):
             continue
         except PostHogError:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from dw_orchestration.posthog.budget import RateLimits
 from dw_orchestration.posthog.client import PostHogWarehouseClient
+from dw_orchestration.posthog.limits import DEFAULT_REQUESTS_PER_MINUTE
 from dw_orchestration.posthog.retries import RetryPolicy
 from dw_orchestration.posthog.transport import Timeouts
 from dw_orchestration.resources.durations import with_usual_durations
@@ -111,7 +112,7 @@ class PostHogWarehouseResource(WarehouseResource):
         " that production does.",
     )
     requests_per_minute: int = Field(
-        default=240,
+        default=DEFAULT_REQUESTS_PER_MINUTE,
         ge=0,
         description="How many requests a minute, and ten times as many an hour, all processes of this machine may send"
         " with this key; 0 for no limit. The default is half of what PostHog allows, because others use it too.",

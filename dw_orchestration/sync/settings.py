@@ -4,6 +4,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 
+from dw_orchestration.posthog import limits
+
 MINUTE_S = 60.0
 HOUR_S = 60 * MINUTE_S
 DAY_S = 24 * HOUR_S
@@ -65,12 +67,12 @@ class SyncSettings:
     stall_timeout_s: float = 6 * HOUR_S
     total_timeout_s: float = DAY_S
     cancel_stalled: bool = False
-    corpse_after_s: float = 7 * DAY_S
+    corpse_after_s: float = limits.ABANDONED_AFTER.total_seconds()
     poll_min_s: float = 2.0
     poll_max_s: float = 30.0
     poll_error_budget_s: float = 15 * MINUTE_S
     cancel_timeout_s: float = MINUTE_S
-    triggers_per_min: float = 240.0
+    triggers_per_min: float = limits.DEFAULT_REQUESTS_PER_MINUTE
     polls_per_min: float = 180.0
 
     def __post_init__(self) -> None:

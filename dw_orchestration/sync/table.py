@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from dw_orchestration.posthog.enums import AccessMethod, JobStatus
 from dw_orchestration.posthog.jobs import duration_s, is_over, was_interrupted
+from dw_orchestration.posthog.limits import LATE_ROWS
 from dw_orchestration.posthog.models import Job, Schema
 from dw_orchestration.sync import verdict
 from dw_orchestration.sync.attempt import Attempt
@@ -19,8 +20,6 @@ from dw_orchestration.sync.plan import Case, Follow, HoldOff, Refuse, WaitFor, d
 from dw_orchestration.sync.reader import FirstLook, Want
 from dw_orchestration.sync.settings import SyncMode, SyncSettings, TableRequest
 
-# Rows are looked for from a little before the newest one of the first look, in case one was still being written.
-LOOKBACK = timedelta(minutes=1)
 # `after` is compared strictly, and the row itself has to be found.
 JUST_BEFORE = timedelta(milliseconds=1)
 
@@ -79,7 +78,7 @@ class Table:
         """What the next look should bring."""
         if self.job is not None and self.phase in {Phase.FOLLOWING, Phase.WAITING}:
             return Want(name=self.name, after=self.job.created_at - JUST_BEFORE, job_id=self.job.id)
-        after = self._newest_before and self._newest_before - LOOKBACK
+        after = self._newest_before and self._newest_before - LATE_ROWS
         return Want(name=self.name, after=after, job_id=None)
 
     def baseline(self, look: FirstLook) -> None:

@@ -13,6 +13,7 @@ from dw_orchestration.posthog.errors import (
     PostHogError,
     ProjectNotFoundError,
 )
+from dw_orchestration.posthog.limits import NAMES_PER_REQUEST
 from dw_orchestration.posthog.models import Job, Schema, Source
 from dw_orchestration.sync import verdict
 from dw_orchestration.sync.blindness import Blindness
@@ -22,7 +23,7 @@ from dw_orchestration.sync.events import Notice, SyncEvent
 from dw_orchestration.sync.news import is_news
 from dw_orchestration.sync.pace import Wait, floor_s, interval_s, pause_s, search_s, sweep_s
 from dw_orchestration.sync.phase import Phase
-from dw_orchestration.sync.reader import NAMES_AT_ONCE, FirstLook, JobReader
+from dw_orchestration.sync.reader import FirstLook, JobReader
 from dw_orchestration.sync.settings import SyncSettings
 from dw_orchestration.sync.table import Table
 
@@ -193,7 +194,7 @@ class SourceWatch:
 
     def _read_next(self) -> tuple[list[Table], dict[str, list[Job]]]:
         read = self.live
-        if len(read) > NAMES_AT_ONCE:
+        if len(read) > NAMES_PER_REQUEST:
             if not self.is_told:
                 self._record = {schema.id: schema for schema in self._reader.source().schemas}
                 self._take(self._record)

@@ -9,8 +9,8 @@ import pytest
 from warehouse import Shelf, events, execute, failure_of
 
 from dw_orchestration.posthog.enums import JobStatus
+from dw_orchestration.posthog.limits import STREAK_GAP, STREAK_LENGTH
 from dw_orchestration.posthog.models import SchemaUpdate
-from dw_orchestration.sync.book import STREAK_GAP, STREAK_LENGTH
 
 TWICE = dg.RetryPolicy(max_retries=1)
 

@@ -22,8 +22,9 @@ from dw_orchestration.assets.metadata import JOB_ID
 from dw_orchestration.assets.spec import asset_spec, table_assets
 from dw_orchestration.posthog.enums import AccessMethod, SyncFrequency, SyncType
 from dw_orchestration.posthog.errors import NotFoundError, PostHogError, Problem, ServerError
+from dw_orchestration.posthog.limits import NAMES_PER_REQUEST
 from dw_orchestration.posthog.models import Job, Schema, SchemaUpdate
-from dw_orchestration.resources.durations import NAMES_ASKED, SOURCES_ASKED, STEP, with_usual_durations
+from dw_orchestration.resources.durations import SOURCES_ASKED, STEP, with_usual_durations
 from dw_orchestration.resources.state import refresh_state
 from dw_orchestration.tables.cadence import Cadence
 from dw_orchestration.tables.snapshot import SourceSnapshot, WarehouseSnapshot
@@ -248,13 +249,13 @@ def test_projects_without_times_of_day_cost_no_request() -> None:
 
 def test_one_page_is_read_of_each_source_that_has_such_a_table() -> None:
     """A refresh asks for the named tables alone, fifty jobs of each source, and of a limited number of sources."""
-    tables = [schema(f"t{number}") for number in range(NAMES_ASKED + 5)]
+    tables = [schema(f"t{number}") for number in range(NAMES_PER_REQUEST + 5)]
     jobs = [job("t0", 30, number=number) for number in range(80)]
     api = Jobs(*jobs)
     sources = [source(number, *tables) for number in range(SOURCES_ASKED + 3)]
     found = with_usual_durations(snapshot_of(*sources), api)
     assert (SOURCES_ASKED, {1}) == (len(api.asked), set(Counter(api.asked).values()))
-    assert (NAMES_ASKED * SOURCES_ASKED, 50 * SOURCES_ASKED) == (len(api.names), api.given)
+    assert (NAMES_PER_REQUEST * SOURCES_ASKED, 50 * SOURCES_ASKED) == (len(api.names), api.given)
     assert SOURCES_ASKED == len(minutes_of(found))
 
 

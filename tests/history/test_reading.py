@@ -6,8 +6,9 @@ from datetime import timedelta
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dw_orchestration.history.reading import FOLLOWED_FOR, OVERLAP, bring_up_to_date
+from dw_orchestration.history.reading import FOLLOWED_FOR, bring_up_to_date
 from dw_orchestration.posthog.client import PostHogWarehouseClient
+from dw_orchestration.posthog.limits import LATE_ROWS
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -93,7 +94,7 @@ def test_job_that_becomes_visible_late_is_stored(project, history, rows_of):
     """Workers write side by side: a job may appear after one that was created later."""
     project.job("invoices", ago=HOUR)
     project.read_into(history)
-    late = project.job("customers", ago=HOUR + OVERLAP - MINUTE)
+    late = project.job("customers", ago=HOUR + LATE_ROWS - MINUTE)
 
     project.read_into(history)
 
