@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.posthog.enums import CancelOutcome, SyncStatus
 from dw_orchestration.posthog.errors import PostHogError
-from dw_orchestration.posthog.jobs import is_over, was_cancelled
+from dw_orchestration.posthog.jobs import is_over, newest_job_per_table, was_cancelled
 from dw_orchestration.posthog.limits import ABANDONED_AFTER, JOBS_PER_ANSWER
 from dw_orchestration.sync.clock import Clock, SystemClock
 
@@ -67,8 +67,7 @@ def running_jobs(client: PostHogWarehouseClient, tables: Sequence[NamedTable]) -
     """
     newest: dict[str, Job] = {}
     for source_id in dict.fromkeys(table.source.id for table in tables):
-        for job in islice(client.list_jobs(source_id), JOBS_PER_ANSWER):
-            newest.setdefault(job.schema_id, job)
+        newest |= newest_job_per_table(client, source_id)
     now = client.server_time
     ids = {table.id for table in tables}
     return {key: job for key, job in newest.items() if key in ids and not is_over(job) and not _is_leftover(job, now)}

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 
 from dw_orchestration.assets.spec import SpecOf, TableAsset, asset_spec, table_assets
 from dw_orchestration.operations.takeover_file import OUT_OF_THE_WAY, TakeoverFile
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import JobStatus
-from dw_orchestration.posthog.limits import JOBS_PER_ANSWER
+from dw_orchestration.posthog.jobs import newest_job_per_table
+from dw_orchestration.posthog.models import Job
 from dw_orchestration.schedules.overrides import selected, table_name
 from dw_orchestration.tables.cadence import DAY, Cadence, cadence
 from dw_orchestration.tables.classify import SchemaClass
@@ -96,10 +96,13 @@ def newest_rows_per_sync(client: PostHogWarehouseClient, snapshot: WarehouseSnap
     """
     rows: dict[str, int] = {}
     for source in snapshot.sources:
-        for job in islice(client.list_jobs(source.id), JOBS_PER_ANSWER):
-            if job.status is JobStatus.COMPLETED and job.rows_synced is not None:
-                rows.setdefault(job.schema_id, job.rows_synced)
+        newest = newest_job_per_table(client, source.id, where=_has_counted_rows)
+        rows |= {schema_id: job.rows_synced or 0 for schema_id, job in newest.items()}
     return rows
+
+
+def _has_counted_rows(job: Job) -> bool:
+    return job.status is JobStatus.COMPLETED and job.rows_synced is not None
 
 
 def _why_left(asset: TableAsset, taken: TakeoverFile | None) -> str | None:

@@ -9,9 +9,9 @@ from urllib.parse import quote
 import dagster as dg
 from pydantic import Field
 
-from dw_orchestration.posthog.budget import RateLimits
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.limits import DEFAULT_REQUESTS_PER_MINUTE
+from dw_orchestration.posthog.rate_limit import RateLimits
 from dw_orchestration.posthog.retries import RetryPolicy
 from dw_orchestration.posthog.transport import Timeouts
 from dw_orchestration.resources.durations import with_usual_durations

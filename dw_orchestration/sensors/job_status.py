@@ -14,7 +14,7 @@ from dw_orchestration.assets.metadata import finished_at
 from dw_orchestration.assets.spec import SpecOf, TableAsset, asset_spec, table_assets
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.errors import PostHogError
-from dw_orchestration.posthog.jobs import is_over, was_unwanted
+from dw_orchestration.posthog.jobs import is_over, table_was_disabled_or_deleted
 from dw_orchestration.posthog.models import Job, Schema, Source
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.sensors.cursor import SensorCursor, SourceCursor
@@ -228,7 +228,7 @@ class Tick:
             # a table that a selection left out is known, and none of our business
             self.unknown_tables |= {job.schema_id} - set(self.left_out)
             return True
-        if was_unwanted(job):
+        if table_was_disabled_or_deleted(job):
             return True
         syncs = self.log.syncs_of(asset.key)
         notes = self.log.notes_of(asset.key)

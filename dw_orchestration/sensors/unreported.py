@@ -3,10 +3,10 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import islice
 
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.enums import SyncStatus
+from dw_orchestration.posthog.jobs import newest_job_per_table
 from dw_orchestration.posthog.limits import INSTANT, JOBS_PER_ANSWER, LATE_ROWS, NAMES_PER_REQUEST
 from dw_orchestration.posthog.models import Job, Source
 from dw_orchestration.sensors.cursor import OpenJob, SourceCursor
@@ -65,13 +65,8 @@ def advance(cursor: SourceCursor | None, source: Source, jobs: Sequence[Job], *,
 
 
 def _newest_of_each_table(api: WarehouseApi, source: Source) -> list[Job]:
-    wanted = {schema.id for schema in source.schemas if schema.last_synced_at is not None}
-    newest: dict[str, Job] = {}
-    for job in islice(api.list_jobs(source.id), _FIRST_TICK_JOBS):
-        newest.setdefault(job.schema_id, job)
-        if wanted <= newest.keys():
-            break
-    return list(newest.values())
+    synced = {schema.id for schema in source.schemas if schema.last_synced_at is not None}
+    return list(newest_job_per_table(api, source.id, until=synced, max_jobs=_FIRST_TICK_JOBS).values())
 
 
 def _since(api: WarehouseApi, source_id: str, cursor: SourceCursor) -> list[Job]:

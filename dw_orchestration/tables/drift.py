@@ -6,7 +6,7 @@ from enum import StrEnum
 from hashlib import blake2b
 
 from dw_orchestration.posthog.enums import SyncStatus
-from dw_orchestration.posthog.jobs import tells_of_cancelling
+from dw_orchestration.posthog.jobs import means_cancelled
 from dw_orchestration.posthog.models import Schema
 from dw_orchestration.tables.cadence import cadence
 from dw_orchestration.tables.snapshot import SourceSnapshot, WarehouseSnapshot
@@ -146,7 +146,7 @@ def switch(schema: Schema) -> ChangeKind:
     """Whether the table is on, or who turned it off: after a failure that nobody caused by cancelling, PostHog did."""
     if schema.should_sync:
         return ChangeKind.ON
-    gave_up = schema.status is SyncStatus.FAILED and not tells_of_cancelling((schema.latest_error or "").strip())
+    gave_up = schema.status is SyncStatus.FAILED and not means_cancelled((schema.latest_error or "").strip())
     return ChangeKind.OFF_BY_POSTHOG if gave_up else ChangeKind.OFF_BY_USER
 
 

@@ -46,33 +46,33 @@ def offset_server(rows: Any, *, cap: Any = 10**9, next_host: Any = "http://proxy
 @pytest.mark.parametrize(("count", "pages"), [(0, 1), (1, 1), (99, 1), (100, 1), (101, 2), (200, 2), (201, 3)])
 def test_all_pages_are_fetched(
     *, client: PostHogWarehouseClient, server: ScriptedServer, method: str, rows: Any, count: int, pages: int
-):
+) -> None:
     """A list gives every row once, in the server's order, with no more requests than pages."""
     server.compute = offset_server(rows(count))
     assert [f"s{n}" for n in range(count)] == [row.id for row in getattr(client, method)()]
     assert pages == len(server.asked)
 
 
-def test_next_is_not_followed(client: PostHogWarehouseClient, server: ScriptedServer):
+def test_next_is_not_followed(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """Behind a proxy `next` can name an unreachable host; pages are asked for by offset."""
     server.compute = offset_server(source_rows(3), next_host="http://unreachable.invalid")
     assert 3 == len(list(client.list_sources(page_size=2)))
     assert [["0"], ["2"]] == [asked.query["offset"] for asked in server.asked]
 
 
-def test_a_server_with_a_smaller_page(client: PostHogWarehouseClient, server: ScriptedServer):
+def test_a_server_with_a_smaller_page(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """A server that gives fewer rows than asked for is asked from where it ended."""
     server.compute = offset_server(source_rows(7), cap=3)
     assert 7 == len(list(client.list_sources()))
 
 
-def test_a_row_that_comes_again_is_given_once(client: PostHogWarehouseClient, server: ScriptedServer):
+def test_a_row_that_comes_again_is_given_once(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """A source that is created meanwhile shifts the others to the next page; none is given twice."""
     server.tell({"results": source_rows(2), "next": "more"}).tell({"results": source_rows(3)[1:], "next": None})
     assert ["s0", "s1", "s2"] == [source.id for source in client.list_sources(page_size=2)]
 
 
-def test_a_page_without_rows_is_the_last(client: PostHogWarehouseClient, server: ScriptedServer):
+def test_a_page_without_rows_is_the_last(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """A server that promises more and gives nothing is not asked for ever."""
     server.tell({"results": [], "next": "more"})
     assert [] == list(client.list_sources())
@@ -80,7 +80,7 @@ def test_a_page_without_rows_is_the_last(client: PostHogWarehouseClient, server:
 
 
 @pytest.mark.parametrize("method", ["list_sources", "list_schemas"])
-def test_a_search_goes_to_the_server(client: PostHogWarehouseClient, server: ScriptedServer, method: str):
+def test_a_search_goes_to_the_server(client: PostHogWarehouseClient, server: ScriptedServer, method: str) -> None:
     """The text to search is a parameter of each page, and absent if there is none."""
     server.compute = offset_server([])
     list(getattr(client, method)(search="a b", page_size=7))
@@ -89,7 +89,7 @@ def test_a_search_goes_to_the_server(client: PostHogWarehouseClient, server: Scr
     assert {"limit": ["100"], "offset": ["0"]} == server.asked[1].query
 
 
-def test_lists_are_lazy(client: PostHogWarehouseClient, server: ScriptedServer):
+def test_lists_are_lazy(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """Who takes only the first row causes one request."""
     server.compute = offset_server(source_rows(500))
     assert "s0" == next(client.list_sources()).id
@@ -134,21 +134,25 @@ def minutely(count: int, **more: Any):
 
 
 @pytest.mark.parametrize(("count", "requests"), [(0, 1), (1, 1), (49, 1), (50, 2), (51, 2), (130, 3)])
-def test_jobs_are_walked_backwards(client: PostHogWarehouseClient, server: ScriptedServer, count: int, requests: int):
+def test_jobs_are_walked_backwards(
+    client: PostHogWarehouseClient, server: ScriptedServer, count: int, requests: int
+) -> None:
     """All jobs come, newest first, each once, beyond the 50 of one answer."""
     server.compute = jobs_server(minutely(count))
     assert [f"j{n}" for n in reversed(range(count))] == [job.id for job in client.list_jobs("src1")]
     assert requests == len(server.asked)
 
 
-def test_who_stops_early_asks_no_more(client: PostHogWarehouseClient, server: ScriptedServer):
+def test_who_stops_early_asks_no_more(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """Fifty jobs cost one request."""
     server.compute = jobs_server(minutely(200))
     assert 50 == len(list(islice(client.list_jobs("src1"), 50)))
     assert 1 == len(server.asked)
 
 
-def test_nothing_is_asked_before_the_first_job_is_wanted(client: PostHogWarehouseClient, server: ScriptedServer):
+def test_nothing_is_asked_before_the_first_job_is_wanted(
+    client: PostHogWarehouseClient, server: ScriptedServer
+) -> None:
     """The request happens when the iteration begins."""
     client.list_jobs("src1")
     assert [] == server.asked
@@ -158,7 +162,7 @@ def test_nothing_is_asked_before_the_first_job_is_wanted(client: PostHogWarehous
     moments=st.lists(st.integers(0, 20), min_size=0, max_size=160),
     step_us=st.sampled_from([1, 700, 10**6]),
 )
-def test_equal_times_across_a_border_lose_no_job(moments: list[int], step_us: int):
+def test_equal_times_across_a_border_lose_no_job(moments: list[int], step_us: int) -> None:
     """Whatever jobs share a moment, all come, as long as no 51 share one microsecond."""
     kept = [each for n, each in enumerate(moments) if moments[:n].count(each) < CAP]
     rows = [job_row(n, START + timedelta(microseconds=step_us * each)) for n, each in enumerate(kept)]
@@ -172,7 +176,7 @@ def test_equal_times_across_a_border_lose_no_job(moments: list[int], step_us: in
     assert sorted((job.created_at for job in got), reverse=True) == [job.created_at for job in got]
 
 
-def test_more_jobs_of_one_moment_than_an_answer_holds(client: PostHogWarehouseClient, server: ScriptedServer):
+def test_more_jobs_of_one_moment_than_an_answer_holds(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """Of 60 jobs of one microsecond the API gives 50; the walk goes on behind them, and ends."""
     same = [job_row(n, START) for n in range(60)]
     earlier = [job_row(100 + n, START - timedelta(minutes=1)) for n in range(3)]
@@ -182,14 +186,16 @@ def test_more_jobs_of_one_moment_than_an_answer_holds(client: PostHogWarehouseCl
     assert {"j100", "j101", "j102"} <= set(got)
 
 
-def test_a_server_that_does_not_know_before(client: PostHogWarehouseClient, server: ScriptedServer):
+def test_a_server_that_does_not_know_before(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """A server that always gives the same page is not asked for ever."""
     server.compute = jobs_server(minutely(80), knows=())
     assert [f"j{n}" for n in reversed(range(30, 80))] == [job.id for job in client.list_jobs("src1")]
 
 
 @pytest.mark.parametrize("knows", [("after", "before", "schemas"), ("before",), ()])
-def test_the_filters_hold_on_every_server(client: PostHogWarehouseClient, server: ScriptedServer, knows: Sequence[str]):
+def test_the_filters_hold_on_every_server(
+    client: PostHogWarehouseClient, server: ScriptedServer, knows: Sequence[str]
+) -> None:
     """Both times exclude themselves, and names are exact, also where the server ignores the filters."""
     rows = minutely(10) + [job_row(50 + n, START + timedelta(minutes=n), name="items") for n in range(10)]
     server.compute = jobs_server(rows, knows=knows)
@@ -199,14 +205,16 @@ def test_the_filters_hold_on_every_server(client: PostHogWarehouseClient, server
     assert ["j56", "j55", "j54"] == [job.id for job in got]
 
 
-def test_a_walk_ends_at_after_on_a_server_that_ignores_it(client: PostHogWarehouseClient, server: ScriptedServer):
+def test_a_walk_ends_at_after_on_a_server_that_ignores_it(
+    client: PostHogWarehouseClient, server: ScriptedServer
+) -> None:
     """The walk backwards does not read the whole history for a server that ignores `after`."""
     server.compute = jobs_server(minutely(500), knows=("before",))
     got = list(client.list_jobs("src1", after=START + timedelta(minutes=450)))
     assert (49, 1) == (len(got), len(server.asked))
 
 
-def test_the_query_of_jobs(client: PostHogWarehouseClient, server: ScriptedServer):
+def test_the_query_of_jobs(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """Times are sent in UTC with a Z, names repeated, and nothing that was not asked for."""
     server.compute = jobs_server([])
     cest = timezone(timedelta(hours=2))
@@ -217,7 +225,7 @@ def test_the_query_of_jobs(client: PostHogWarehouseClient, server: ScriptedServe
 
 
 @pytest.mark.parametrize("limit", ["after", "before"])
-def test_a_time_without_a_zone_is_refused(client: PostHogWarehouseClient, server: ScriptedServer, limit: str):
+def test_a_time_without_a_zone_is_refused(client: PostHogWarehouseClient, server: ScriptedServer, limit: str) -> None:
     """It is unclear which moment a naive time means."""
     with pytest.raises(ValueError, match="no time zone"):
         list(client.list_jobs("src1", **{limit: datetime(2026, 1, 1)}))  # noqa: DTZ001  # the rule

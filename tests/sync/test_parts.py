@@ -11,7 +11,6 @@ from sync_model import START, World
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import AccessMethod
-from dw_orchestration.posthog.jobs import is_over, was_cancelled, was_interrupted, was_unwanted
 from dw_orchestration.posthog.models import Job, Schema
 from dw_orchestration.sync import errors
 from dw_orchestration.sync.book import JobBook
@@ -33,63 +32,6 @@ def job(**traits: Any) -> Job:
         "schema": {"id": "t", "name": "users", "should_sync": True},
     }
     return Job.model_validate(row | traits)
-
-
-# --- how jobs are read ---
-
-
-@pytest.mark.parametrize(
-    ("error", "cancelled", "interrupted"),
-    [
-        ("Cancelled", True, False),
-        ("cancelled by the source's administrator", False, False),
-        ("Sync cancelled by user", True, False),
-        ("This sync run was cancelled before it finished. This usually happens when a newer run", True, False),
-        ("Sync stopped because syncing was turned off", True, False),
-        ("Sync stopped because of an error that retrying would not fix", False, False),
-        ("This sync run was interrupted too many times by restarts on PostHog's side", False, True),
-        ("The worker was restarted before this sync finished.", False, True),
-        ("worker shutting down", False, True),
-        ("FATAL: the database system is shutting down, the server was restarted", False, False),
-        (None, False, False),
-    ],
-)
-def test_the_error_text_tells_who_ended_a_failed_job(*, error: str | None, cancelled: bool, interrupted: bool):
-    """PostHog has one status for failed, cancelled and interrupted syncs: the text tells them apart."""
-    failed = job(status="Failed", latest_error=error)
-
-    assert (cancelled, interrupted) == (was_cancelled(failed), was_interrupted(failed))
-    assert (False, False) == (was_cancelled(job(latest_error=error)), was_interrupted(job(latest_error=error)))
-
-
-@pytest.mark.parametrize(
-    ("error", "unwanted"),
-    [
-        ("Sync stopped because syncing was turned off", True),
-        ("Sync stopped because the table was deleted", True),
-        ("Sync stopped because of an error that retrying would not fix", False),
-        ("Sync cancelled by user", False),
-        (None, False),
-    ],
-)
-def test_a_job_of_a_table_that_was_switched_off_or_deleted_is_unwanted(*, error: str | None, unwanted: bool):
-    """Whoever did that knows it; a table that PostHog switches off has the source's error instead."""
-    assert unwanted == was_unwanted(job(status="Failed", latest_error=error))
-    assert not was_unwanted(job(latest_error=error))
-
-
-@pytest.mark.parametrize(
-    ("status", "finished", "over"),
-    [
-        ("Running", False, False),
-        ("Completed", False, True),
-        ("Hibernating", False, False),
-        ("Hibernated", True, True),
-    ],
-)
-def test_a_job_is_over_by_its_status_or_its_end(*, status: str, finished: bool, over: bool):
-    """Old rows may be terminal without an end; a status of a newer server is over once there is one."""
-    assert over is is_over(job(status=status, finished_at=START if finished else None))
 
 
 def test_the_usual_duration_is_the_median_of_the_completed_jobs():
