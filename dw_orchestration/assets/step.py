@@ -25,8 +25,8 @@ from dw_orchestration.posthog.errors import (
 )
 from dw_orchestration.posthog.jobs import is_over
 from dw_orchestration.resources.warehouse import WarehouseResource
-from dw_orchestration.sync.batch import SyncBatch
 from dw_orchestration.sync.clock import SystemClock
+from dw_orchestration.sync.engine import SyncEngine
 from dw_orchestration.sync.errors import BillingLimitReachedError, NotTriggeredError, SyncError
 from dw_orchestration.sync.events import Adopted, BillingStopped, Ended, Notice, Progress, SyncEvent
 from dw_orchestration.sync.outcome import SyncOutcome
@@ -116,7 +116,7 @@ class _Step:
         self._log = EventLog(context.instance)
         self._ticks = OpenTicks(context.instance)
         self._records = RecordReader(client, tables.values())
-        self._batch = SyncBatch(client, self._requests(tables), settings=config.settings(), clock=SystemClock())
+        self._batch = SyncEngine(client, self._requests(tables), settings=config.settings(), clock=SystemClock())
 
     def run(self, watch: Callable[[SyncEvent], None]) -> Iterator[StepResult]:
         try:

@@ -64,7 +64,7 @@ def test_the_defaults_come_from_the_limits() -> None:
         DEFAULT_RATE_LIMITS.per_minute,
         DEFAULT_RATE_LIMITS.per_hour,
     )
-    assert limits.DEFAULT_REQUESTS_PER_MINUTE == SyncSettings().triggers_per_min
+    assert limits.ABANDONED_AFTER.total_seconds() == SyncSettings().abandoned_after_s
 
 
 def test_fifty_long_names_fit_into_an_address() -> None:

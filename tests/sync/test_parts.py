@@ -108,11 +108,11 @@ def test_each_error_has_an_outcome_of_its_own_and_a_place_in_the_tree():
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"start_timeout_s": 0}, "start_timeout_s is 0"),
-        ({"poll_min_s": -1.0}, "poll_min_s is -1.0"),
+        ({"start_timeout_s": 0}, "start_timeout_s\n  Input should be greater than 0"),
+        ({"poll_min_s": -1.0}, "poll_min_s\n  Input should be greater than 0"),
         ({"poll_min_s": 60.0}, "is above poll_max_s"),
-        ({"accept_jobs_since": datetime(2026, 1, 1)}, "no time zone"),  # noqa: DTZ001  what is refused
-        ({"trigger_after": datetime(2026, 1, 1)}, "trigger_after has no time zone"),  # noqa: DTZ001  what is refused
+        ({"accept_jobs_since": datetime(2026, 1, 1)}, "accept_jobs_since\n  Input should have timezone"),  # noqa: DTZ001  what is refused
+        ({"trigger_after": datetime(2026, 1, 1)}, "trigger_after\n  Input should have timezone"),  # noqa: DTZ001  what is refused
     ],
 )
 def test_nonsense_is_refused_early(settings: dict[str, Any], complaint: str):
@@ -259,7 +259,7 @@ def test_a_bucket_keeps_its_pace_after_the_burst(takes: list[tuple[float, int]],
 @pytest.mark.parametrize(("sources", "at_once"), [(1, 1), (2, 2), (60, 60), (100, 61)])
 def test_each_source_may_begin_at_once(sources, at_once):
     """As many triggers as there are sources, up to some sixty, go as fast as they are answered; then the pace holds."""
-    gate = Gate(settings=SyncSettings(triggers_per_min=240), sources=sources, at=0.0)
+    gate = Gate(settings=SyncSettings(), sources=sources, at=0.0)
     times = []
     for _ in range(70):
         times.append(gate.at)

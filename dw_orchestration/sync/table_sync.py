@@ -24,7 +24,7 @@ from dw_orchestration.sync.settings import SyncMode, SyncSettings, TableRequest
 JUST_BEFORE = timedelta(milliseconds=1)
 
 
-class Table:
+class TableSync:
     """The state of one table in a batch. `now` is always the time of its source's stopwatch, in seconds."""
 
     def __init__(self, request: TableRequest, *, settings: SyncSettings) -> None:
@@ -136,7 +136,7 @@ class Table:
     def begin_trigger(self, now: float) -> None:
         """About to ask PostHog. Said before: a process stopped within the request knows what it may have begun."""
         self.started = True
-        self._attempt = Attempt(known=self.book.ids, horizon=self._horizon, mode=self.settings.mode)
+        self._attempt = Attempt(known=self.book.ids, horizon=self._horizon, mode=self.settings.sync_mode)
         self._enter(Phase.AWAITING, now)
 
     def trigger_accepted(self, now: float, *, at: datetime | None, took_s: float) -> None:
@@ -210,7 +210,7 @@ class Table:
         if error is not None:
             outcome = error.outcome
             # No retry may drop a table a second time.
-            error.allow_retries &= self.settings.mode is SyncMode.RELOAD
+            error.allow_retries &= self.settings.sync_mode is SyncMode.RELOAD
         # A sync that was only waited for is none of ours to report.
         job = self.job if self.phase is not Phase.WAITING else None
         self.phase = Phase.ENDED
