@@ -1,4 +1,4 @@
-"""Full refresh and merge, against a bare copy of the same table: seconds and peak memory.
+"""Full refresh and merge, against a plain copy of the same table: seconds and peak memory.
 
 Each measurement runs in a fresh process, the kinds in turn. Example: `python bench/full_refresh.py --rows 1000000`.
 """
@@ -85,7 +85,7 @@ def sync(connection: Connection, *, table: str, folder: Path, kind: str) -> int:
 
 
 def measure(kind: str, table: str, connection: Connection, folder: Path) -> Measurement:
-    """Do one thing and take its time and memory; to be called in a process of its own."""
+    """Do one thing and take its time and memory; to be called in a separate process."""
     started = time.perf_counter()
     if kind == "bare copy":
         rows = bare_copy(connection, table=table, folder=folder)
@@ -104,7 +104,7 @@ def in_fresh_process(kind: str, table: str, connection: Connection, folder: Path
 
 
 def change_rows(connection: Connection, *, rows: int) -> None:
-    """Touch rows all over the wide table, each at a time of its own, later than all others."""
+    """Touch rows all over the wide table, each at its own time, later than all others."""
     with psycopg.connect(connection.dsn, autocommit=True) as source:
         source.execute(
             "update wide set score = score + 1, updated_at = clock_timestamp()"
@@ -114,7 +114,7 @@ def change_rows(connection: Connection, *, rows: int) -> None:
 
 
 def report(measurements: list[Measurement], *, sizes: dict[str, int]) -> None:
-    """Print the median of each kind, beside the bare copy of the same table."""
+    """Print the median of each kind, next to the plain copy of the same table."""
     print(f"{'table':8}{'what':14}{'rows':>12}{'bytes':>15}{'seconds':>9}{'ratio':>7}{'peak MB':>9}")
     bare: dict[str, float] = {}
     for kind, table in dict.fromkeys((m.kind, m.table) for m in measurements):

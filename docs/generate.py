@@ -1,4 +1,4 @@
-"""Writes the tables of the reference from the code itself, before the site is built of them."""
+"""Generates the tables of the reference from the code, before the site is built."""
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -113,7 +113,7 @@ def _default(name: str, value: object) -> str:
 
 
 def _kind(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
-    """The type in a few words: templates may stand for every value, and need not be said each time."""
+    """The type in a few words. Every value can be a template, so that is not repeated."""
     kinds = list(dict.fromkeys(_kinds(field, definitions)))
     return " or ".join(kind for kind in kinds if kind != "string" or len(kinds) == 1) or "anything"
 
@@ -172,7 +172,7 @@ def _retry(error: type[Exception]) -> str:
 
 
 def _cell(text: str) -> str:
-    """The text as Markdown's tables have it: what looks like HTML is none, but for what stands in backticks anyway."""
+    """The text for a cell of a Markdown table: escaped, except for code in backticks."""
     plain_and_code = text.replace("|", "\\|").split("`")
     return "`".join(part if n % 2 else part.replace("<", "&lt;") for n, part in enumerate(plain_and_code))
 

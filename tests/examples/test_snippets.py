@@ -1,4 +1,4 @@
-"""What the pages of the documentation show works as it stands."""
+"""The snippets in the documentation work unchanged."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_choice_of_tables(stripe):
 
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
 def test_choice_by_a_function(stripe, tmp_path, monkeypatch):
-    """The function beside a component's file chooses its tables, in a project that Dagster loads."""
+    """The function next to a component's file selects its tables, in a project that Dagster loads."""
     folder = tmp_path / "src" / "chosen" / "defs" / "posthog"
     folder.mkdir(parents=True)
     (tmp_path / "pyproject.toml").write_text(
@@ -113,7 +113,7 @@ def test_several_projects_load_side_by_side(stripe):
 
 
 def test_subclass_gives_owners(stripe):
-    """A component of one's own decides in Python."""
+    """A subclass of the component decides in Python."""
     ours = module("owners.py")["OurWarehouse"](warehouse=stripe.resource)
 
     defs = ours.build_defs_from_snapshot(stripe.snapshot())
@@ -149,7 +149,7 @@ def test_alert_tells_of_a_table_once(stripe, caplog):
 
 
 def test_alert_tells_of_a_run(stripe, caplog):
-    """A run that fails is told of with the reason of each table."""
+    """A failed run is reported with the reason for each table."""
     sensor = module("alerts.py")["alert_of_runs"]
     stripe.behave("Charge", fails("Stripe is down", times=1))
     with dg.DagsterInstance.ephemeral() as instance:
@@ -189,13 +189,13 @@ def test_synced_tables_are_read(stripe, monkeypatch, tmp_path):
 
 
 def test_client_alone(stripe, capsys):
-    """Without Dagster, the client tells which tables are off."""
+    """Without Dagster, the client lists the disabled tables."""
     schema = stripe.schema("Invoice")
     stripe.client.update_schema(schema.id, SchemaUpdate(should_sync=False))
 
     module("client.py")
 
-    assert "Invoice is off. Last error: none" in capsys.readouterr().out
+    assert "Invoice is disabled. Last error: none" in capsys.readouterr().out
 
 
 def test_maintenance_is_among_the_jobs(stripe):

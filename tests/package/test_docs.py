@@ -95,7 +95,7 @@ def test_attributes_that_pages_show_are_the_components(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.is_relative_to(DOCS)], ids=named)
 def test_code_on_pages_is_a_file_that_runs(page):
-    """Code and settings are included from snippets and examples, which have tests; none stands on the page itself."""
+    """Code and settings are included from snippets and examples, which have tests; pages contain none."""
     code = [*blocks(page, "python"), *blocks(page, "yaml"), *blocks(page, "sql")]
 
     assert [] == [block for block in code if not re.fullmatch(r'--8<-- "(docs/snippets|examples)/[^"]+"\n', block)]
