@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -17,6 +18,7 @@ from dw_orchestration.operations.job_kinds import KINDS
 from dw_orchestration.operations.jobs import build_maintenance_jobs
 from dw_orchestration.posthog.enums import SyncFrequency
 from dw_orchestration.posthog.models import SchemaUpdate
+from dw_orchestration.tables.tables import Tables
 from dw_orchestration.testing import fails
 
 SNIPPETS = Path(__file__).parents[2] / "docs" / "snippets"
@@ -241,3 +243,14 @@ def test_examples_of_users_tests_pass():
     ended = subprocess.run(command, cwd=SNIPPETS, capture_output=True, text=True, check=False)
 
     assert f"{len(tests)} passed" in ended.stdout, ended.stdout + ended.stderr
+
+
+def test_names_of_tables(stripe):
+    """Each name and pattern that the page shows names the table of its example, alone or among others."""
+    tables = Tables(stripe.snapshot())
+    page = (SNIPPETS.parent / "tables.md").read_text().partition("## Naming tables")[2].partition("\n- ")[0]
+    shown = [name for name in re.findall(r"`([^`]+)`", page.partition("| --- |")[2]) if "..." not in name]
+
+    assert len(shown) > 5
+    for name in shown:
+        assert "stripe_acme.Customer" in {table.name for table in tables.matching([name])}, name
