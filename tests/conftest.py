@@ -83,7 +83,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connec
 
 @pytest.fixture
 def postgres_database(postgres_server: Connection) -> Iterator[Database]:
-    """An empty database, dropped after the test with whatever is still connected to it."""
+    """An empty database, dropped after the test with all of its connections."""
     server = Database(**asdict(postgres_server))
     name = f"test_{uuid.uuid4().hex}"
     server.execute(f"create database {name}")

@@ -21,7 +21,7 @@ class EmbeddedArgs(dg.Model):
         description="The folder that holds everything of it; a relative one is relative to the project's folder."
     )
     shop: bool = Field(default=True, description="Whether it runs a Postgres with a small shop as its first source.")
-    fixtures: str | None = Field(default=None, description="A folder with files that stand in for vendors.")
+    fixtures: str | None = Field(default=None, description="A folder with files in place of vendors.")
     start_timeout_s: float = Field(default=120.0, gt=0, description="Seconds to wait for it to start.")
 
 
@@ -51,7 +51,7 @@ class ProjectArgs(dg.Model):
 
 def project_path(context: dg.ResolutionContext, path: str) -> Path:
     """A path as a user gives it: relative to the project's folder, wherever the process was started."""
-    # without a component's context (in a test, say) there is no project, and the current folder stands in for it
+    # without a component's context (in a test, say) there is no project, and the current folder is used instead
     root = dg.ComponentLoadContext.from_resolution_context(context).project_root if context.stash else Path()
     return (root / Path(str(context.resolve_value(path))).expanduser()).absolute()
 

@@ -43,7 +43,7 @@ class Reading:
     problems: Mapping[str, str]
 
     @property
-    def is_in_vain(self) -> bool:
+    def all_failed(self) -> bool:
         """Whether there are sources and none of them could be read."""
         return 0 < self.sources == len(self.problems)
 
@@ -90,7 +90,7 @@ def read_jobs(api: WarehouseApi, source_id: str, *, known: Known, reach_back_to:
 
 
 def source_name(source: Source) -> str:
-    """The source as people would say it, such as `Postgres (shop)`; its id where it has no prefix to tell it by."""
+    """The source in words, such as `Postgres (shop)`; or with its id if it has no prefix."""
     return f"{source.source_type} ({source.prefix or source.id})"
 
 

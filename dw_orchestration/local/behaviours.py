@@ -26,7 +26,7 @@ LOOK_EVERY_S = 0.02
 BY_ITSELF = frozenset({StartedBy.SCHEDULE, StartedBy.ENABLE, StartedBy.CREATE})
 
 
-class BillingRefusal(Exception):  # noqa: N818 - an end that is no error of the sync
+class BillingRefusal(Exception):  # noqa: N818 - an end that is not an error of the sync
     """The project's billing keeps a job from importing anything."""
 
     def __init__(self, status: Status) -> None:
@@ -44,9 +44,9 @@ class TableBehaviour(BaseModel):
     splits: bool = Field(default=False, description="A restart of the worker ends the first job; another follows.")
     billing: Literal["reached", "too_low"] | None = Field(default=None, description="Which billing limit is met.")
     lasts_s: float = Field(default=0.0, ge=0, description="Seconds that the job takes, at least.")
-    ends: bool = Field(default=True, description="False: the job is Running for ever, and no rows move.")
+    ends: bool = Field(default=True, description="False: the job stays Running, and no rows move.")
     error: str | None = Field(default=None, description="The source's error, at which the job fails.")
-    error_is_permanent: bool = Field(default=False, description="Whether the table is switched off for it.")
+    error_is_permanent: bool = Field(default=False, description="Whether the error disables the table.")
     error_times: int | None = Field(default=None, ge=1, description="How many jobs fail; None for all.")
 
 
@@ -57,8 +57,8 @@ class WarehouseBehaviour(BaseModel):
 
     quiet: bool = Field(default=False, description="Nothing is synced but on request: not by schedule, not when new.")
     refuses: Literal["throttled", "down"] | None = Field(default=None, description="How it refuses every call.")
-    for_s: float | None = Field(default=None, ge=0, description="Seconds that it refuses; None for ever.")
-    retry_after_s: int = Field(default=1, ge=0, description="What a throttled caller is told to wait, in seconds.")
+    for_s: float | None = Field(default=None, ge=0, description="Seconds that it refuses; None until the reset.")
+    retry_after_s: int = Field(default=1, ge=0, description="The seconds in Retry-After for a throttled caller.")
 
 
 class Behaviours:
@@ -82,7 +82,7 @@ class Behaviours:
             self._warehouse, self._asked_at = behaviour, self._clock()
 
     def reset(self) -> None:
-        """Forget everything; syncs that were held up go on."""
+        """Forget everything; syncs that were held up continue."""
         with self._lock:
             self._tables.clear()
             self._warehouse = WarehouseBehaviour()

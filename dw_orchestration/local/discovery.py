@@ -122,7 +122,7 @@ def _target(source: Source, name: str, *, schema_id: UUID, taken: set[tuple[str,
 
 
 def _target_key(schema: Schema) -> tuple[str, str]:
-    # DuckDB's names do not tell capitals from small letters
+    # DuckDB's names ignore case
     return schema.target_schema.lower(), schema.target_name.lower()
 
 

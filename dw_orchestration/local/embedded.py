@@ -47,7 +47,7 @@ class EmbeddedWarehouse:
 
     Args:
         home: folder of all that is kept.
-        fixtures: folder of the files that stand in for sources other than Postgres.
+        fixtures: folder of the files that replace sources other than Postgres.
         port: 0 takes a free one.
         shop: whether to start the shop and sync it.
         rate_limit_per_minute: calls of one key before 429; None for no limit.
@@ -169,7 +169,7 @@ class EmbeddedWarehouse:
         return endpoint
 
     def _known_key(self, path: Path) -> str | None:
-        """The key of the last start, so that clients that outlived it can go on."""
+        """The key of the last start, so that clients that outlived it can continue."""
         try:
             key = json.loads(path.read_text())["api_key"]
         except (FileNotFoundError, ValueError, KeyError, TypeError):

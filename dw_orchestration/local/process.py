@@ -38,7 +38,7 @@ class Options:
 
 
 class Lease:
-    """Tells whether a client is there: each holds a shared lock on `lease.lock` while it lives."""
+    """Checks whether there is a client: each holds a shared lock on `lease.lock` while it lives."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a")
@@ -57,7 +57,7 @@ class Lease:
 
 
 class Idleness:
-    """Measures for how long on end no client has been there."""
+    """Measures how long there has been no client."""
 
     def __init__(self, lease: Lease, *, limit_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._lease = lease

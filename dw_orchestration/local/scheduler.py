@@ -40,7 +40,7 @@ def utc_now() -> datetime:
 
 
 def save_schedule(store: Store, schema: Schema, *, now: datetime, paused: bool = False) -> None:
-    """Make the schedule of a schema, or make it anew from its frequency and time of day."""
+    """Create the schedule of a schema, or replace it, from its frequency and time of day."""
     ticks = ticks_for(schema.id, frequency=schema.sync_frequency, time_of_day=schema.sync_time_of_day, now=now)
     schedule = Schedule(
         schema_id=schema.id,
@@ -59,7 +59,7 @@ def unpause_schedule(store: Store, schedule: Schedule, *, now: datetime) -> None
 
 
 def ticks_of(schedule: Schedule) -> Ticks:
-    """The ticks that a saved schedule stands for."""
+    """The ticks of a saved schedule."""
     every, offset = timedelta(seconds=schedule.every_s), timedelta(seconds=schedule.offset_s)
     return Ticks(every=every, offset=offset, start_at=schedule.start_at)
 
@@ -121,5 +121,5 @@ class Scheduler:
             try:
                 self.fire_due()
             except Exception:
-                # The edge of the thread: a look that failed is made again a second later.
+                # The edge of the thread: a check that failed is repeated a second later.
                 logger.exception("The scheduler could not look for what is due")

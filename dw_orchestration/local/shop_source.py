@@ -35,7 +35,7 @@ _TABLES: dict[str, dict[str, Any]] = {
 
 
 def connect_shop(services: Services, connection: Connection, *, project_id: int) -> None:
-    """Add the shop's source at the first start; later tell it where the shop is now.
+    """Add the shop's source at the first start; later update its address.
 
     Raises:
         RefusedError: the shop's tables cannot be read.

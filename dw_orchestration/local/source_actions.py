@@ -56,7 +56,7 @@ def create_source(services: Services, request: SourceCreate, *, project_id: int)
         next_discovery=services.now() + DISCOVERY_EVERY,
     )
     with services.store.transaction():
-        # once more: another source may have taken the prefix while this one was being looked at
+        # again: another source may have taken the prefix in the meantime
         _check_prefix(services, request, prefix=prefix, project_id=project_id)
         services.store.insert(source)
         schemas = discovery.new_schemas(services, source, chosen)

@@ -78,7 +78,7 @@ def held_back_until(jobs: Sequence[Job]) -> datetime | None:
     """When a table in a failure streak may run again; `jobs` are its own, newest first.
 
     After five failures in a row the gap is 10 minutes and doubles up to an hour. A good run ends the
-    streak, a resync starts a new one, and ends that say nothing about the table do not count.
+    streak, a resync starts a new one, and ends that are unrelated to the table do not count.
     """
     failures: list[Job] = []
     for job in jobs:
@@ -139,7 +139,7 @@ class Worker:
             if error.permanent:
                 self._turn_off(schema)
         except Exception as error:
-            # The edge of the run: whatever went wrong ends this job, never the worker.
+            # The edge of the run: any error ends this job, never the worker.
             logger.exception("Job %s of %s broke off", job.id, schema.name)
             text = f"The sync broke off: {type(error).__name__}. The server's log has the details."
             self.fail(job, text, rows=progress.rows, counts_in_streak=True)
@@ -147,7 +147,7 @@ class Worker:
             self.complete(job, result)
 
     def restore_status(self, schema: Schema) -> None:
-        """Take back a Running that no job stands behind."""
+        """Undo a status Running that has no job."""
         latest = self._store.jobs_of(schema.id, limit=1)
         self._store.update(Schema, schema.id, status=latest[0].status if latest else None)
 

@@ -1,4 +1,4 @@
-"""What can be done to a project's sources and tables besides syncing them; the UI's jobs and the `dw` command share it.
+"""What can be done to a project's sources and tables other than syncing; the UI's jobs and `dw` share it.
 
 catalogue   the sources and tables by the names that people use      secrets   values that are named, never written out
 settings    how and when tables are synced: plan, then apply         settings_input   from what a user typed

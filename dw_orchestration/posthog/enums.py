@@ -61,7 +61,7 @@ class SyncStatus(OpenEnum):
 
 
 class JobStatus(OpenEnum):
-    """The status of a job. An unknown status is not terminal: a wait goes on until its deadline."""
+    """The status of a job. An unknown status is not terminal: a wait continues until its deadline."""
 
     RUNNING = "Running"
     COMPLETED = "Completed"

@@ -33,7 +33,7 @@ class IfRunning(StrEnum):
     """What to do if the table is already syncing. PostHog drops a reload then."""
 
     ATTACH = "attach"
-    """Wait for that sync. A resync is triggered all the same: PostHog cancels the running sync for it."""
+    """Wait for that sync. A resync is triggered anyway: PostHog cancels the running sync for it."""
     WAIT_THEN_RELOAD = "wait_then_reload"
     """Wait until that sync ends, then start another one, so that the data is as new as the request."""
     FAIL = "fail"

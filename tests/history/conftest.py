@@ -114,7 +114,7 @@ class Project:
         )
 
     def read_into(self, store: HistoryStore, *, days: int = 30, now: datetime = NOW) -> tuple[Reading, int]:
-        """Bring a history up to date: what came of it, and how many requests it took."""
+        """Update a history: the result, and how many requests it took."""
         before = self.client.requests
         reading = bring_up_to_date(self.client, store, days=days, now=now)
         return reading, self.client.requests - before

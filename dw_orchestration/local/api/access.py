@@ -130,7 +130,7 @@ def _denied(detail: str) -> ApiError:
 async def _owner(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Services:
-    """Let in whoever has the warehouse's own key."""
+    """Accept the warehouse's own key."""
     services: Services = request.app.state.services
     if "*" not in _key(services, credentials).scopes:
         raise _denied("API key missing required scope '*'")

@@ -66,7 +66,7 @@ def _schema(store: Store, script: TableScript) -> Schema:
 
 
 class Gateway:
-    """Stands before the API, and refuses its calls while it is told to."""
+    """Middleware that refuses the API's calls while a behaviour asks for it."""
 
     def __init__(self, app: ASGIApp, *, behaviours: Behaviours) -> None:
         self._app = app

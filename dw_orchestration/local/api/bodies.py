@@ -45,7 +45,7 @@ def body_of(model: type[M]) -> Callable[[Request], Awaitable[M]]:
 
 
 def documented(model: type[BaseModel]) -> dict[str, Any]:
-    """What the OpenAPI document says of an endpoint that reads `model`."""
+    """The OpenAPI description of an endpoint that reads `model`."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 

@@ -78,7 +78,7 @@ def _type(status: int, code: str) -> str:
 
 
 def not_found(detail: str = "Not found.") -> ApiError:
-    """The 404 for whatever is not there."""
+    """The 404 for anything that does not exist."""
     return ApiError(404, code="not_found", detail=detail)
 
 
@@ -130,7 +130,7 @@ def field_error(problem: ErrorDetails) -> ApiError:
 
 
 def throttled(*, wait_s: int) -> ApiError:
-    """The 429 for a call too many; it says when to come again."""
+    """The 429 for a call too many, with the time of the next try."""
     text = f"Request was throttled. Expected available in {wait_s} seconds."
     return ApiError(429, code="throttled", detail=text, headers={"Retry-After": str(wait_s)})
 

@@ -16,7 +16,7 @@ DEFAULT_LIMIT = 100
 S = TypeVar("S")
 T = TypeVar("T")
 
-# Documented as numbers, read as text: PostHog takes what is no number as if it had not been sent.
+# Documented as numbers, read as text: PostHog ignores values that are not numbers.
 _NumberText = Annotated[str | None, WithJsonSchema({"type": "integer", "minimum": 0}), Query()]
 
 

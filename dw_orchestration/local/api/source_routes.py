@@ -108,7 +108,7 @@ def bulk_update_schemas(
 
 @router.post("/{source_id}/reload/", response_class=Response, responses=DETAIL)
 def reload_source(access: Writer, source_id: str) -> Response:
-    """Sync all tables of the source that are on."""
+    """Sync all enabled tables of the source."""
     for schema in access.services.store.schemas_of(access.source(source_id).id):
         if schema.should_sync:
             access.services.runner.trigger(schema, started_by=StartedBy.API)

@@ -23,7 +23,7 @@ def _utc_now() -> datetime:
 
 
 class Shop:
-    """A shop with its customers, in a PostgreSQL of its own under ``folder``.
+    """A shop with its customers, in its own PostgreSQL under ``folder``.
 
     Args:
         folder: Where everything is kept; deleting it while the shop is closed begins a new shop.

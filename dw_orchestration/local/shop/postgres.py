@@ -1,4 +1,4 @@
-"""A PostgreSQL of one's own: taken from a wheel, kept in one folder, ended with its owner."""
+"""A private PostgreSQL: taken from a wheel, kept in one folder, ended with its owner."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class EmbeddedPostgres:
         self._running: ExitStack | None = None
 
     def start(self) -> Connection:
-        """Start the server, made anew if the folder holds none, and wait until it accepts connections.
+        """Start the server, created if the folder has none, and wait until it accepts connections.
 
         A server that a killed owner left behind is ended first.
 
@@ -168,7 +168,7 @@ class EmbeddedPostgres:
         return password.read_text()
 
     def _port(self) -> int:
-        """Last time's port if it is still free, so that what was told of it stays true; else another one."""
+        """The port of the last start if it is still free, so that known addresses stay valid; else another one."""
         memory = self._folder / "port"
         remembered = int(memory.read_text()) if memory.exists() else 0
         port = _free_port(remembered)

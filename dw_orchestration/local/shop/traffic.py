@@ -85,7 +85,7 @@ class Traffic:
     """Customers at work in a shop, from :meth:`start` to :meth:`stop`.
 
     One connection writes, one transaction after the other, and each row takes its time from the clock as it
-    is written. So rows become visible in the order of their times, and a reader that goes on from the newest
+    is written. So rows become visible in the order of their times, and a reader that continues from the newest
     time it has seen misses none.
     """
 

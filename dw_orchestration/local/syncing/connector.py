@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from dw_orchestration.local.syncing.models import SourceTable
 
-# how to tell a value that orders after all others: such a row would hold the cursor for ever
+# how to recognize a value that sorts after all others: such a row would hold the cursor permanently
 _ENDLESS = {
     "TIMESTAMP": "isfinite({column})",
     "TIMESTAMP WITH TIME ZONE": "isfinite({column})",
@@ -30,7 +30,7 @@ _ENDLESS = {
 class Since:
     """Where an earlier sync of the table ended: read what lies behind it.
 
-    `inclusive` also reads rows that equal `value` (a merge takes them once more unharmed).
+    `inclusive` also reads rows that equal `value` (a merge can safely take them again).
     """
 
     field: str

@@ -39,7 +39,7 @@ _MEMORY_LIMIT = "128MB"
 
 
 class FilesConnector:
-    """A folder of files that stands for one source."""
+    """A folder of files that represents one source."""
 
     def __init__(self, source_type: str, *, fixtures: Path) -> None:
         self._source_type = source_type
@@ -94,7 +94,7 @@ class FilesConnector:
                 yield RowStream(stream, tuple(StreamColumn(name, quoted(name)) for name in names))
 
     def _folder(self) -> Path:
-        """Return the source type's folder, whatever the case of its name.
+        """Return the source type's folder; the case of its name is ignored.
 
         Raises:
             SourceError: there is none.
@@ -177,7 +177,7 @@ def _source_table(connection: duckdb.DuckDBPyConnection, path: Path) -> SourceTa
 
 
 def _count(connection: duckdb.DuckDBPyConnection, path: Path, *, columns: Sequence[TableColumn]) -> tuple[int, bool]:
-    """Return the number of rows, and whether an `id` column tells them apart."""
+    """Return the number of rows, and whether an `id` column is unique."""
     has_id = any(column.name == "id" for column in columns)
     distinct = "count(DISTINCT id)" if has_id else "-1"
     counted = connection.execute(f"SELECT count(*), {distinct} FROM {_scan(path)}").fetchall()  # noqa: S608 - quoted

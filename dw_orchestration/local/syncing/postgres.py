@@ -1,4 +1,4 @@
-"""Postgres as a source: psycopg asks the catalog, ADBC brings the rows as Arrow."""
+"""Postgres as a source: psycopg asks the catalog, ADBC reads the rows as Arrow."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CONNECT_TIMEOUT_S = 10
 _BATCH_BYTES = "4194304"
 _SETTINGS = (
     "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-    # types that travel as text must read the same whatever the role's defaults are
+    # types that travel as text must read the same for all defaults of the role
     (
         "SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true),"
         " set_config('IntervalStyle', 'postgres', true), set_config('bytea_output', 'hex', true)"
@@ -144,7 +144,7 @@ class PostgresConnector:
 
 
 def _query(columns: Sequence[CatalogColumn], *, passages: Sequence[Passage], since: Since | None) -> str:
-    """Return the SELECT; its columns are numbered, as Arrow and DuckDB do not tell "id" from "ID"."""
+    """Return the SELECT; its columns are numbered, as Arrow and DuckDB do not distinguish "id" and "ID"."""
     sent = ", ".join(
         f"{way.sent.format(quoted(column.name))} AS c{position}"
         for position, (column, way) in enumerate(zip(columns, passages, strict=True))

@@ -87,7 +87,7 @@ def test_types_survive(lab: Lab, folder: Path) -> None:
     "at", ["date '2024-01-01' + i::int", "timestamptz '2024-01-01 00:00:00Z' + i * interval 1 day", "i"]
 )
 def test_all_sync_types_work(lab: Lab, folder: Path, suffix: str, at: str) -> None:
-    """Files are merged and appended like any source, whatever the cursor's type."""
+    """Files are merged and appended like any source, for every type of cursor."""
     rows = "select i as id, {at} as \"at\", 'v' || ({version}) as v from range(1, {end}) r(i)"
     append = {"sync_type": "append", "incremental_field": "at"}
     write(rows.format(at=at, version=1, end=4), folder / f"t.{suffix}")
@@ -131,7 +131,7 @@ def test_a_broken_file_is_named(lab: Lab, folder: Path) -> None:
 
 
 def test_a_vanished_file_says_so(lab: Lab, folder: Path) -> None:
-    """A table without its file is an error of its own."""
+    """A table without its file has its own error."""
     write("select 1 as id", folder / "t.csv")
     with pytest.raises(SourceError, match="no file for table 'u'"):
         lab.sync("u")
