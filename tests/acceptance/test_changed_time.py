@@ -87,8 +87,8 @@ def test_scenario_9_the_time_of_day_is_changed_in_posthog(
 ) -> None:
     """The schedule stays on, and ticks at the new time from then on; the new time that has just passed starts nothing.
 
-    Dagster stores a schedule's last evaluation only once an hour. So a restarted scheduler catches up on the ticks of an
-    hour, although the cron may be a new one.
+    Dagster stores a schedule's last evaluation only once an hour. So a restarted scheduler catches up on the ticks of
+    an hour, although the cron may be a new one.
     """
     embedded_warehouse.add_source("Stripe", prefix="acme", tables={"Customer": [{"id": 1}]})
     state = tmp_path / "state.json"
