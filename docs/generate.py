@@ -25,7 +25,7 @@ from dw_orchestration.operations.job_kinds import KINDS
 from dw_orchestration.posthog.errors import Problem
 from dw_orchestration.tables.classify import SchemaClass
 
-# the mappings within the component's attributes, by the name of their class
+# mappings in the component's attributes, with the names of their classes
 PARTS = {
     "project": "ProjectArgs",
     "embedded": "EmbeddedArgs",
@@ -34,14 +34,14 @@ PARTS = {
     "translation": "TableAttributes",
 }
 EXAMPLE = Problem(status=403, method="GET", path="/", host="", detail="missing scope 'external_data_source:write'")
-# what Dagster's schema has where the default is no plain value
+# Dagster's schema has this if the default is not a plain value
 UNSET = "__DAGSTER_UNSET_DEFAULT__"
 _OWN_DEFAULTS = {each.name: each.default for each in fields(PostHogWarehouseComponent) if each.default is not MISSING}
 FOLDER = Path(__file__).parent / "snippets" / "generated"
 
 
 class Attribute(NamedTuple):
-    """One line of a table of attributes."""
+    """One row of a table of attributes."""
 
     name: str
     kind: str
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def tables() -> dict[str, str]:
-    """The tables by the name of their file."""
+    """The tables, by file name."""
     component = PostHogWarehouseComponent.model().model_json_schema()
     parts = component["$defs"]
     found = {name: _attributes(_part(parts, title), parts) for name, title in PARTS.items()}
@@ -71,7 +71,9 @@ def tables() -> dict[str, str]:
     found["api_errors"] = _errors(ApiError, columns=("Error", "What happened", "What to do"))
     found["transport_errors"] = _errors(PostHogError, columns=("Error", "What happened"), without=ApiError)
     found["sync_errors"] = _errors(SyncError, columns=("Error", "What happened", "What to do", "Retry"))
-    found["classes"] = _table(["class", "materializing it"], ((f"`{each}`", _said(each)) for each in SchemaClass))
+    found["classes"] = _table(
+        ["class", "materializing it"], ((f"`{each}`", _class_effect(each)) for each in SchemaClass)
+    )
     found["jobs"] = _table(["job", "what it does"], ((f"`…_{kind.name}`", kind.description) for kind in KINDS))
     found["commands"] = _table(["command", "what it does"], commands(typer.main.get_command(app), path=("dw",)))
     found["exits"] = _table(["status", "meaning"], ((str(code.value), text) for code, text in MEANINGS.items()))
@@ -87,7 +89,7 @@ def attributes(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Ite
 
 
 def _part(parts: Mapping[str, Mapping[str, Any]], title: str) -> Mapping[str, Any]:
-    # Dagster puts `Model` behind the names of what it derives
+    # Dagster appends `Model` to the names of derived classes
     (found,) = (part for name, part in parts.items() if name.rpartition(".")[2] in (title, f"{title}Model"))
     return found
 
@@ -142,7 +144,7 @@ def commands(command: Any, *, path: tuple[str, ...]) -> Iterator[tuple[str, str]
             yield f"`{' '.join([*path, name])}`", child.get_short_help_str(limit=200)
 
 
-def _said(of: SchemaClass) -> str:
+def _class_effect(of: SchemaClass) -> str:
     return (of.reason[:1].upper() + of.reason[1:]) or "It is synced."
 
 
@@ -162,9 +164,9 @@ def _error(error: type[Exception]) -> tuple[str, ...]:
 
 
 def _cure(error: type[Exception]) -> str:
-    # some of them read a part of it from PostHog's answer
-    said = error(EXAMPLE) if issubclass(error, ApiError) else error
-    return str(getattr(said, "cure", "")) or "The text says it."
+    # some errors take a part of their cure from PostHog's answer
+    example = error(EXAMPLE) if issubclass(error, ApiError) else error
+    return str(getattr(example, "cure", "")) or "See the message."
 
 
 def _retry(error: type[Exception]) -> str:
