@@ -71,9 +71,7 @@ def tables() -> dict[str, str]:
     found["api_errors"] = _errors(ApiError, columns=("Error", "What happened", "What to do"))
     found["transport_errors"] = _errors(PostHogError, columns=("Error", "What happened"), without=ApiError)
     found["sync_errors"] = _errors(SyncError, columns=("Error", "What happened", "What to do", "Retry"))
-    found["classes"] = _table(
-        ["class", "materializing it"], ((f"`{each}`", _class_effect(each)) for each in SchemaClass)
-    )
+    found["classes"] = _table(["class", "materializing it"], ((f"`{each}`", _effect(each)) for each in SchemaClass))
     found["jobs"] = _table(["job", "what it does"], ((f"`…_{kind.name}`", kind.description) for kind in KINDS))
     found["commands"] = _table(["command", "what it does"], commands(typer.main.get_command(app), path=("dw",)))
     found["exits"] = _table(["status", "meaning"], ((str(code.value), text) for code, text in MEANINGS.items()))
@@ -144,7 +142,7 @@ def commands(command: Any, *, path: tuple[str, ...]) -> Iterator[tuple[str, str]
             yield f"`{' '.join([*path, name])}`", child.get_short_help_str(limit=200)
 
 
-def _class_effect(of: SchemaClass) -> str:
+def _effect(of: SchemaClass) -> str:
     return (of.reason[:1].upper() + of.reason[1:]) or "It is synced."
 
 
