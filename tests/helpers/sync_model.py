@@ -33,7 +33,7 @@ from dw_orchestration.sync.outcome import SyncOutcome
 from dw_orchestration.sync.settings import SyncSettings, TableRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from dw_orchestration.sync.errors import SyncError
 
@@ -220,6 +220,16 @@ class World:
         self._known(source_id)
         return self._source(source_id)
 
+    def get_schema(self, schema_id: str) -> Schema:
+        """The record of a table."""
+        self._request("get_schema", is_trigger=False)
+        return self._schema(self.table(schema_id))
+
+    def list_schemas(self) -> Iterator[Schema]:
+        """The records of all tables, in one request."""
+        self._request("list_schemas", is_trigger=False)
+        return iter([self._schema(table) for tables in self.sources.values() for table in tables])
+
     def list_sources(self) -> Iterator[Source]:
         """All sources, newest first, 100 in a request."""
         offset = 0
@@ -240,7 +250,7 @@ class World:
         *,
         after: datetime | None = None,
         before: datetime | None = None,
-        schemas: Sequence[str] = (),
+        schemas: Collection[str] = (),
     ) -> Iterator[Job]:
         """The rows, newest first, 50 in a request."""
         while True:

@@ -45,7 +45,7 @@ def test_the_status_decides_which_error_it_is(
 ) -> None:
     """The HTTP status chooses the error's class, and a text only its subclass; never PostHog's `type`."""
     for _ in range(4):
-        server.tell(body, status=status)
+        server.answer(body, status=status)
     with pytest.raises(errors.ApiError) as raised:
         client.get_schema("s1")
     assert expected is type(raised.value)
@@ -69,7 +69,7 @@ def test_the_detail_is_what_the_server_says(
     client: PostHogWarehouseClient, server: ScriptedServer, body: Any, detail: str
 ) -> None:
     """The detail is `detail`, else `message`, else the raw text, at most 300 characters of it."""
-    server.tell(body, status=400)
+    server.answer(body, status=400)
     with pytest.raises(errors.BadRequestError) as raised:
         client.get_schema("s1")
     assert detail == raised.value.detail
@@ -78,7 +78,7 @@ def test_the_detail_is_what_the_server_says(
 def test_a_web_page_is_named_by_its_title(server: ScriptedServer, client: PostHogWarehouseClient) -> None:
     """A gateway's page in the place of an answer says little, and its markup nothing at all."""
     page = b"<html>\n<head><title>413 Too\nLarge</title></head><body><center>nginx</center></body></html>"
-    server.tell(page, status=413)
+    server.answer(page, status=413)
 
     with pytest.raises(errors.ApiError) as raised:
         client.get_schema("s1")
@@ -92,7 +92,7 @@ def test_a_success_of_another_shape_is_an_error(
     client: PostHogWarehouseClient, server: ScriptedServer, body: Any
 ) -> None:
     """A 200 that is a page, truncated JSON or another object is never taken for a schema."""
-    server.tell(body)
+    server.answer(body)
     with pytest.raises(errors.UnexpectedAnswerError):
         client.get_schema("s1")
     assert 1 == client.requests
@@ -100,7 +100,7 @@ def test_a_success_of_another_shape_is_an_error(
 
 def test_a_page_is_no_success_of_a_trigger(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """A login page with status 200 does not count as a sync that was started."""
-    server.tell(b"<html>Log in</html>")
+    server.answer(b"<html>Log in</html>")
     with pytest.raises(errors.UnexpectedAnswerError, match="Log in"):
         client.reload_schema("s1")
 
@@ -109,7 +109,7 @@ def test_a_wrong_shape_names_the_field_and_not_its_value(
     client: PostHogWarehouseClient, server: ScriptedServer
 ) -> None:
     """What a source sends may hold connection details: the error names the fields at fault only."""
-    server.tell({"id": ["hunter2"], "source_type": None})
+    server.answer({"id": ["hunter2"], "source_type": None})
     with pytest.raises(errors.UnexpectedAnswerError) as raised:
         client.get_source("s1")
     assert "hunter2" not in str(raised.value)

@@ -66,15 +66,15 @@ def test_an_error_says_what_which_and_what_to_do(
     client: PostHogWarehouseClient, server: ScriptedServer, status: int, body: Any, message: str
 ) -> None:
     """One line names what happened, the request, the host and the cure."""
-    server.tell(body, status=status)
+    server.answer(body, status=status)
     with pytest.raises(errors.ApiError) as raised:
         client.get_schema("s1")
     assert message == str(raised.value)
 
 
 def test_a_bad_request_names_its_field(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
-    """The field at fault is an attribute and stands in the message."""
-    server.tell(typed("This field may not be null.", attr="primary_key_columns__1"), status=400)
+    """The wrong field is an attribute and part of the message."""
+    server.answer(typed("This field may not be null.", attr="primary_key_columns__1"), status=400)
     with pytest.raises(errors.BadRequestError, match=r"Field: primary_key_columns__1\.") as raised:
         client.get_schema("s1")
     error = raised.value
@@ -88,7 +88,7 @@ def test_a_bad_request_names_its_field(client: PostHogWarehouseClient, server: S
 
 def test_a_missing_scope_is_named(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """The scope that the key lacks is an attribute."""
-    server.tell(SCOPE, status=403)
+    server.answer(SCOPE, status=403)
     with pytest.raises(errors.MissingScopeError) as raised:
         client.get_schema("s1")
     assert "external_data_source:write" == raised.value.scope
@@ -104,7 +104,7 @@ def test_errors_survive_another_process(cls: type[errors.ApiError]) -> None:
 
 def test_a_redirect_to_another_host_is_refused(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """The key does not go to another host, and the error names that host without its query string."""
-    server.tell(status=302, headers={"Location": "https://login.example/in?token=hunter2"})
+    server.answer(status=302, headers={"Location": "https://login.example/in?token=hunter2"})
     with pytest.raises(errors.RedirectRefusedError, match=r"to https://login\.example/in ") as raised:
         client.get_schema("s1")
     assert "hunter2" not in str(raised.value)
@@ -129,11 +129,11 @@ def every_failure(key: str) -> Iterator[httpx.BaseTransport]:
 
 def everything_about(exc: BaseException | None) -> str:
     """All that a log, a debugger or an error tracker shows of an error and of what led to it."""
-    told = ""
+    shown = ""
     while exc is not None:
-        told += "".join([str(exc), repr(exc), repr(exc.args), repr(vars(exc)), *traceback.format_exception(exc)])
+        shown += "".join([str(exc), repr(exc), repr(exc.args), repr(vars(exc)), *traceback.format_exception(exc)])
         exc = exc.__cause__ or exc.__context__
-    return told
+    return shown
 
 
 def test_the_key_is_in_no_error_log_or_repr(make_client: MakeClient, key: str) -> None:
@@ -142,18 +142,18 @@ def test_the_key_is_in_no_error_log_or_repr(make_client: MakeClient, key: str) -
     handler = logging.StreamHandler(log)
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.DEBUG)
-    told, failures = "", 0
+    shown, failures = "", 0
     try:
         for failing in every_failure(key):
             client = make_client(http_transport=failing)
-            told += repr(client) + repr(client.transport)
+            shown += repr(client) + repr(client.transport)
             for call in (client.get_schema, client.reload_schema, client.delete_schema):
                 with pytest.raises(errors.PostHogError) as raised:
                     call(ZERO)
-                told += everything_about(raised.value)
+                shown += everything_about(raised.value)
                 failures += 1
     finally:
         logging.getLogger().removeHandler(handler)
         logging.getLogger().setLevel(logging.WARNING)
     assert 23 * 3 == failures
-    assert key not in told + log.getvalue()
+    assert key not in shown + log.getvalue()

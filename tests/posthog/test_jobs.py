@@ -23,7 +23,7 @@ from dw_orchestration.posthog.models import Job
 
 if TYPE_CHECKING:
     from dw_orchestration.posthog.client import PostHogWarehouseClient
-    from tests.posthog.conftest import Asked, ScriptedServer
+    from tests.posthog.conftest import Received, ScriptedServer
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -62,7 +62,7 @@ def job(**traits: Any) -> Job:
     ],
 )
 def test_the_error_text_tells_who_ended_a_failed_job(*, error: str | None, cancelled: bool, interrupted: bool) -> None:
-    """PostHog has one status for failed, cancelled and interrupted syncs: the text tells them apart."""
+    """PostHog has one status for failed, cancelled and interrupted syncs: only the text distinguishes them."""
     failed = job(status="Failed", latest_error=error)
 
     assert (cancelled, interrupted) == (was_cancelled(failed), was_interrupted(failed))
@@ -100,7 +100,7 @@ def test_a_job_is_over_by_its_status_or_its_end(*, status: str, finished: bool, 
 
 
 def test_a_cancelled_status_of_a_newer_server_is_a_cancellation() -> None:
-    """A server that has a status of its own for it needs no text."""
+    """A server with a Cancelled status needs no text."""
     cancelled = job(status="Cancelled")
     assert (True, False, True) == (was_cancelled(cancelled), failed(cancelled), is_over(cancelled))
 
@@ -149,8 +149,8 @@ def rows_of(count: int) -> list[dict[str, Any]]:
 def serve(server: ScriptedServer, count: int) -> None:
     """Serve so many jobs, at most 50 in an answer."""
 
-    def answer(asked: Asked) -> list[dict[str, Any]]:
-        before = datetime.fromisoformat(asked.query["before"][0]) if "before" in asked.query else None
+    def answer(received: Received) -> list[dict[str, Any]]:
+        before = datetime.fromisoformat(received.query["before"][0]) if "before" in received.query else None
         rows = rows_of(count)
         return [each for each in rows if before is None or datetime.fromisoformat(each["created_at"]) < before][:50]
 
@@ -167,7 +167,7 @@ def test_the_newest_job_of_each_table(
     serve(server, count)
     found = newest_job_per_table(client, "src1")
     assert expected == {schema_id: job.id for schema_id, job in found.items()}
-    assert 1 == len(server.asked)
+    assert 1 == len(server.received)
 
 
 def test_the_newest_job_of_a_kind(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
@@ -199,4 +199,4 @@ def test_reading_stops_as_soon_as_it_may(
     """Reading ends with the last wanted table or the last allowed job, whichever comes first."""
     serve(server, 120)
     assert tables == newest_job_per_table(client, "src1", until=until, max_jobs=max_jobs).keys()
-    assert requests == len(server.asked)
+    assert requests == len(server.received)

@@ -54,7 +54,7 @@ def test_no_module_defines_a_limit_again(path: Path) -> None:
 
 @pytest.mark.parametrize("method", [PostHogWarehouseClient.list_sources, PostHogWarehouseClient.list_schemas])
 def test_the_client_reads_pages_of_posthogs_size(method: object) -> None:
-    """Without a size of its own, a list has PostHog's pages."""
+    """By default a list has pages of PostHog's size."""
     assert ROWS_PER_PAGE == signature(method).parameters["page_size"].default  # type: ignore[arg-type]
 
 

@@ -17,7 +17,7 @@ import pytest
 from dw_orchestration.posthog.rate_limit import DEFAULT_RATE_LIMITS, RateBudget, RateLimits, default_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.posthog.conftest import MakeClient, ScriptedServer
@@ -65,12 +65,12 @@ class Clock:
 
 
 @pytest.fixture
-def clock():
+def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-def make_budget(clock: Clock, tmp_path: Path):
+def make_budget(clock: Clock, tmp_path: Path) -> Iterator[Callable[..., RateBudget]]:
     made = []
 
     def make(name: str = "key", **limits: Any) -> RateBudget:
@@ -96,7 +96,7 @@ def test_the_budget_of_a_minute_and_of_an_hour(make_budget: Callable[..., RateBu
 
 
 def test_no_window_ever_holds_more(make_budget: Callable[..., RateBudget], clock: Clock) -> None:
-    """Over a longer time with pauses of its own, no minute and no hour has more than its number."""
+    """Over a longer time, with pauses between the requests, no minute and no hour exceeds its limit."""
     budget = make_budget(per_minute=4, per_hour=30)
     taken = []
     for n in range(100):
@@ -108,7 +108,7 @@ def test_no_window_ever_holds_more(make_budget: Callable[..., RateBudget], clock
 
 
 def test_a_wait_is_logged_once(make_budget: Callable[..., RateBudget], caplog: pytest.LogCaptureFixture) -> None:
-    """One wait is one line, so that a run that stands still says why."""
+    """Each wait is logged with one line, which explains why a run makes no progress."""
     budget = make_budget(per_minute=1, per_hour=10)
     with caplog.at_level(logging.INFO, logger="dw_orchestration.posthog.rate_limit"):
         budget.take()
@@ -187,7 +187,7 @@ def test_threads_share_a_budget(make_budget: Callable[..., RateBudget], clock: C
 
 
 def test_old_calls_are_forgotten(make_budget: Callable[..., RateBudget], clock: Clock, tmp_path: Path) -> None:
-    """The file does not grow for ever: calls that no window counts any more are deleted."""
+    """The file stays small: calls that no window counts any more are deleted."""
     budget = make_budget(per_minute=1000, per_hour=2000)
     for _ in range(300):
         budget.take()
@@ -246,7 +246,7 @@ def test_a_file_that_breaks_later_fails_no_request(
 def test_a_client_keeps_its_budget(
     make_client: MakeClient, server: ScriptedServer, slept: list[float], tmp_path: Path
 ) -> None:
-    """A client takes one from its budget for each request it sends, and tells how long it waited."""
+    """A client counts each request it sends, and knows how long it waited."""
     server.compute = lambda _: {"id": "s1", "name": "orders"}
     client = make_client(rate_limits=RateLimits(per_minute=2, per_hour=100, folder=tmp_path))
     for _ in range(2):
@@ -258,7 +258,7 @@ def test_a_client_keeps_its_budget(
 def test_a_client_without_limits_waits_for_nothing(
     make_client: MakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The budget can be switched off: nothing is written then."""
+    """The budget can be disabled. Nothing is written then."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     client = make_client(rate_limits=None)
     client.reload_schema("s1")

@@ -107,17 +107,17 @@ def test_a_get_gets_over_a_failing_gateway(
     client: PostHogWarehouseClient, server: ScriptedServer, slept: list[float]
 ) -> None:
     """A GET is repeated through 5xx answers, and its answer is the first good one."""
-    server.tell(b"<html>", status=502).tell(b"", status=504).tell(SCHEMA)
+    server.answer(b"<html>", status=502).answer(b"", status=504).answer(SCHEMA)
     assert "orders" == client.get_schema("s1").name
     assert (3, 2) == (client.requests, len(slept))
 
 
 def test_the_last_error_is_raised(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """When all tries fail, the error is the last try's own."""
-    server.tell(status=500).tell(status=502).tell(status=500).tell(b"the last", status=503)
+    server.answer(status=500).answer(status=502).answer(status=500).answer(b"the last", status=503)
     with pytest.raises(errors.ServerError, match="the last"):
         client.get_schema("s1")
-    assert 4 == len(server.asked)
+    assert 4 == len(server.received)
 
 
 @pytest.mark.parametrize("trigger", ["reload_schema", "resync_schema", "cancel_schema", "create_webhook"])
@@ -125,10 +125,10 @@ def test_a_trigger_is_not_repeated_after_a_server_error(
     client: PostHogWarehouseClient, server: ScriptedServer, trigger: str
 ) -> None:
     """A POST that the server failed at may have started a sync: it is sent once."""
-    server.tell(status=502)
+    server.answer(status=502)
     with pytest.raises(errors.ServerError):
         getattr(client, trigger)("s1")
-    assert 1 == len(server.asked)
+    assert 1 == len(server.received)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_trigger_is_not_repeated_after_a_server_error(
 def test_a_trigger_whose_answer_is_lost_is_not_repeated(
     make_client: MakeClient, failure: type[httpx.RequestError], expected: Any
 ) -> None:
-    """A POST that was sent and not answered raises an error that tells the caller to look first."""
+    """A POST that was sent but not answered raises an error that asks the caller to check first."""
 
     def fail(request: httpx.Request) -> httpx.Response:
         raise failure("broken", request=request)
@@ -159,12 +159,12 @@ def test_a_trigger_whose_answer_is_lost_is_not_repeated(
 def test_an_answer_that_breaks_off_is_lost(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """A connection that ends before the answer does is a lost answer; reading is tried again, a trigger not."""
     broken = {"Content-Length": "999", "Connection": "close"}
-    server.tell(b'{"id"', headers=broken).tell(SCHEMA)
+    server.answer(b'{"id"', headers=broken).answer(SCHEMA)
     assert "orders" == client.get_schema("s1").name
-    server.tell(b'{"id"', headers=broken)
+    server.answer(b'{"id"', headers=broken)
     with pytest.raises(errors.LostAnswerError):
         client.reload_schema("s1")
-    assert 3 == len(server.asked)
+    assert 3 == len(server.received)
 
 
 def test_a_trigger_that_was_never_sent_is_repeated(make_client: MakeClient, slept: list[float]) -> None:
@@ -181,7 +181,7 @@ def test_a_trigger_that_was_never_sent_is_repeated(make_client: MakeClient, slep
 
 
 def test_nobody_at_the_host(make_client: MakeClient) -> None:
-    """A host where nobody listens is an error of its own, which says that nothing was sent."""
+    """A host where nothing listens has its own error, which says that nothing was sent."""
     client = make_client(host="http://127.0.0.1:1")
     with pytest.raises(errors.UnreachableError, match="nothing was sent") as raised:
         client.get_schema("s1")
@@ -242,7 +242,7 @@ def test_a_long_retry_after_is_raised_at_once(
     client: PostHogWarehouseClient, server: ScriptedServer, slept: list[float]
 ) -> None:
     """More than 60 s are not slept: the error says when to come back, and there was one request."""
-    server.tell(THROTTLED, status=429, headers={"Retry-After": "61"})
+    server.answer(THROTTLED, status=429, headers={"Retry-After": "61"})
     with pytest.raises(errors.RateLimitedError, match="Try again in 61 s") as raised:
         client.get_schema("s1")
     assert (61.0, [], 1) == (raised.value.retry_after_s, slept, client.requests)

@@ -69,14 +69,14 @@ def test_a_key_that_cannot_be_right_is_refused(key: str) -> None:
 
 def test_blanks_around_a_key_are_dropped(make_client: MakeClient, server: ScriptedServer, key: str) -> None:
     """A line break from a secrets file does not belong to the key."""
-    server.tell(SCHEMA)
+    server.answer(SCHEMA)
     make_client(api_key=f"{key}\n").get_schema("s1")
     assert f"Bearer {key}" == server.last.headers["authorization"]
 
 
 def test_the_key_travels_in_the_header_alone(client: PostHogWarehouseClient, server: ScriptedServer, key: str) -> None:
     """The Authorization header carries the key; the address and the body do not."""
-    server.tell(SCHEMA)
+    server.answer(SCHEMA)
     client.get_schema("s1")
     assert f"Bearer {key}" == server.last.headers["authorization"]
     assert f"dw-orchestration/{__version__}" == server.last.headers["user-agent"]
@@ -86,20 +86,20 @@ def test_the_key_travels_in_the_header_alone(client: PostHogWarehouseClient, ser
 def test_proxies_are_not_used_for_loopback(
     monkeypatch: pytest.MonkeyPatch, make_client: MakeClient, server: ScriptedServer
 ) -> None:
-    """A proxy of the environment can't reach this machine's loopback, so it is not asked."""
+    """A proxy of the environment can't reach this machine's loopback, so it is not received."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    server.tell(SCHEMA)
+    server.answer(SCHEMA)
     assert "orders" == make_client().get_schema("s1").name
-    server.tell(SCHEMA)
+    server.answer(SCHEMA)
     assert "orders" == make_client(host=server.url.replace("127.0.0.1", "localhost")).get_schema("s1").name
 
 
 def test_proxies_are_used_for_other_hosts(
     monkeypatch: pytest.MonkeyPatch, make_client: MakeClient, server: ScriptedServer
 ) -> None:
-    """A proxy of the environment is asked for every other host."""
+    """A proxy of the environment is used for every other host."""
     monkeypatch.setenv("HTTP_PROXY", server.url)
-    server.tell(SCHEMA)
+    server.answer(SCHEMA)
     make_client(host="http://posthog.invalid").get_schema("s1")
     assert "posthog.invalid" == server.last.headers["host"]
 
@@ -108,7 +108,7 @@ def test_a_redirect_on_the_same_host_is_followed_for_reading(
     client: PostHogWarehouseClient, server: ScriptedServer, key: str
 ) -> None:
     """A GET follows a redirect that stays on the host; the key goes along, and the answer counts."""
-    server.tell(status=307, headers={"Location": "/moved/?a=1"}).tell(SCHEMA)
+    server.answer(status=307, headers={"Location": "/moved/?a=1"}).answer(SCHEMA)
     assert "orders" == client.get_schema("s1").name
     assert ("/moved/", {"a": ["1"]}) == (server.last.path, server.last.query)
     assert f"Bearer {key}" == server.last.headers["authorization"]
@@ -117,16 +117,16 @@ def test_a_redirect_on_the_same_host_is_followed_for_reading(
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_of_a_change_is_refused(client: PostHogWarehouseClient, server: ScriptedServer, status: int) -> None:
     """A redirected POST loses its body or its meaning: it goes nowhere."""
-    server.tell(status=status, headers={"Location": "/elsewhere/"})
+    server.answer(status=status, headers={"Location": "/elsewhere/"})
     with pytest.raises(errors.RedirectRefusedError, match="/elsewhere/"):
         client.reload_schema("s1")
-    assert 1 == len(server.asked)
+    assert 1 == len(server.received)
 
 
 @pytest.mark.parametrize("target", ["https://127.0.0.1/", "http://127.0.0.1:1/", "http://other.example/"])
 def test_a_redirect_elsewhere_is_refused(client: PostHogWarehouseClient, server: ScriptedServer, target: str) -> None:
     """Another scheme, port or host is another place: the key is not sent there."""
-    server.tell(status=302, headers={"Location": target})
+    server.answer(status=302, headers={"Location": target})
     with pytest.raises(errors.RedirectRefusedError, match="configure it as the host"):
         client.get_schema("s1")
     assert 1 == client.requests
@@ -135,14 +135,14 @@ def test_a_redirect_elsewhere_is_refused(client: PostHogWarehouseClient, server:
 def test_redirects_that_do_not_end_are_given_up(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """A host that redirects in a circle is left after three."""
     for _ in range(9):
-        server.tell(status=302, headers={"Location": "/again/"})
+        server.answer(status=302, headers={"Location": "/again/"})
     with pytest.raises(errors.RedirectRefusedError):
         client.get_schema("s1")
     assert 4 == client.requests
 
 
 def test_the_servers_clock_is_read(make_client: MakeClient) -> None:
-    """The clock is that of the latest answer that told one, as aware UTC."""
+    """The clock is that of the latest answer with a date, as aware UTC."""
     dates = iter(["Thu, 01 Jan 2026 10:00:00 GMT", "Thu, 01 Jan 2026 12:00:00 +0100", "nonsense", None])
 
     def answer(_: httpx.Request) -> httpx.Response:
@@ -178,12 +178,12 @@ def test_a_read_only_client_changes_nothing(make_client: MakeClient, server: Scr
     client = make_client(read_only=True)
     with pytest.raises(errors.ReadOnlyError, match="was not sent"):
         getattr(client, call)("s1")
-    assert [] == server.asked
+    assert [] == server.received
 
 
 def test_a_read_only_client_reads(make_client: MakeClient, server: ScriptedServer) -> None:
     """Reading is what a read-only client is for."""
-    server.tell(SCHEMA)
+    server.answer(SCHEMA)
     assert "orders" == make_client(read_only=True).get_schema("s1").name
 
 
@@ -211,4 +211,4 @@ def test_requests_of_many_threads_are_all_counted(client: PostHogWarehouseClient
         thread.start()
     for thread in threads:
         thread.join()
-    assert (80, 80) == (client.requests, len(server.asked))
+    assert (80, 80) == (client.requests, len(server.received))
