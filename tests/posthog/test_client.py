@@ -217,7 +217,7 @@ def test_each_method_is_one_request(
 
 
 def test_ids_cannot_reach_other_endpoints(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
-    """An id is one part of the path, whatever is in it."""
+    """An id is one part of the path, with any content."""
     server.answer(DOCUMENTED_SCHEMA)
     client.get_schema("../external_data_sources/x?y")
     assert f"{BASE}/external_data_schemas/..%2Fexternal_data_sources%2Fx%3Fy/" == server.last.path
@@ -437,7 +437,7 @@ def test_an_update_that_posthog_would_lose_is_refused(
 def test_an_update_sends_what_is_set(
     client: PostHogWarehouseClient, server: ScriptedServer, update: Any, body: Any
 ) -> None:
-    """Only the settings that are set are sent, a time as exactly HH:MM:SS, and None where it was said."""
+    """Only the settings that are set are sent, a time as exactly HH:MM:SS, and None if it was set explicitly."""
     server.answer(SMALL_SCHEMA)
     client.update_schema("s1", SchemaUpdate.model_validate(update))
     assert body == server.last.body

@@ -137,7 +137,7 @@ def everything_about(exc: BaseException | None) -> str:
 
 
 def test_the_key_is_in_no_error_log_or_repr(make_client: MakeClient, key: str) -> None:
-    """Whatever fails, and even if a server quotes it, the key shows up nowhere but in the header."""
+    """After any failure, and even if a server quotes it, the key is nowhere but in the header."""
     log = io.StringIO()
     handler = logging.StreamHandler(log)
     logging.getLogger().addHandler(handler)

@@ -166,7 +166,7 @@ def test_nothing_is_asked_before_the_first_job_is_wanted(
     step_us=st.sampled_from([1, 700, 10**6]),
 )
 def test_equal_times_across_a_border_lose_no_job(moments: list[int], step_us: int) -> None:
-    """Whatever jobs share a moment, all come, as long as no 51 share one microsecond."""
+    """All jobs that share a moment are returned, as long as no 51 share one microsecond."""
     kept = [each for n, each in enumerate(moments) if moments[:n].count(each) < CAP]
     rows = [job_row(n, START + timedelta(microseconds=step_us * each)) for n, each in enumerate(kept)]
     jobs = sorted((Job.model_validate(row) for row in rows), key=lambda job: job.created_at, reverse=True)
@@ -180,7 +180,7 @@ def test_equal_times_across_a_border_lose_no_job(moments: list[int], step_us: in
 
 
 def test_more_jobs_of_one_moment_than_an_answer_holds(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
-    """Of 60 jobs of one microsecond the API gives 50; the walk goes on behind them, and ends."""
+    """Of 60 jobs of one microsecond the API gives 50; the walk continues after them, and ends."""
     same = [job_row(n, START) for n in range(60)]
     earlier = [job_row(100 + n, START - timedelta(minutes=1)) for n in range(3)]
     server.compute = jobs_server(same + earlier)
