@@ -74,19 +74,19 @@ class Scheduler:
         runs: Runs,
         discover: Callable[[Source], None],
         now: Callable[[], datetime],
-        look_every_s: float | None = 1.0,
+        poll_every_s: float | None = 1.0,
     ) -> None:
         self._store = store
         self._runs = runs
         self._discover = discover
         self._now = now
-        self._look_every_s = look_every_s
+        self._poll_every_s = poll_every_s
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="scheduler", daemon=True)
 
     def start(self) -> None:
         """Start looking for what is due, unless somebody else does."""
-        if self._look_every_s is not None:
+        if self._poll_every_s is not None:
             self._thread.start()
 
     def stop(self) -> None:
@@ -117,7 +117,7 @@ class Scheduler:
                 self._runs.ask_to_stop(schema.id, reason=TURNED_OFF)
 
     def _loop(self) -> None:
-        while not self._stopped.wait(self._look_every_s):
+        while not self._stopped.wait(self._poll_every_s):
             try:
                 self.fire_due()
             except Exception:

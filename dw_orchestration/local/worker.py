@@ -57,7 +57,7 @@ class Run:
         self.cancelled.set()
 
 
-class Progress:
+class RowCounter:
     """Writes the number of rows read so far, at most twice a second."""
 
     def __init__(self, write: Callable[[int], None], *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -117,18 +117,18 @@ class Worker:
         """Sync the run's schema; leaves no job when there is nothing to do or it is held back."""
         schema = self._store.schema(run.schema_id)
         source = self._store.source(schema.source_id) if schema else None
-        if schema is None or source is None or not self._behaviours.before_job(run):
+        if schema is None or source is None or not self._behaviours.before_job(schema.id, cancelled=run.cancelled):
             return
         if run.cancelled.is_set() or self._is_held_back(schema):
             self.restore_status(schema)
             return
         job = self._begin(schema, run)
-        if self._behaviours.is_split(run):
+        if self._behaviours.is_split(schema.id):
             self.fail(job, RESTARTED)
             job = self._begin(schema, run)
-        progress = Progress(lambda rows: self._store.update(Job, job.id, rows_synced=rows))
+        progress = RowCounter(lambda rows: self._store.update(Job, job.id, rows_synced=rows))
         try:
-            self._behaviours.before_rows(run)
+            self._behaviours.before_rows(schema.id, cancelled=run.cancelled)
             result = self._sync(job, schema=schema, source=source, run=run, progress=progress)
         except SyncCancelled:
             self.fail(job, run.reason, rows=progress.rows)
@@ -237,7 +237,7 @@ class Worker:
             self._log(job, f"Sync of {schema.name} started ({schema.sync_type or 'full_refresh'})")
         return job
 
-    def _sync(self, job: Job, *, schema: Schema, source: Source, run: Run, progress: Progress) -> SyncResult:
+    def _sync(self, job: Job, *, schema: Schema, source: Source, run: Run, progress: RowCounter) -> SyncResult:
         target = TargetTable(schema.target_schema, schema.target_name)
         request = SyncRequest(
             job_id=str(job.id),

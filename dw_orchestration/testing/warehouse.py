@@ -24,7 +24,7 @@ Row = dict[str, Any]
 T = TypeVar("T")
 
 WAIT_S = 30.0
-LOOK_EVERY_S = 0.05
+POLL_EVERY_S = 0.05
 BEHAVIOURS = "/_behaviours/"
 # schedules and first syncs would start jobs in the midst of a test
 QUIET = {"quiet": True}
@@ -249,5 +249,5 @@ def _wait_for(ask: Callable[[], T | None]) -> T:
     while (answer := ask()) is None:
         if time.monotonic() >= deadline:
             raise TimeoutError(f"Still not so after {WAIT_S:.0f} s.")
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(POLL_EVERY_S)
     return answer

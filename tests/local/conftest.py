@@ -14,7 +14,7 @@ import httpx
 import psycopg
 import pytest
 
-from dw_orchestration.local.embedded import EmbeddedWarehouse
+from dw_orchestration.local.server import WarehouseServer
 from tests.conftest import Clock
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 class Server:
     """A running embedded warehouse and a client of it."""
 
-    warehouse: EmbeddedWarehouse
+    warehouse: WarehouseServer
     home: Path
     client: httpx.Client
     wait_until: WaitUntil
@@ -101,8 +101,8 @@ class Servers:
 
     def start(self, home: str = "home", **options: Any) -> Server:
         """Start one; its scheduler checks only when the test calls it."""
-        settings = {"fixtures": self.folder / "fixtures", "look_every_s": None} | options
-        warehouse = EmbeddedWarehouse(self.folder / home, **settings)
+        settings = {"fixtures": self.folder / "fixtures", "poll_every_s": None} | options
+        warehouse = WarehouseServer(self.folder / home, **settings)
         endpoint = warehouse.start()
         self.undo.callback(warehouse.stop)
         headers = {"Authorization": f"Bearer {endpoint.api_key}"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dw_orchestration.local.api.access import Throttle
-from dw_orchestration.local.api.errors import ApiError
+from dw_orchestration.local.api.errors import AnswerError
 
 if TYPE_CHECKING:
     from tests.local.conftest import Server, Servers
@@ -149,7 +149,7 @@ def test_rate_limit_slides() -> None:
     now = 30.0
     throttle.check("a")
     throttle.check("b")
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(AnswerError) as refused:
         throttle.check("a")
     assert {"Retry-After": "30"} == refused.value.headers
     now = 60.0

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from dw_orchestration.local.rows import Job, StartedBy, Status
-from dw_orchestration.local.worker import Progress, held_back_until
+from dw_orchestration.local.worker import RowCounter, held_back_until
 
 if TYPE_CHECKING:
     from tests.conftest import Clock
@@ -242,7 +242,7 @@ def test_progress_is_written_sparingly() -> None:
     """However often batches come, the count is written at most twice a second."""
     now = 0.0
     written: list[int] = []
-    progress = Progress(written.append, clock=lambda: now)
+    progress = RowCounter(written.append, clock=lambda: now)
     for step in range(1, 101):
         now = step / 50
         progress(step)

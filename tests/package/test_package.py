@@ -40,7 +40,7 @@ def test_unknown_name_is_an_attribute_error() -> None:
 
 def test_embedded_warehouse_runs_without_dagster() -> None:
     """The server's process has neither Dagster nor httpx in memory."""
-    code = "import sys, dw_orchestration.local.embedded as e; print({'dagster', 'httpx'} & set(sys.modules))"
+    code = "import sys, dw_orchestration.local.server as e; print({'dagster', 'httpx'} & set(sys.modules))"
 
     assert "set()" == _python("-c", code)
 

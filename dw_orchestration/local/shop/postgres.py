@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["Connection", "EmbeddedPostgres", "PostgresError"]
+__all__ = ["DatabaseLogin", "EmbeddedPostgres", "PostgresError"]
 
 _HOST = "127.0.0.1"
 
@@ -55,7 +55,7 @@ _POLL_S = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
-class Connection:
+class DatabaseLogin:
     """Where a database is and who may enter."""
 
     host: str
@@ -93,7 +93,7 @@ class EmbeddedPostgres:
         self._sleep = sleep
         self._running: ExitStack | None = None
 
-    def start(self) -> Connection:
+    def start(self) -> DatabaseLogin:
         """Start the server, created if the folder has none, and wait until it accepts connections.
 
         A server that a killed owner left behind is ended first.
@@ -115,7 +115,7 @@ class EmbeddedPostgres:
             undo.callback(_end_server, server)
             self._wait_until_ready(server)
             self._running = undo.pop_all()
-        return Connection(host=_HOST, port=port, database="postgres", user=USER, password=password)
+        return DatabaseLogin(host=_HOST, port=port, database="postgres", user=USER, password=password)
 
     def stop(self) -> None:
         """Shut the server down at once but cleanly: open transactions are rolled back. Twice does no harm."""

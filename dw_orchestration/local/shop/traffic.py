@@ -15,7 +15,7 @@ from dw_orchestration.local.shop.history import COUNTRIES, CURRENCY, KNOWN_VISIT
 if TYPE_CHECKING:
     import random
 
-    from dw_orchestration.local.shop.postgres import Connection
+    from dw_orchestration.local.shop.postgres import DatabaseLogin
 
 __all__ = ["Traffic"]
 
@@ -89,7 +89,7 @@ class Traffic:
     time it has seen misses none.
     """
 
-    def __init__(self, shop: Connection, *, rng: random.Random) -> None:
+    def __init__(self, shop: DatabaseLogin, *, rng: random.Random) -> None:
         self._shop = shop
         self._rng = rng
         self._closing = threading.Event()

@@ -12,10 +12,10 @@ from dw_orchestration.local.syncing.cancelling import interrupting
 from dw_orchestration.local.syncing.connector import RowStream, Since, StreamColumn, chosen, since_condition
 from dw_orchestration.local.syncing.duck import open_duckdb
 from dw_orchestration.local.syncing.models import (
-    IncrementalField,
-    SourceColumn,
+    CursorColumn,
+    OfferedColumn,
+    OfferedTable,
     SourceError,
-    SourceTable,
     SyncCancelled,
     TableColumn,
     literal,
@@ -53,7 +53,7 @@ class FilesConnector:
         """
         self._files()
 
-    def discover(self) -> list[SourceTable]:
+    def discover(self) -> list[OfferedTable]:
         """List one table per file.
 
         Raises:
@@ -157,18 +157,18 @@ def _cursor_type(columns: Sequence[TableColumn], *, since: Since) -> str:
     )
 
 
-def _source_table(connection: duckdb.DuckDBPyConnection, path: Path) -> SourceTable:
+def _source_table(connection: duckdb.DuckDBPyConnection, path: Path) -> OfferedTable:
     try:
         columns = _columns(connection, path)
         rows, unique = _count(connection, path, columns=columns)
     except duckdb.Error as exc:
         raise _unreadable(path, exc) from exc
-    return SourceTable(
+    return OfferedTable(
         name=path.stem,
-        columns=tuple(SourceColumn(column.name, column.type, is_nullable=True) for column in columns),
+        columns=tuple(OfferedColumn(column.name, column.type, is_nullable=True) for column in columns),
         primary_keys=("id",) if unique else (),
         incremental_fields=tuple(
-            IncrementalField(column.name, field_type, is_indexed=False)
+            CursorColumn(column.name, field_type, is_indexed=False)
             for column in columns
             if (field_type := _field_type(column.type))
         ),

@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from dw_orchestration.local.syncing.cancelling import interrupting
 from dw_orchestration.local.syncing.connector import RowStream, Since, StreamColumn, chosen, since_condition
-from dw_orchestration.local.syncing.models import SourceError, SourceTable, SyncCancelled, quoted
+from dw_orchestration.local.syncing.models import OfferedTable, SourceError, SyncCancelled, quoted
 from dw_orchestration.local.syncing.postgres_catalog import (
     CatalogColumn,
     catalog_columns,
@@ -79,7 +79,7 @@ class PostgresConnector:
         with self._catalog() as connection:
             check_schema(connection, schema=self._schema)
 
-    def discover(self) -> list[SourceTable]:
+    def discover(self) -> list[OfferedTable]:
         """List tables, partitioned tables, views, materialized views and foreign tables.
 
         Raises:

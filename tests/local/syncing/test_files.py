@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pytest
 
-from dw_orchestration.local.syncing import IncrementalField, SourceError, SourceTable, connector_for
-from dw_orchestration.local.syncing.models import SourceColumn
+from dw_orchestration.local.syncing import CursorColumn, OfferedTable, SourceError, connector_for
+from dw_orchestration.local.syncing.models import OfferedColumn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,19 +51,19 @@ def test_files_are_tables(lab: Lab, folder: Path) -> None:
     (folder / "README.md").write_text("no table")
     charge, event = lab.connector.discover()
     assert (
-        SourceTable(
+        OfferedTable(
             name="charge",
             columns=(
-                SourceColumn("id", "INTEGER", is_nullable=True),
-                SourceColumn("day", "DATE", is_nullable=True),
-                SourceColumn("name", "VARCHAR", is_nullable=True),
-                SourceColumn("share", "DOUBLE", is_nullable=True),
+                OfferedColumn("id", "INTEGER", is_nullable=True),
+                OfferedColumn("day", "DATE", is_nullable=True),
+                OfferedColumn("name", "VARCHAR", is_nullable=True),
+                OfferedColumn("share", "DOUBLE", is_nullable=True),
             ),
             primary_keys=("id",),
             incremental_fields=(
-                IncrementalField("id", "integer", is_indexed=False),
-                IncrementalField("day", "date", is_indexed=False),
-                IncrementalField("share", "numeric", is_indexed=False),
+                CursorColumn("id", "integer", is_indexed=False),
+                CursorColumn("day", "date", is_indexed=False),
+                CursorColumn("share", "numeric", is_indexed=False),
             ),
             rows=1,
         )
