@@ -1,4 +1,4 @@
-"""Fifty sources of one table each, 20 s a sync, in one run: this package beside dagster-fivetran and dagster-airbyte.
+"""Fifty sources of one table each, 20 s a sync, in one run: this package, dagster-fivetran and dagster-airbyte.
 
 All in `dagster dev` with the default executor, each against a stand-in of its API. This package makes one step of the
 whole project; the others make one of each connector, which is all they can. For the others, give the folder with their
@@ -35,7 +35,7 @@ PACKAGES = (
     "responses",
     "requests",
 )
-# Their own measurement of one of them, told to sync as many tables as ours and to keep the default concurrency.
+# Their own measurement of one of them, with as many tables as ours and the default concurrency.
 MEASURE_PEER = """
 import json, sys
 import bench_fan, common
@@ -70,7 +70,7 @@ def _figures(found: FanOut) -> Row:
 
 
 def peer(args: argparse.Namespace, kind: str, *, python: Path, folder: Path) -> Row:
-    """Measure one of the others with its own measurement, in a process and an environment of its own."""
+    """Measure one of the others with its own measurement, in a separate process and environment."""
     environment = {
         **os.environ,
         "PEERS_FAN_N": str(args.sources),

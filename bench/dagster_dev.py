@@ -1,4 +1,4 @@
-"""A real Dagster on this machine: `dagster dev` in a folder of its own, driven over GraphQL."""
+"""A real Dagster on this machine: `dagster dev` in a temporary folder, driven over GraphQL."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def measure(server: StandIn, *, step_per: str, whole: bool, within_s: float) -> 
 
 
 def report(found: FanOut, *, tables: int) -> None:
-    """Print each figure beside its target, where there is one."""
+    """Print each figure, and its target if it has one."""
     delays = found.delays_s or [float("nan")]
     is_small = tables <= 100
     counts = found.asked.counts

@@ -1,7 +1,7 @@
 """The code location that the measurements run: every table of the stand-in.
 
 BENCH_HOST is the stand-in, BENCH_STEP_PER what makes a step, BENCH_WHOLE whether sensors and schedules are there too:
-they make requests of their own.
+they make their own requests.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Full refresh and merge, against a bare copy of the same table: seconds and peak memory.
+"""Full refresh and merge, against a plain copy of the same table: seconds and peak memory.
 
 Each measurement runs in a fresh process, the kinds in turn. Example: `python bench/full_refresh.py --rows 1000000`.
 """
@@ -21,7 +21,7 @@ import duckdb
 import psycopg
 from adbc_driver_postgresql import dbapi
 
-from dw_orchestration.local.shop.postgres import Connection, EmbeddedPostgres
+from dw_orchestration.local.shop.postgres import DatabaseLogin, EmbeddedPostgres
 from dw_orchestration.local.syncing import SyncRequest, TargetTable, Warehouse, connector_for, run_sync
 
 MEASURE = "--measure"
@@ -51,7 +51,7 @@ class Measurement:
     peak_mb: float
 
 
-def bare_copy(connection: Connection, *, table: str, folder: Path) -> int:
+def bare_copy(connection: DatabaseLogin, *, table: str, folder: Path) -> int:
     """Copy a table with ADBC and DuckDB alone, both as they come."""
     with dbapi.connect(connection.dsn) as source, source.cursor() as cursor:
         cursor.execute(f"select * from {table}")
@@ -62,7 +62,7 @@ def bare_copy(connection: Connection, *, table: str, folder: Path) -> int:
             return int(target.execute("select count(*) from copied").fetchall()[0][0])
 
 
-def sync(connection: Connection, *, table: str, folder: Path, kind: str) -> int:
+def sync(connection: DatabaseLogin, *, table: str, folder: Path, kind: str) -> int:
     """Sync a table as the embedded warehouse does."""
     inputs = asdict(connection) | {"schema": "public"}
     cursor = "updated_at" if table == "wide" else "id"
@@ -84,8 +84,8 @@ def sync(connection: Connection, *, table: str, folder: Path, kind: str) -> int:
     return result.rows_synced
 
 
-def measure(kind: str, table: str, connection: Connection, folder: Path) -> Measurement:
-    """Do one thing and take its time and memory; to be called in a process of its own."""
+def measure(kind: str, table: str, connection: DatabaseLogin, folder: Path) -> Measurement:
+    """Do one thing and take its time and memory; to be called in a separate process."""
     started = time.perf_counter()
     if kind == "bare copy":
         rows = bare_copy(connection, table=table, folder=folder)
@@ -96,15 +96,15 @@ def measure(kind: str, table: str, connection: Connection, folder: Path) -> Meas
     return Measurement(kind, table, rows, seconds, peak_mb)
 
 
-def in_fresh_process(kind: str, table: str, connection: Connection, folder: Path) -> Measurement:
+def in_fresh_process(kind: str, table: str, connection: DatabaseLogin, folder: Path) -> Measurement:
     """Run `measure` in a process that has done nothing else."""
     task = json.dumps({"kind": kind, "table": table, "folder": str(folder), "connection": asdict(connection)})
     ended = subprocess.run([sys.executable, __file__, MEASURE], input=task, capture_output=True, text=True, check=True)
     return Measurement(**json.loads(ended.stdout))
 
 
-def change_rows(connection: Connection, *, rows: int) -> None:
-    """Touch rows all over the wide table, each at a time of its own, later than all others."""
+def change_rows(connection: DatabaseLogin, *, rows: int) -> None:
+    """Touch rows all over the wide table, each at its own time, later than all others."""
     with psycopg.connect(connection.dsn, autocommit=True) as source:
         source.execute(
             "update wide set score = score + 1, updated_at = clock_timestamp()"
@@ -114,7 +114,7 @@ def change_rows(connection: Connection, *, rows: int) -> None:
 
 
 def report(measurements: list[Measurement], *, sizes: dict[str, int]) -> None:
-    """Print the median of each kind, beside the bare copy of the same table."""
+    """Print the median of each kind, next to the plain copy of the same table."""
     print(f"{'table':8}{'what':14}{'rows':>12}{'bytes':>15}{'seconds':>9}{'ratio':>7}{'peak MB':>9}")
     bare: dict[str, float] = {}
     for kind, table in dict.fromkeys((m.kind, m.table) for m in measurements):
@@ -142,7 +142,7 @@ def main() -> None:
             server.stop()
 
 
-def run(connection: Connection, *, folder: Path, args: argparse.Namespace) -> None:
+def run(connection: DatabaseLogin, *, folder: Path, args: argparse.Namespace) -> None:
     """Make the tables, measure in turn, report."""
     wanted = {"wide": args.rows} | ({"narrow": args.narrow_rows} if args.narrow_rows else {})
     sizes = {}
@@ -167,7 +167,7 @@ def run(connection: Connection, *, folder: Path, args: argparse.Namespace) -> No
 if __name__ == "__main__":
     if MEASURE in sys.argv:
         task = json.load(sys.stdin)
-        measured = measure(task["kind"], task["table"], Connection(**task["connection"]), Path(task["folder"]))
+        measured = measure(task["kind"], task["table"], DatabaseLogin(**task["connection"]), Path(task["folder"]))
         print(json.dumps(asdict(measured)))
     else:
         main()

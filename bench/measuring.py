@@ -41,7 +41,7 @@ class Stats:
 
     @property
     def most_at_once(self) -> int:
-        """The most syncs that were going on at one moment."""
+        """The most syncs that were running at the same time."""
         marks = [(at, 1) for at in self.job_starts.values()] + [(at, -1) for at in self.job_ends.values()]
         running = most = 0
         for _, change in sorted(marks):
@@ -64,7 +64,7 @@ class StandIn:
 
 @contextmanager
 def stand_in(**options: float) -> Iterator[StandIn]:
-    """The stand-in as a process of its own; the options are those of its command line."""
+    """The stand-in as a separate process; the options are those of its command line."""
     command = [sys.executable, str(HERE / "stand_in.py")]
     for name, value in options.items():
         command += [f"--{name.replace('_', '-')}", str(value)]

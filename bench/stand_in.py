@@ -1,7 +1,7 @@
-"""A PostHog of many tables whose syncs take as long as they are told, and bring no data.
+"""A simulated PostHog with many tables, whose syncs only take a given time and import nothing.
 
 It answers what PostHog's external data API answers about sources, schemas and jobs, from memory and on loopback, so
-that a measurement shows what a client asks and when it learns of an end, and nothing of a real sync's load. Prints its
+that a measurement shows what a client asks and when it learns of an end, without the load of a real sync. Prints its
 address as one line of JSON, serves what it has counted at `/_stats`, and ends when its standard input is closed.
 Example: `python bench/stand_in.py --sources 50 --tables 1 --sync-seconds 20`.
 """
@@ -212,7 +212,7 @@ def main() -> None:
 
 
 def serve(app: ASGIApp) -> None:
-    """Serve on a free port until standard input is closed, as it is when the parent ends in whatever way."""
+    """Serve on a free port until standard input is closed, which happens however the parent ends."""
     # the protocol is named because asyncio turns Nagle's delay off (40 ms an answer) only then
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))

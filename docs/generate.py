@@ -1,4 +1,4 @@
-"""Writes the tables of the reference from the code itself, before the site is built of them."""
+"""Generates the tables of the reference from the code, before the site is built."""
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,15 +17,16 @@ from dw_orchestration import (
     TableMetadata,
     errors,
 )
-from dw_orchestration.assets.selection import TableSelector
 from dw_orchestration.cli.app import app
-from dw_orchestration.cli.exits import MEANINGS
+from dw_orchestration.cli.output import MEANINGS
 from dw_orchestration.errors import ApiError, PostHogError, SyncError
-from dw_orchestration.operations.job_kinds import KINDS
+from dw_orchestration.operations.jobs import RESYNC
+from dw_orchestration.operations.registry import OPERATIONS
 from dw_orchestration.posthog.errors import Problem
 from dw_orchestration.tables.classify import SchemaClass
+from dw_orchestration.tables.selection import TableSelector
 
-# the mappings within the component's attributes, by the name of their class
+# mappings in the component's attributes, with the names of their classes
 PARTS = {
     "project": "ProjectArgs",
     "embedded": "EmbeddedArgs",
@@ -34,14 +35,14 @@ PARTS = {
     "translation": "TableAttributes",
 }
 EXAMPLE = Problem(status=403, method="GET", path="/", host="", detail="missing scope 'external_data_source:write'")
-# what Dagster's schema has where the default is no plain value
+# Dagster's schema has this if the default is not a plain value
 UNSET = "__DAGSTER_UNSET_DEFAULT__"
 _OWN_DEFAULTS = {each.name: each.default for each in fields(PostHogWarehouseComponent) if each.default is not MISSING}
 FOLDER = Path(__file__).parent / "snippets" / "generated"
 
 
 class Attribute(NamedTuple):
-    """One line of a table of attributes."""
+    """One row of a table of attributes."""
 
     name: str
     kind: str
@@ -57,7 +58,7 @@ def main() -> None:
 
 
 def tables() -> dict[str, str]:
-    """The tables by the name of their file."""
+    """The tables, by file name."""
     component = PostHogWarehouseComponent.model().model_json_schema()
     parts = component["$defs"]
     found = {name: _attributes(_part(parts, title), parts) for name, title in PARTS.items()}
@@ -71,8 +72,11 @@ def tables() -> dict[str, str]:
     found["api_errors"] = _errors(ApiError, columns=("Error", "What happened", "What to do"))
     found["transport_errors"] = _errors(PostHogError, columns=("Error", "What happened"), without=ApiError)
     found["sync_errors"] = _errors(SyncError, columns=("Error", "What happened", "What to do", "Retry"))
-    found["classes"] = _table(["class", "materializing it"], ((f"`{each}`", _said(each)) for each in SchemaClass))
-    found["jobs"] = _table(["job", "what it does"], ((f"`…_{kind.name}`", kind.description) for kind in KINDS))
+    found["classes"] = _table(["class", "materializing it"], ((f"`{each}`", _effect(each)) for each in SchemaClass))
+    found["jobs"] = _table(
+        ["job", "what it does"],
+        ((f"`…_{each.name}`", each.description) for each in (*OPERATIONS, RESYNC) if each.has_job),
+    )
     found["commands"] = _table(["command", "what it does"], commands(typer.main.get_command(app), path=("dw",)))
     found["exits"] = _table(["status", "meaning"], ((str(code.value), text) for code, text in MEANINGS.items()))
     return found
@@ -87,7 +91,7 @@ def attributes(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Ite
 
 
 def _part(parts: Mapping[str, Mapping[str, Any]], title: str) -> Mapping[str, Any]:
-    # Dagster puts `Model` behind the names of what it derives
+    # Dagster appends `Model` to the names of derived classes
     (found,) = (part for name, part in parts.items() if name.rpartition(".")[2] in (title, f"{title}Model"))
     return found
 
@@ -113,7 +117,7 @@ def _default(name: str, value: object) -> str:
 
 
 def _kind(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
-    """The type in a few words: templates may stand for every value, and need not be said each time."""
+    """The type in a few words. Every value can be a template, so that is not repeated."""
     kinds = list(dict.fromkeys(_kinds(field, definitions)))
     return " or ".join(kind for kind in kinds if kind != "string" or len(kinds) == 1) or "anything"
 
@@ -142,7 +146,7 @@ def commands(command: Any, *, path: tuple[str, ...]) -> Iterator[tuple[str, str]
             yield f"`{' '.join([*path, name])}`", child.get_short_help_str(limit=200)
 
 
-def _said(of: SchemaClass) -> str:
+def _effect(of: SchemaClass) -> str:
     return (of.reason[:1].upper() + of.reason[1:]) or "It is synced."
 
 
@@ -162,9 +166,9 @@ def _error(error: type[Exception]) -> tuple[str, ...]:
 
 
 def _cure(error: type[Exception]) -> str:
-    # some of them read a part of it from PostHog's answer
-    said = error(EXAMPLE) if issubclass(error, ApiError) else error
-    return str(getattr(said, "cure", "")) or "The text says it."
+    # some errors take a part of their cure from PostHog's answer
+    example = error(EXAMPLE) if issubclass(error, ApiError) else error
+    return str(getattr(example, "cure", "")) or "See the message."
 
 
 def _retry(error: type[Exception]) -> str:
@@ -172,7 +176,7 @@ def _retry(error: type[Exception]) -> str:
 
 
 def _cell(text: str) -> str:
-    """The text as Markdown's tables have it: what looks like HTML is none, but for what stands in backticks anyway."""
+    """The text for a cell of a Markdown table: escaped, except for code in backticks."""
     plain_and_code = text.replace("|", "\\|").split("`")
     return "`".join(part if n % 2 else part.replace("<", "&lt;") for n, part in enumerate(plain_and_code))
 

@@ -1,10 +1,12 @@
-"""The default code location: your PostHog project, or the embedded warehouse if none is named.
+"""The default code location: your PostHog project, or the embedded warehouse if no project is set.
 
-This is the only module that reads the environment:
+It reads these environment variables:
 
-    POSTHOG_PROJECT_ID, POSTHOG_PERSONAL_API_KEY   the project; both or neither
-    POSTHOG_HOST                                   its server, by default https://us.posthog.com
-    DW_ORCHESTRATION_HOME                          the folder for state and the embedded warehouse
+    POSTHOG_PROJECT_ID, POSTHOG_PERSONAL_API_KEY   the project and its key; set both or neither
+    POSTHOG_HOST                                   PostHog's server, by default https://us.posthog.com
+    DW_ORCHESTRATION_HOME                          the folder for the state and the embedded warehouse
+
+The command `dw` reads the same ones.
 """
 
 import os
@@ -37,7 +39,7 @@ def defs() -> dg.Definitions:
 def definitions_for(environment: MutableMapping[str, str]) -> dg.Definitions:
     """The definitions of the project that the environment names, or of the embedded warehouse.
 
-    A project without a key, or a key without a project, gives one asset that says so, like any other wrong set-up.
+    If only one of project and key is set, there is one asset whose description names the other, as for any setup error.
     """
     try:
         component = component_for(environment)

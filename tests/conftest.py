@@ -15,7 +15,7 @@ import pytest
 from hypothesis import settings
 
 import dw_orchestration
-from dw_orchestration.local.shop.postgres import Connection, EmbeddedPostgres
+from dw_orchestration.local.shop.postgres import DatabaseLogin, EmbeddedPostgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,7 +59,7 @@ class WaitUntil(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Database(Connection):
+class Database(DatabaseLogin):
     """A database of the test's own."""
 
     def execute(self, sql: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
@@ -70,7 +70,7 @@ class Database(Connection):
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseLogin]:
     """A PostgreSQL for this test process, reached as its superuser."""
     folder = tmp_path_factory.mktemp("postgres")
     server = EmbeddedPostgres(folder)
@@ -82,8 +82,8 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connec
 
 
 @pytest.fixture
-def postgres_database(postgres_server: Connection) -> Iterator[Database]:
-    """An empty database, dropped after the test with whatever is still connected to it."""
+def postgres_database(postgres_server: DatabaseLogin) -> Iterator[Database]:
+    """An empty database, dropped after the test with all of its connections."""
     server = Database(**asdict(postgres_server))
     name = f"test_{uuid.uuid4().hex}"
     server.execute(f"create database {name}")

@@ -1,4 +1,4 @@
-"""Who is told of a sync that went wrong: of a run's, and of those that PostHog did alone."""
+"""Alerts for failed syncs: of runs, and of syncs that PostHog started."""
 
 import dagster as dg
 
@@ -14,31 +14,31 @@ A_CHECK_HAS_FAILED = dg.AutomationCondition.any_deps_match(
 # --8<-- [end:condition]
 
 
-def tell(text: str) -> None:
-    """Send the text to where your team reads it: put the call of your chat or mail here."""
+def notify(text: str) -> None:
+    """Send the text to your team. Replace this with a call to your chat or mail."""
     dg.get_dagster_logger().warning(text)
 
 
 # --8<-- [start:checks]
 @dg.asset(deps=IMPORTANT, automation_condition=A_CHECK_HAS_FAILED)
 def alert_of_tables(posthog_warehouse: dg.ResourceParam[WarehouseResource]) -> None:
-    """Tells which tables PostHog could not sync, and why; requested once for each check that turns red."""
+    """Reports which tables PostHog could not sync, and why. Requested once for each check that fails."""
     with posthog_warehouse.client() as client:
         failed = [schema for schema in client.list_schemas() if schema.status is SyncStatus.FAILED]
     for schema in failed:
-        tell(f"{schema.name}: {schema.latest_error}")
+        notify(f"{schema.name}: {schema.latest_error}")
     if not failed:
-        tell("The last syncs were good, but a check is red: look at the checks of the important tables.")
+        notify("The last syncs completed, but a check failed: open the checks of the important tables.")
 
 
 # --8<-- [end:checks]
 # --8<-- [start:runs]
 @dg.run_failure_sensor(default_status=dg.DefaultSensorStatus.RUNNING)
 def alert_of_runs(context: dg.RunFailureSensorContext) -> None:
-    """Tells of each failed run, with the reason of each table that failed in it."""
+    """Reports each failed run, with the reason for each failed table."""
     for event in context.get_step_failure_events():
         failure = event.step_failure_data.user_failure_data
-        tell(f"{event.step_key}: {failure.description if failure else event.message}")
+        notify(f"{event.step_key}: {failure.description if failure else event.message}")
 
 
 # --8<-- [end:runs]

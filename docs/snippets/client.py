@@ -1,4 +1,4 @@
-"""The client without Dagster: which tables are off, and why."""
+"""The client without Dagster: which tables are disabled, and why."""
 
 import os
 
@@ -10,6 +10,6 @@ with PostHogWarehouseClient(
     try:
         for schema in client.list_schemas():
             if not schema.should_sync:
-                print(f"{schema.name} is off. Last error: {schema.latest_error or 'none'}")
+                print(f"{schema.name} is disabled. Last error: {schema.latest_error or 'none'}")
     except errors.PostHogError as error:
         print(error)

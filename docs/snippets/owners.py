@@ -1,4 +1,4 @@
-"""A component of your own: every table gets an owner, and finance hears of the tables about money."""
+"""A subclass of the component that gives every table an owner; tables about money belong to finance."""
 
 import dagster as dg
 

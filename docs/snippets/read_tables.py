@@ -1,4 +1,4 @@
-"""Reading what was synced: the file belongs to the embedded warehouse, so it is opened read-only."""
+"""Read synced tables. The file belongs to the embedded warehouse, so it is opened read-only."""
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
@@ -10,7 +10,7 @@ WAREHOUSE = DuckDBResource(
 
 @dg.asset(deps=[["posthog", "stripe", "acme", "charge"]])
 def revenue(warehouse: DuckDBResource) -> float:
-    """What all charges are together."""
+    """The sum of all charges."""
     with warehouse.get_connection() as connection:
         ((total,),) = connection.execute("select sum(amount) from stripe_acme.charge").fetchall()
     return float(total)

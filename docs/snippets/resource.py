@@ -1,4 +1,4 @@
-"""The project in Python: the key is read from the environment where it is used."""
+"""The resource in Python. The key is read from the environment when it is used."""
 
 import dagster as dg
 

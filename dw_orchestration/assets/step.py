@@ -28,8 +28,8 @@ from dw_orchestration.posthog.errors import (
 from dw_orchestration.posthog.jobs import is_over
 from dw_orchestration.posthog.models import Job
 from dw_orchestration.resources.warehouse import WarehouseResource, errors_as_failure
-from dw_orchestration.sync.batch import SyncBatch
 from dw_orchestration.sync.clock import SystemClock
+from dw_orchestration.sync.engine import SyncEngine
 from dw_orchestration.sync.errors import BillingLimitReachedError, NotTriggeredError, SyncError
 from dw_orchestration.sync.events import Adopted, BillingStopped, Ended, Notice, Progress, SyncEvent
 from dw_orchestration.sync.outcome import SyncOutcome
@@ -133,7 +133,7 @@ class _Step:
         self._records = RecordReader(client, tables)
         self._runs = {table.id: TableRun(table, asset_key(table)) for table in tables}
         self._check_outcomes: list[CheckOutcome] = []
-        self._batch = SyncBatch(client, self._requests(), settings=config.settings(), clock=SystemClock())
+        self._batch = SyncEngine(client, self._requests(), settings=config.settings(), clock=SystemClock())
 
     def run(self, on_event: Callable[[SyncEvent], None]) -> Iterator[StepResult]:
         try:

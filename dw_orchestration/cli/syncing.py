@@ -15,7 +15,7 @@ from dw_orchestration.operations.confirmation import confirmed_tables
 from dw_orchestration.operations.operation import ConfirmedTablesParams
 from dw_orchestration.operations.project import Project
 from dw_orchestration.operations.syncing import Outcomes, sync_batch
-from dw_orchestration.sync.batch import SyncBatch
+from dw_orchestration.sync.engine import SyncEngine
 from dw_orchestration.sync.settings import IfRunning, SyncMode, SyncSettings
 from dw_orchestration.tables.errors import UsageError
 from dw_orchestration.tables.table import Table
@@ -45,8 +45,8 @@ def sync(
     """Sync tables now and follow them to their end; Ctrl-C cancels what it has started."""
     session = session_of(ctx, as_json=as_json)
     mode = SyncMode.RESYNC if resync else SyncMode.RELOAD
-    slowest_s = max(SyncSettings.poll_max_s, poll_s)
-    settings = SyncSettings(mode=mode, if_running=if_running, wait=wait, poll_min_s=poll_s, poll_max_s=slowest_s)
+    slowest_s = max(SyncSettings().poll_max_s, poll_s)
+    settings = SyncSettings(sync_mode=mode, if_running=if_running, wait=wait, poll_min_s=poll_s, poll_max_s=slowest_s)
     with session.connection.project() as project:
         tables = _chosen(project, wanted, confirm or (), mode=mode)
         project.client.check_access(write=True)
@@ -69,7 +69,7 @@ def _chosen(project: Project, wanted: Sequence[str], confirm: Sequence[str], *, 
     return project.tables().matching(wanted)
 
 
-def _follow(batch: SyncBatch, outcomes: Outcomes, progress: Progress) -> Exit | None:
+def _follow(batch: SyncEngine, outcomes: Outcomes, progress: Progress) -> Exit | None:
     """Sync, and tell how it goes; the exit status, if it is another than the result's."""
     try:
         with _interrupted_by_termination():

@@ -6,6 +6,7 @@ from typing import Annotated
 import dagster as dg
 from pydantic import Field
 
+from dw_orchestration.posthog.limits import DEFAULT_REQUESTS_PER_MINUTE
 from dw_orchestration.resources.local import LocalWarehouse
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource, WarehouseResource
 
@@ -20,7 +21,7 @@ class EmbeddedArgs(dg.Model):
         description="The folder that holds everything of it; a relative one is relative to the project's folder."
     )
     shop: bool = Field(default=True, description="Whether it runs a Postgres with a small shop as its first source.")
-    fixtures: str | None = Field(default=None, description="A folder with files that stand in for vendors.")
+    fixtures: str | None = Field(default=None, description="A folder with files in place of vendors.")
     start_timeout_s: float = Field(default=120.0, gt=0, description="Seconds to wait for it to start.")
 
 
@@ -36,7 +37,9 @@ class ProjectArgs(dg.Model):
         " of Dagster+.",
     )
     requests_per_minute: int = Field(
-        default=240, ge=0, description="How many requests a minute may be sent with this key; 0 for no limit."
+        default=DEFAULT_REQUESTS_PER_MINUTE,
+        ge=0,
+        description="How many requests a minute may be sent with this key; 0 for no limit.",
     )
     request_timeout_s: float = Field(
         default=30.0, gt=0, description="Seconds that PostHog may be silent before a request counts as failed."
@@ -48,7 +51,7 @@ class ProjectArgs(dg.Model):
 
 def project_path(context: dg.ResolutionContext, path: str) -> Path:
     """A path as a user gives it: relative to the project's folder, wherever the process was started."""
-    # without a component's context (in a test, say) there is no project, and the current folder stands in for it
+    # without a component's context (in a test, say) there is no project, and the current folder is used instead
     root = dg.ComponentLoadContext.from_resolution_context(context).project_root if context.stash else Path()
     return (root / Path(str(context.resolve_value(path))).expanduser()).absolute()
 

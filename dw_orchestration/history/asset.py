@@ -138,7 +138,7 @@ def _say_what_failed(context: dg.AssetExecutionContext, reading: Reading) -> Non
     Raises:
         Failure: That is all of them: nothing was brought up to date.
     """
-    if reading.is_in_vain:
+    if reading.all_failed:
         raise dg.Failure(description=f"None of the {reading.sources} sources could be read.\n{_lines(reading)}")
     if reading.problems:
         context.log.warning(f"{len(reading.problems)} of {reading.sources} sources were not read:\n{_lines(reading)}")

@@ -7,15 +7,13 @@ from typing import Protocol
 
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.errors import PostHogError
+from dw_orchestration.posthog.limits import ABANDONED_AFTER, INSTANT, LATE_ROWS
 from dw_orchestration.posthog.models import Job, Source
 
-# workers write rows side by side: one may become visible this long after another with a later time
-OVERLAP = timedelta(minutes=5)
-# an import may take a week; what is still running after this was left behind by its worker and never ends
-FOLLOWED_FOR = timedelta(days=14)
+# twice as long as PostHog can run one: the row of a job costs little to read again
+FOLLOWED_FOR = 2 * ABANDONED_AFTER
 # jobs of one tick start within seconds: asked for together, they cost a request per fifty instead of one each
 _SAME_TICK = timedelta(minutes=1)
-_INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Reading:
     problems: Mapping[str, str]
 
     @property
-    def is_in_vain(self) -> bool:
+    def all_failed(self) -> bool:
         """Whether there are sources and none of them could be read."""
         return 0 < self.sources == len(self.problems)
 
@@ -82,17 +80,17 @@ def read_jobs(api: WarehouseApi, source_id: str, *, known: Known, reach_back_to:
     Raises:
         PostHogError: The jobs could not be read; the next pass asks for them again.
     """
-    since = known.newest - OVERLAP if known.newest is not None else reach_back_to
+    since = known.newest - LATE_ROWS if known.newest is not None else reach_back_to
     jobs = {job.id: job for job in api.list_jobs(source_id, after=since)}
     older = (created_at for job_id, created_at in known.unfinished.items() if job_id not in jobs)
     for start, end in _spans(older):
         # both ends exclude themselves
-        jobs |= {job.id: job for job in api.list_jobs(source_id, after=start - _INSTANT, before=end + _INSTANT)}
+        jobs |= {job.id: job for job in api.list_jobs(source_id, after=start - INSTANT, before=end + INSTANT)}
     return list(jobs.values())
 
 
 def source_name(source: Source) -> str:
-    """The source as people would say it, such as `Postgres (shop)`; its id where it has no prefix to tell it by."""
+    """The source in words, such as `Postgres (shop)`; or with its id if it has no prefix."""
     return f"{source.source_type} ({source.prefix or source.id})"
 
 

@@ -77,11 +77,11 @@ _SAVE = """
 
 
 class HistoryStore:
-    """The table `sync_history` of a DuckDB file, as far as it belongs to one project.
+    """One project's part of the table `sync_history` in a DuckDB file.
 
     Args:
         duckdb: The file. It is open only while a statement runs: DuckDB lets one process at a time write.
-        project: Tells the projects that share the file apart.
+        project: Identifies the project, because projects can share the file.
     """
 
     def __init__(self, duckdb: DuckDBResource, *, project: str) -> None:
@@ -122,7 +122,7 @@ class HistoryStore:
 
 
 def stored(moment: datetime) -> datetime:
-    """A time as it stands in the table: UTC, without its zone."""
+    """A time as stored in the table: UTC, without a zone."""
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 

@@ -19,14 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from dw_orchestration.local.worker import Run
-
-LOOK_EVERY_S = 0.02
+POLL_EVERY_S = 0.02
 # what nobody asked for at this moment
 BY_ITSELF = frozenset({StartedBy.SCHEDULE, StartedBy.ENABLE, StartedBy.CREATE})
 
 
-class BillingRefusal(Exception):  # noqa: N818 - an end that is no error of the sync
+class BillingRefusal(Exception):  # noqa: N818 - an end that is not an error of the sync
     """The project's billing keeps a job from importing anything."""
 
     def __init__(self, status: Status) -> None:
@@ -34,7 +32,7 @@ class BillingRefusal(Exception):  # noqa: N818 - an end that is no error of the 
         self.status = status
 
 
-class TableBehaviour(BaseModel):
+class SyncBehaviour(BaseModel):
     """How the syncs of one table behave; what is left out is as usual."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,21 +42,21 @@ class TableBehaviour(BaseModel):
     splits: bool = Field(default=False, description="A restart of the worker ends the first job; another follows.")
     billing: Literal["reached", "too_low"] | None = Field(default=None, description="Which billing limit is met.")
     lasts_s: float = Field(default=0.0, ge=0, description="Seconds that the job takes, at least.")
-    ends: bool = Field(default=True, description="False: the job is Running for ever, and no rows move.")
+    ends: bool = Field(default=True, description="False: the job stays Running, and no rows move.")
     error: str | None = Field(default=None, description="The source's error, at which the job fails.")
-    error_is_permanent: bool = Field(default=False, description="Whether the table is switched off for it.")
+    error_is_permanent: bool = Field(default=False, description="Whether the error disables the table.")
     error_times: int | None = Field(default=None, ge=1, description="How many jobs fail; None for all.")
 
 
-class WarehouseBehaviour(BaseModel):
+class ServerBehaviour(BaseModel):
     """How the whole warehouse behaves; what is left out is as usual."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     quiet: bool = Field(default=False, description="Nothing is synced but on request: not by schedule, not when new.")
     refuses: Literal["throttled", "down"] | None = Field(default=None, description="How it refuses every call.")
-    for_s: float | None = Field(default=None, ge=0, description="Seconds that it refuses; None for ever.")
-    retry_after_s: int = Field(default=1, ge=0, description="What a throttled caller is told to wait, in seconds.")
+    for_s: float | None = Field(default=None, ge=0, description="Seconds that it refuses; None until the reset.")
+    retry_after_s: int = Field(default=1, ge=0, description="The seconds in Retry-After for a throttled caller.")
 
 
 class Behaviours:
@@ -67,27 +65,27 @@ class Behaviours:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._tables: dict[UUID, TableBehaviour] = {}
-        self._warehouse = WarehouseBehaviour()
+        self._tables: dict[UUID, SyncBehaviour] = {}
+        self._warehouse = ServerBehaviour()
         self._asked_at = clock()
 
-    def set_table(self, schema_id: UUID, behaviour: TableBehaviour) -> None:
+    def set_table(self, schema_id: UUID, behaviour: SyncBehaviour) -> None:
         """Let the syncs of a table behave so from now on."""
         with self._lock:
             self._tables[schema_id] = behaviour
 
-    def set_warehouse(self, behaviour: WarehouseBehaviour) -> None:
+    def set_warehouse(self, behaviour: ServerBehaviour) -> None:
         """Let the warehouse behave so from now on."""
         with self._lock:
             self._warehouse, self._asked_at = behaviour, self._clock()
 
     def reset(self) -> None:
-        """Forget everything; syncs that were held up go on."""
+        """Forget everything; syncs that were held up continue."""
         with self._lock:
             self._tables.clear()
-            self._warehouse = WarehouseBehaviour()
+            self._warehouse = ServerBehaviour()
 
-    def of(self, schema_id: UUID) -> TableBehaviour | None:
+    def of(self, schema_id: UUID) -> SyncBehaviour | None:
         """How the syncs of a table are to behave; None for as usual."""
         with self._lock:
             return self._tables.get(schema_id)
@@ -97,50 +95,51 @@ class Behaviours:
         with self._lock:
             return not (self._warehouse.quiet and started_by in BY_ITSELF)
 
-    def refusal(self) -> WarehouseBehaviour | None:
+    def refusal(self) -> ServerBehaviour | None:
         """How to refuse a call at this moment; None to answer it."""
         with self._lock:
             behaviour, lasted_s = self._warehouse, self._clock() - self._asked_at
         is_over = behaviour.for_s is not None and lasted_s >= behaviour.for_s
         return None if behaviour.refuses is None or is_over else behaviour
 
-    def is_split(self, run: Run) -> bool:
-        """Whether the run's first job is to end by a restart of the worker."""
-        behaviour = self.of(run.schema_id)
+    def is_split(self, schema_id: UUID) -> bool:
+        """Whether a restart of the worker is to end the table's next job."""
+        behaviour = self.of(schema_id)
         return behaviour is not None and behaviour.splits
 
-    def before_job(self, run: Run) -> bool:
-        """Hold the job up; False if there is never to be one."""
-        behaviour = self.of(run.schema_id)
+    def before_job(self, schema_id: UUID, *, cancelled: threading.Event) -> bool:
+        """Delay the table's next job; False if it must never start."""
+        behaviour = self.of(schema_id)
         if behaviour is None:
             return True
-        self._hold(run, behaviour, for_s=behaviour.job_after_s)
+        self._hold(schema_id, behaviour, for_s=behaviour.job_after_s, cancelled=cancelled)
         return behaviour.starts
 
-    def before_rows(self, run: Run) -> None:
-        """Hold the job's rows up, or keep them from coming at all.
+    def before_rows(self, schema_id: UUID, *, cancelled: threading.Event) -> None:
+        """Delay the rows of the table's running job, or prevent them.
 
         Raises:
             BillingRefusal: a billing limit is met.
             SourceError: the source fails.
-            SyncCancelled: the run was stopped while it was held up.
+            SyncCancelled: `cancelled` was set during the delay.
         """
-        behaviour = self.of(run.schema_id)
+        behaviour = self.of(schema_id)
         if behaviour is None:
             return
         if behaviour.billing is not None:
             reached = behaviour.billing == "reached"
             raise BillingRefusal(Status.BILLING_LIMIT if reached else Status.BILLING_LIMIT_TOO_LOW)
-        self._hold(run, behaviour, for_s=behaviour.lasts_s if behaviour.ends else float("inf"))
-        if run.cancelled.is_set():
+        lasts_s = behaviour.lasts_s if behaviour.ends else float("inf")
+        self._hold(schema_id, behaviour, for_s=lasts_s, cancelled=cancelled)
+        if cancelled.is_set():
             raise SyncCancelled
-        self._fail(run.schema_id)
+        self._fail(schema_id)
 
-    def _hold(self, run: Run, behaviour: TableBehaviour, *, for_s: float) -> None:
-        """Wait, until the run is stopped or the behaviour is another."""
+    def _hold(self, schema_id: UUID, behaviour: SyncBehaviour, *, for_s: float, cancelled: threading.Event) -> None:
+        """Wait until the time is up, the run is stopped or the table has another behaviour."""
         until = self._clock() + for_s
-        while self._clock() < until and self.of(run.schema_id) is behaviour:
-            if run.cancelled.wait(LOOK_EVERY_S):
+        while self._clock() < until and self.of(schema_id) is behaviour:
+            if cancelled.wait(POLL_EVERY_S):
                 return
 
     def _fail(self, schema_id: UUID) -> None:
@@ -152,7 +151,7 @@ class Behaviours:
         raise SourceError(behaviour.error, permanent=behaviour.error_is_permanent)
 
 
-def _after_one_error(behaviour: TableBehaviour) -> TableBehaviour:
+def _after_one_error(behaviour: SyncBehaviour) -> SyncBehaviour:
     if behaviour.error_times is None:
         return behaviour
     left = behaviour.error_times - 1

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dw_orchestration.local.services import Services
-    from dw_orchestration.local.syncing import SourceTable
+    from dw_orchestration.local.syncing import OfferedTable
 
 # the columns that tables commonly keep for this purpose, best first
 _TRACKING_COLUMNS = ("updated_at", "modified_at", "last_modified", "updated", "modified", "created_at")
@@ -29,7 +29,7 @@ class Refreshed:
     total_tables_seen: int
 
 
-def discovered(table: SourceTable) -> DiscoveredTable:
+def discovered(table: OfferedTable) -> DiscoveredTable:
     """What is remembered of a table that the source offers."""
     return DiscoveredTable.model_validate(table, from_attributes=True)
 
@@ -48,7 +48,7 @@ def default_settings(table: DiscoveredTable) -> dict[str, Any]:
 
 
 def new_schemas(
-    services: Services, source: Source, tables: Iterable[tuple[SourceTable, dict[str, Any]]]
+    services: Services, source: Source, tables: Iterable[tuple[OfferedTable, dict[str, Any]]]
 ) -> list[Schema]:
     """Add a row for each of the tables, with the given settings."""
     taken = {_target_key(row) for row in services.store.schemas(source.project_id)}
@@ -93,7 +93,7 @@ def _new_schema(
     services: Services,
     source: Source,
     *,
-    table: SourceTable,
+    table: OfferedTable,
     settings: dict[str, Any],
     taken: set[tuple[str, str]],
 ) -> Schema:
@@ -122,7 +122,7 @@ def _target(source: Source, name: str, *, schema_id: UUID, taken: set[tuple[str,
 
 
 def _target_key(schema: Schema) -> tuple[str, str]:
-    # DuckDB's names do not tell capitals from small letters
+    # DuckDB's names ignore case
     return schema.target_schema.lower(), schema.target_name.lower()
 
 

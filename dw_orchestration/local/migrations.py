@@ -91,7 +91,7 @@ STEPS = (
 
 
 def migrate(db: sqlite3.Connection) -> None:
-    """Bring the database to the newest step; each step is one transaction.
+    """Migrate the database to the newest step; each step is one transaction.
 
     Raises:
         RuntimeError: the database was written by a newer version of the package.

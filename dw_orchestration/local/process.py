@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
 from typing import IO, TYPE_CHECKING
 
-from dw_orchestration.local.embedded import EmbeddedWarehouse
+from dw_orchestration.local.server import WarehouseServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 1.0
+POLL_EVERY_S = 1.0
 LOG_BYTES = 1_000_000
 
 
@@ -38,7 +38,7 @@ class Options:
 
 
 class Lease:
-    """Tells whether a client is there: each holds a shared lock on `lease.lock` while it lives."""
+    """Checks whether there is a client: each holds a shared lock on `lease.lock` while it lives."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a")
@@ -57,7 +57,7 @@ class Lease:
 
 
 class Idleness:
-    """Measures for how long on end no client has been there."""
+    """Measures how long there has been no client."""
 
     def __init__(self, lease: Lease, *, limit_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._lease = lease
@@ -101,7 +101,7 @@ def serve(options: Options) -> int:
 
 @contextmanager
 def _running(options: Options) -> Iterator[None]:
-    warehouse = EmbeddedWarehouse(
+    warehouse = WarehouseServer(
         options.home,
         fixtures=options.fixtures,
         port=options.port,
@@ -118,7 +118,7 @@ def _running(options: Options) -> Iterator[None]:
 
 
 def _stay(idleness: Idleness, stop_asked: threading.Event) -> None:
-    while not stop_asked.wait(LOOK_EVERY_S):
+    while not stop_asked.wait(POLL_EVERY_S):
         if idleness.is_over():
             logger.info("Leaving: nobody uses the warehouse")
             return

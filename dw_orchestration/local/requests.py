@@ -31,7 +31,7 @@ def _blank_as_none(value: object) -> object:
 
 
 def _time_text(value: object) -> object:
-    """Let pass what a lenient clock reads; the single PATCH looks at the text once more, strictly."""
+    """Let pass what a lenient clock reads; the single PATCH parses the text again, strictly."""
     if value is None or (isinstance(value, str) and _read_time(value) is not None):
         return value
     formats = "hh:mm[:ss[.uuuuuu]]"

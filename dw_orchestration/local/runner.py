@@ -84,12 +84,12 @@ class Runner:
             self._store.update(Schema, schema.id, status=Status.RUNNING, updated_at=self._now())
         if self._behaviours.of(schema.id) is None:
             self._tasks.put(partial(self._carry_out, run))
-        else:  # a scripted run may be held up for ever, and must not keep a worker from other tables
+        else:  # a scripted run may be held up indefinitely, and must not keep a worker from other tables
             threading.Thread(target=self._carry_out, args=(run,), name="scripted-sync", daemon=True).start()
         return True
 
     def ask_to_stop(self, schema_id: UUID, *, reason: str) -> Run | None:
-        """Tell the run of a schema to end, without waiting; None if there is none."""
+        """Ask the run of a schema to end, without waiting; None if there is none."""
         with self._lock:
             run = self._runs.get(schema_id)
         if run is not None:
@@ -97,12 +97,12 @@ class Runner:
         return run
 
     def cancel(self, schema_id: UUID, *, reason: str = CANCELLED) -> bool:
-        """End the run of a schema before returning; False if the sync got to its end all the same."""
+        """End the run of a schema before returning; False if the sync reached its end anyway."""
         run = self.ask_to_stop(schema_id, reason=reason)
         if run is not None:
             run.ended.wait(STOP_WITHIN_S)
         job = self.running_job(schema_id)
-        if job is not None:  # the source does not let go: the job ends all the same, as PostHog's do
+        if job is not None:  # the source does not let go: the job ends anyway, as PostHog's do
             self._worker.fail(job, reason)
         latest = self._store.jobs_of(schema_id, limit=1)
         return not latest or latest[0].status is not Status.COMPLETED

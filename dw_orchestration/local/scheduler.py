@@ -40,7 +40,7 @@ def utc_now() -> datetime:
 
 
 def save_schedule(store: Store, schema: Schema, *, now: datetime, paused: bool = False) -> None:
-    """Make the schedule of a schema, or make it anew from its frequency and time of day."""
+    """Create the schedule of a schema, or replace it, from its frequency and time of day."""
     ticks = ticks_for(schema.id, frequency=schema.sync_frequency, time_of_day=schema.sync_time_of_day, now=now)
     schedule = Schedule(
         schema_id=schema.id,
@@ -59,7 +59,7 @@ def unpause_schedule(store: Store, schedule: Schedule, *, now: datetime) -> None
 
 
 def ticks_of(schedule: Schedule) -> Ticks:
-    """The ticks that a saved schedule stands for."""
+    """The ticks of a saved schedule."""
     every, offset = timedelta(seconds=schedule.every_s), timedelta(seconds=schedule.offset_s)
     return Ticks(every=every, offset=offset, start_at=schedule.start_at)
 
@@ -74,19 +74,19 @@ class Scheduler:
         runs: Runs,
         discover: Callable[[Source], None],
         now: Callable[[], datetime],
-        look_every_s: float | None = 1.0,
+        poll_every_s: float | None = 1.0,
     ) -> None:
         self._store = store
         self._runs = runs
         self._discover = discover
         self._now = now
-        self._look_every_s = look_every_s
+        self._poll_every_s = poll_every_s
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="scheduler", daemon=True)
 
     def start(self) -> None:
         """Start looking for what is due, unless somebody else does."""
-        if self._look_every_s is not None:
+        if self._poll_every_s is not None:
             self._thread.start()
 
     def stop(self) -> None:
@@ -117,9 +117,9 @@ class Scheduler:
                 self._runs.ask_to_stop(schema.id, reason=TURNED_OFF)
 
     def _loop(self) -> None:
-        while not self._stopped.wait(self._look_every_s):
+        while not self._stopped.wait(self._poll_every_s):
             try:
                 self.fire_due()
             except Exception:
-                # The edge of the thread: a look that failed is made again a second later.
+                # The edge of the thread: a check that failed is repeated a second later.
                 logger.exception("The scheduler could not look for what is due")

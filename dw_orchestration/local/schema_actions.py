@@ -71,7 +71,7 @@ def enable(services: Services, schema: Schema, *, started_by: StartedBy) -> None
 
 
 def resync(services: Services, schema: Schema) -> None:
-    """Sync from scratch; a run that is on is ended first."""
+    """Sync from scratch; a run in progress is ended first."""
     if services.runner.running_job(schema.id):
         services.runner.cancel(schema.id, reason=CANCELLED)
     services.store.update(Schema, schema.id, reset_pipeline=True)
@@ -105,7 +105,7 @@ def delete_data(services: Services, schema: Schema) -> None:
 
 
 def delete_schema(services: Services, schema: Schema) -> None:
-    """Delete a schema and its table; discovery brings it back as a disabled one.
+    """Delete a schema and its table; discovery adds it again, disabled.
 
     Raises:
         SourceError: another process keeps the warehouse file; the schema stays.

@@ -11,7 +11,7 @@ from dw_orchestration.local.schema_actions import update_schema
 
 if TYPE_CHECKING:
     from dw_orchestration.local.services import Services
-    from dw_orchestration.local.shop import Connection
+    from dw_orchestration.local.shop import DatabaseLogin
 
 SOURCE_TYPE = "Postgres"
 PREFIX = "shop"
@@ -34,8 +34,8 @@ _TABLES: dict[str, dict[str, Any]] = {
 }
 
 
-def connect_shop(services: Services, connection: Connection, *, project_id: int) -> None:
-    """Add the shop's source at the first start; later tell it where the shop is now.
+def connect_shop(services: Services, connection: DatabaseLogin, *, project_id: int) -> None:
+    """Add the shop's source at the first start; later update its address.
 
     Raises:
         RefusedError: the shop's tables cannot be read.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dw_orchestration.local.services import Services
-    from dw_orchestration.local.syncing import SourceTable
+    from dw_orchestration.local.syncing import OfferedTable
 
 _CHOICES = TypeAdapter(list[TableChoice])
 
@@ -56,7 +56,7 @@ def create_source(services: Services, request: SourceCreate, *, project_id: int)
         next_discovery=services.now() + DISCOVERY_EVERY,
     )
     with services.store.transaction():
-        # once more: another source may have taken the prefix while this one was being looked at
+        # again: another source may have taken the prefix in the meantime
         _check_prefix(services, request, prefix=prefix, project_id=project_id)
         services.store.insert(source)
         schemas = discovery.new_schemas(services, source, chosen)
@@ -112,7 +112,7 @@ def _check_prefix(services: Services, request: SourceCreate, *, prefix: str | No
         raise RefusedError("Prefix already exists")
 
 
-def _tables(services: Services, source_type: str, job_inputs: Mapping[str, Any]) -> dict[str, SourceTable]:
+def _tables(services: Services, source_type: str, job_inputs: Mapping[str, Any]) -> dict[str, OfferedTable]:
     try:
         connector = services.connect(source_type, job_inputs)
         connector.check()
@@ -121,7 +121,7 @@ def _tables(services: Services, source_type: str, job_inputs: Mapping[str, Any])
         raise RefusedError(str(error)) from error
 
 
-def _chosen(sent: object, tables: Mapping[str, SourceTable]) -> list[tuple[SourceTable, dict[str, Any]]]:
+def _chosen(sent: object, tables: Mapping[str, OfferedTable]) -> list[tuple[OfferedTable, dict[str, Any]]]:
     """Pair the tables with their settings; without a choice all are taken, as they are best synced."""
     if sent is None:
         defaults = {name: discovery.default_settings(discovery.discovered(tables[name])) for name in tables}

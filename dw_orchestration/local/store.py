@@ -54,7 +54,7 @@ class Store:
         self._lock = threading.RLock()
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
         self._db.row_factory = sqlite3.Row
-        # A commit survives kill -9 without an fsync of its own; only a power cut could lose the last ones.
+        # A commit survives kill -9 without an extra fsync; only a power cut could lose the last ones.
         self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;")
         migrate(self._db)
 
@@ -91,7 +91,7 @@ class Store:
         """Add a row; one with the same key is replaced."""
         fields = type(row).model_fields
         marks = ", ".join("?" for _ in fields)
-        # the names are those of our own models
+        # the names are those of our models
         sql = f"INSERT OR REPLACE INTO {row.table} ({', '.join(fields)}) VALUES ({marks})"  # noqa: S608
         self._execute(sql, *(getattr(row, name) for name in fields))
 
@@ -104,7 +104,7 @@ class Store:
         if unknown := changes.keys() - model.model_fields.keys():
             raise KeyError(f"{model.__name__} has no {sorted(unknown)}")
         sets = ", ".join(f"{name} = ?" for name in changes)
-        sql = f"UPDATE {model.table} SET {sets} WHERE {model.key} = ?"  # noqa: S608 - names of our own models
+        sql = f"UPDATE {model.table} SET {sets} WHERE {model.key} = ?"  # noqa: S608 - names of our models
         self._execute(sql, *changes.values(), key)
 
     # --- projects and keys ---
@@ -209,7 +209,7 @@ class Store:
         return _first(self._rows(Schedule, "SELECT * FROM schedules WHERE schema_id = ?", schema_id))
 
     def due_schedules(self, now: datetime) -> list[Schedule]:
-        """Schedules that are on and whose next tick has come."""
+        """Enabled schedules whose next tick has come."""
         sql = "SELECT * FROM schedules WHERE NOT paused AND next_tick <= ? ORDER BY next_tick"
         return self._rows(Schedule, sql, now)
 

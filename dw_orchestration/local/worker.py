@@ -57,7 +57,7 @@ class Run:
         self.cancelled.set()
 
 
-class Progress:
+class RowCounter:
     """Writes the number of rows read so far, at most twice a second."""
 
     def __init__(self, write: Callable[[int], None], *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -78,7 +78,7 @@ def held_back_until(jobs: Sequence[Job]) -> datetime | None:
     """When a table in a failure streak may run again; `jobs` are its own, newest first.
 
     After five failures in a row the gap is 10 minutes and doubles up to an hour. A good run ends the
-    streak, a resync starts a new one, and ends that say nothing about the table do not count.
+    streak, a resync starts a new one, and ends that are unrelated to the table do not count.
     """
     failures: list[Job] = []
     for job in jobs:
@@ -117,18 +117,18 @@ class Worker:
         """Sync the run's schema; leaves no job when there is nothing to do or it is held back."""
         schema = self._store.schema(run.schema_id)
         source = self._store.source(schema.source_id) if schema else None
-        if schema is None or source is None or not self._behaviours.before_job(run):
+        if schema is None or source is None or not self._behaviours.before_job(schema.id, cancelled=run.cancelled):
             return
         if run.cancelled.is_set() or self._is_held_back(schema):
             self.restore_status(schema)
             return
         job = self._begin(schema, run)
-        if self._behaviours.is_split(run):
+        if self._behaviours.is_split(schema.id):
             self.fail(job, RESTARTED)
             job = self._begin(schema, run)
-        progress = Progress(lambda rows: self._store.update(Job, job.id, rows_synced=rows))
+        progress = RowCounter(lambda rows: self._store.update(Job, job.id, rows_synced=rows))
         try:
-            self._behaviours.before_rows(run)
+            self._behaviours.before_rows(schema.id, cancelled=run.cancelled)
             result = self._sync(job, schema=schema, source=source, run=run, progress=progress)
         except SyncCancelled:
             self.fail(job, run.reason, rows=progress.rows)
@@ -139,7 +139,7 @@ class Worker:
             if error.permanent:
                 self._turn_off(schema)
         except Exception as error:
-            # The edge of the run: whatever went wrong ends this job, never the worker.
+            # The edge of the run: any error ends this job, never the worker.
             logger.exception("Job %s of %s broke off", job.id, schema.name)
             text = f"The sync broke off: {type(error).__name__}. The server's log has the details."
             self.fail(job, text, rows=progress.rows, counts_in_streak=True)
@@ -147,7 +147,7 @@ class Worker:
             self.complete(job, result)
 
     def restore_status(self, schema: Schema) -> None:
-        """Take back a Running that no job stands behind."""
+        """Undo a status Running that has no job."""
         latest = self._store.jobs_of(schema.id, limit=1)
         self._store.update(Schema, schema.id, status=latest[0].status if latest else None)
 
@@ -237,7 +237,7 @@ class Worker:
             self._log(job, f"Sync of {schema.name} started ({schema.sync_type or 'full_refresh'})")
         return job
 
-    def _sync(self, job: Job, *, schema: Schema, source: Source, run: Run, progress: Progress) -> SyncResult:
+    def _sync(self, job: Job, *, schema: Schema, source: Source, run: Run, progress: RowCounter) -> SyncResult:
         target = TargetTable(schema.target_schema, schema.target_name)
         request = SyncRequest(
             job_id=str(job.id),

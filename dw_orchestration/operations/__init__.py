@@ -1,9 +1,9 @@
-"""What can be done to a project's sources and tables besides syncing them; the UI's jobs and the `dw` command share it.
+"""What users can do to a project's sources and tables besides syncing them, from the Dagster UI and from `dw`.
 
-catalogue   the sources and tables by the names that people use      secrets   values that are named, never written out
-settings    how and when tables are synced: plan, then apply         settings_input   from what a user typed
-cancelling  stop running syncs            deletion   a table's rows  fields    how a table could be synced
-sources     create, change, delete, look for tables                  webhooks  PostHog's webhook at a provider
-listing     what there is
-jobs        the same as jobs in the Dagster UI: the only module here that knows Dagster
+operation    one declaration per operation: its parameters, its function, its description
+registry     all of them; `jobs` makes the jobs of the Dagster UI from it, `dw_orchestration.cli` the commands
+project      the project that an operation changes: its client, and its tables by name
+report       what an operation found or did, for people and for programs
+confirmation what deletes data asks the user to repeat      secrets   values that are named, never written out
+settings, cancelling, deletion, fields, sources, webhooks, listing, syncing, resync, takeover    the operations
 """

@@ -9,9 +9,9 @@ from dw_orchestration.operations.operation import Operation, TablesParams
 from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.posthog.enums import CancelOutcome, SyncStatus
 from dw_orchestration.posthog.errors import PostHogError
-from dw_orchestration.posthog.jobs import is_over, was_cancelled
+from dw_orchestration.posthog.jobs import is_over, newest_job_per_table, was_cancelled
+from dw_orchestration.posthog.limits import ABANDONED_AFTER, JOBS_PER_ANSWER
 from dw_orchestration.sync.clock import Clock, SystemClock
-from dw_orchestration.sync.settings import SyncSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from dw_orchestration.tables.table import Table
 
 COLUMNS = ("table", "result", "job_id", "rows_synced", "note")
-# One request per source: PostHog shows this many jobs at once.
-JOBS_LOOKED_AT = 50
 LOOK_EVERY_S = 2.0
 WAIT_S = 60.0
 NOTHING = "nothing running"
@@ -71,15 +69,14 @@ def running_jobs(client: PostHogWarehouseClient, tables: Sequence[Table]) -> dic
     """
     newest: dict[str, Job] = {}
     for source_id in dict.fromkeys(table.source.id for table in tables):
-        for job in islice(client.list_jobs(source_id), JOBS_LOOKED_AT):
-            newest.setdefault(job.schema_id, job)
+        newest |= newest_job_per_table(client, source_id)
     now = client.server_time
     ids = {table.id for table in tables}
     return {key: job for key, job in newest.items() if key in ids and not is_over(job) and not _is_leftover(job, now)}
 
 
 def _is_leftover(job: Job, now: datetime | None) -> bool:
-    return now is not None and (now - job.created_at).total_seconds() >= SyncSettings.corpse_after_s
+    return now is not None and now - job.created_at >= ABANDONED_AFTER
 
 
 def _ask(client: PostHogWarehouseClient, table: Table, job: Job | None) -> Row:
@@ -125,7 +122,7 @@ def _ended(
     client: PostHogWarehouseClient, source_id: str, tables: Sequence[Table], running: Mapping[str, Job]
 ) -> dict[str, Job]:
     wanted = {running[table.id].id for table in tables}
-    jobs = islice(client.list_jobs(source_id, schemas=[table.schema.name for table in tables]), JOBS_LOOKED_AT)
+    jobs = islice(client.list_jobs(source_id, schemas=[table.schema.name for table in tables]), JOBS_PER_ANSWER)
     return {job.schema_id: job for job in jobs if job.id in wanted and is_over(job)}
 
 

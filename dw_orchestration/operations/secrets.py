@@ -1,6 +1,6 @@
 """Values that are named and looked up, so that none of them is written down, logged or shown.
 
-Where a connection's fields hold a secret, `{"env": "DB_PASSWORD"}` stands for the variable of that name in the
+Where a connection's fields hold a secret, `{"env": "DB_PASSWORD"}` names a variable in the
 environment of the process that uses it.
 """
 
@@ -49,7 +49,7 @@ class Resolved:
 
 @dataclass
 class Secrets:
-    """The secrets that one run or call has looked up, to be kept out of all that it says."""
+    """The secrets that one run or call has looked up, to be kept out of its output."""
 
     known: list[Resolved] = field(default_factory=list)
 
@@ -83,7 +83,7 @@ def resolved(
     Args:
         values: The fields of a connection, nested as PostHog has them.
         lookup: The value of an environment variable.
-        allow_written_out: Whether secrets may stand in `values` themselves: in a file of the user's own, and never in
+        allow_written_out: Whether `values` may contain secrets: in a file of the user's own, and never in
             what Dagster keeps.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dw_orchestration.operations.report import Report, Row, counted
-from dw_orchestration.sync.batch import SyncBatch
+from dw_orchestration.sync.engine import SyncEngine
 from dw_orchestration.sync.events import Adopted, CancelReport, Ended, SyncEvent
 from dw_orchestration.sync.outcome import SyncOutcome
 from dw_orchestration.sync.settings import SyncSettings, TableRequest
@@ -20,10 +20,10 @@ COLUMNS = ("table", "outcome", "rows_synced", "duration_s", "error")
 GOOD = frozenset({SyncOutcome.COMPLETED.value, SyncOutcome.SUBMITTED.value})
 
 
-def sync_batch(project: Project, tables: Sequence[Table], *, settings: SyncSettings) -> SyncBatch:
+def sync_batch(project: Project, tables: Sequence[Table], *, settings: SyncSettings) -> SyncEngine:
     """The batch that syncs these tables; nothing is sent before its events are read."""
     requests = [TableRequest(source_id=table.source.id, schema_id=table.id, name=table.schema.name) for table in tables]
-    return SyncBatch(project.client, requests, settings=settings)
+    return SyncEngine(project.client, requests, settings=settings)
 
 
 class Outcomes:

@@ -1,1 +1,1 @@
-"""The PostHog external data API as Python."""
+"""PostHog's external data API in Python. Imports no Dagster."""

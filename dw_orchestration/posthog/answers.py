@@ -1,4 +1,4 @@
-"""From an HTTP answer to a value or an error."""
+"""Turns an HTTP answer into a value or an error."""
 
 import email.utils
 import json
@@ -16,10 +16,10 @@ from dw_orchestration.posthog import errors
 T = TypeVar("T")
 
 DETAIL_LIMIT = 300
-# Names the fields at fault without their values: the answer to a source may hold connection details.
+# Errors name wrong fields without their values: the answer for a source may contain connection details.
 FAULTS_SHOWN = 3
 
-# Told apart by what PostHog says in the detail or the code, in lower case.
+# PostHog distinguishes these only by a text in the detail or the code; compared in lower case.
 BY_TEXT: Sequence[tuple[int, str, type[errors.ApiError]]] = (
     (400, "monthly sync limit reached", errors.BillingLimitError),
     (403, "missing required scope", errors.MissingScopeError),
@@ -38,7 +38,7 @@ BY_HUNDREDS: Mapping[int, type[errors.ApiError]] = {3: errors.RedirectRefusedErr
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """An answer of the server, free of anything secret in the request."""
+    """An answer of the server. Contains nothing secret of the request."""
 
     status: int
     method: str
@@ -58,27 +58,27 @@ class Answer:
             return adapter.validate_json(self.text)
         except ValidationError as exc:
             faults = exc.errors(include_url=False, include_input=False, include_context=False)
-        # Raised outside the handler: pydantic's error quotes the body, and would hang on as the context.
-        raise errors.UnexpectedAnswerError(self._problem(_in_words(faults, self.text)))
+        # Raised outside the handler: pydantic's error quotes the body, and would otherwise be kept as the context.
+        raise errors.UnexpectedAnswerError(self._problem(_describe(faults, self.text)))
 
-    def expect_no_page(self) -> None:
-        """Accept an empty body or any JSON.
+    def expect_no_web_page(self) -> None:
+        """Accept an empty body or any JSON. A login page with status 200 is not a success.
 
         Raises:
-            UnexpectedAnswerError: The body is something else, so that a login page is not taken for success.
+            UnexpectedAnswerError: The body is something else.
         """
         if self.text.strip() and _as_json(self.text) is None:
             raise errors.UnexpectedAnswerError(self._problem(_cut(self.text)))
 
-    def said(self) -> str | None:
-        """The text of a `detail` or `message`; None if the answer has neither."""
+    def message(self) -> str | None:
+        """The text of `detail` or `message`; None if the answer has neither."""
         body = self._fields()
-        said = body.get("detail") or body.get("message")
-        return said if isinstance(said, str) or said is None else json.dumps(said)
+        text = body.get("detail") or body.get("message")
+        return text if isinstance(text, str) or text is None else json.dumps(text)
 
     def error(self) -> errors.ApiError:
-        """The error that this answer means, chosen by its status."""
-        problem = self._problem(_cut(self.said() or self.text))
+        """The error for this answer, chosen by its status."""
+        problem = self._problem(_cut(self.message() or self.text))
         return _error_class(problem)(problem)
 
     def _problem(self, detail: str) -> errors.Problem:
@@ -100,7 +100,7 @@ class Answer:
 
 
 def http_date(header: str | None) -> datetime | None:
-    """An HTTP date in UTC; None if there is none or it can't be read."""
+    """An HTTP date in UTC; None if missing or invalid."""
     try:
         parsed = email.utils.parsedate_to_datetime(header or "")
     except ValueError:
@@ -109,7 +109,7 @@ def http_date(header: str | None) -> datetime | None:
 
 
 def retry_after_s(header: str | None, *, now: datetime) -> float | None:
-    """Seconds or an HTTP date, as a wait of at least 0 s; None if there is none or it can't be read."""
+    """The wait that a `Retry-After` of seconds or an HTTP date asks for, at least 0; None if missing or invalid."""
     if header is None:
         return None
     if header.strip().isdecimal():
@@ -119,29 +119,29 @@ def retry_after_s(header: str | None, *, now: datetime) -> float | None:
 
 
 def _error_class(problem: errors.Problem) -> type[errors.ApiError]:
-    said = f"{problem.detail} {problem.code}".lower()
+    texts = f"{problem.detail} {problem.code}".lower()
     for status, text, error_class in BY_TEXT:
-        if problem.status == status and text in said:
+        if problem.status == status and text in texts:
             return error_class
     return BY_STATUS.get(problem.status) or BY_HUNDREDS.get(problem.status // 100, errors.ApiError)
 
 
-def _in_words(faults: Sequence[ErrorDetails], text: str) -> str:
-    """Where the shape differs; for a body that is no JSON, how it begins."""
+def _describe(faults: Sequence[ErrorDetails], text: str) -> str:
+    """The fields that are wrong; for a body that is not JSON, its beginning."""
     if any(fault["type"] == "json_invalid" for fault in faults):
-        return f"no JSON: {_cut(text)}"
+        return f"not JSON: {_cut(text)}"
     named = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:FAULTS_SHOWN])
     return _cut("; ".join(named))
 
 
 def _wait_in(detail: str) -> float | None:
-    """The wait that a throttled answer names in its text, for proxies that drop `Retry-After`."""
+    """The wait that the text of a 429 states, because some proxies drop `Retry-After`."""
     named = re.search(r"available in (\d+) second", detail)
     return float(named.group(1)) if named else None
 
 
 def _as_json(text: str) -> object:
-    """The value, or None if the text is no JSON."""
+    """The value; None if the text is not JSON."""
     try:
         value: object = json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the rest of the package asks of PostHog: `PostHogWarehouseClient` has it, and so has the model in the tests."""
+"""The calls that the rest of the package makes. The client provides them, and so does the model in the tests."""
 
 from collections.abc import Collection, Iterator
 from datetime import datetime
@@ -9,17 +9,17 @@ from dw_orchestration.posthog.models import Job, Schema, Source
 
 
 class WarehouseApi(Protocol):
-    """The calls of the engine, the assets, the sensors and the history. Each may raise a `PostHogError`."""
+    """The calls of the sync engine, the assets, the sensors and the history. Each may raise a `PostHogError`."""
 
     @property
     def server_time(self) -> datetime | None:
         """PostHog's clock at its last answer, aware; None before the first answer."""
 
     def list_sources(self) -> Iterator[Source]:
-        """All sources with their schemas, in lazy pages of 100; newer servers trim the schemas."""
+        """All sources with their schemas, lazily in pages of 100. Newer servers leave out the schemas' settings."""
 
     def get_source(self, source_id: str) -> Source:
-        """A source with all its schemas in full."""
+        """A source with its schemas in full."""
 
     def list_schemas(self) -> Iterator[Schema]:
         """All schemas with their settings, without their sources."""
@@ -35,16 +35,16 @@ class WarehouseApi(Protocol):
         before: datetime | None = None,
         schemas: Collection[str] = (),
     ) -> Iterator[Job]:
-        """The jobs of a source, newest first, in lazy pages of 50: a reader that stops early costs nothing.
+        """The jobs of a source, newest first, lazily in pages of 50: stopping early saves requests.
 
-        PostHog compares `after` and `before` strictly with `created_at`; `schemas` are names.
+        Both times are exclusive and are compared with `created_at`; `schemas` are names.
         """
 
     def reload_schema(self, schema_id: str) -> datetime | None:
-        """Sync now; returns PostHog's time when it accepted the request."""
+        """Sync now as configured. Returns PostHog's time when it accepted the request."""
 
     def resync_schema(self, schema_id: str) -> datetime | None:
-        """Sync from scratch; returns PostHog's time when it accepted the request."""
+        """Drop the table and sync from scratch. Returns PostHog's time when it accepted the request."""
 
     def cancel_schema(self, schema_id: str) -> CancelOutcome:
         """Cancel the latest job of a schema."""

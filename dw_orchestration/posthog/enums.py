@@ -1,4 +1,4 @@
-"""The API's enumerations, open: a value that this version does not know is kept and shown."""
+"""The API's enumerations. They are open: a value that this version does not know is kept and shown."""
 
 from enum import StrEnum
 from typing import Self
@@ -7,9 +7,8 @@ from typing import Self
 class OpenEnum(StrEnum):
     """A string enumeration that keeps values it does not know.
 
-    PostHog adds source types weekly and statuses now and then, so an unknown value becomes a member of its
-    own whose text is what the server sent: it compares equal to that text and is identical to no declared
-    member.
+    PostHog adds values from time to time. An unknown value becomes its own member, with the text that the server sent:
+    it is equal to that text, and identical to no declared member.
 
     Example:
         >>> JobStatus("Hibernating").is_known
@@ -31,7 +30,7 @@ class OpenEnum(StrEnum):
 
     @classmethod
     def _other_spellings(cls) -> dict[str, str]:
-        """Other spellings of a declared value, for servers that print the stored form."""
+        """Other spellings of declared values, for servers that return the stored form."""
         return {}
 
     @property
@@ -41,7 +40,7 @@ class OpenEnum(StrEnum):
 
 
 class SyncStatus(OpenEnum):
-    """The status of a schema or a source, as the API prints it."""
+    """The status of a schema or a source, as the API returns it."""
 
     RUNNING = "Running"
     COMPLETED = "Completed"
@@ -62,7 +61,7 @@ class SyncStatus(OpenEnum):
 
 
 class JobStatus(OpenEnum):
-    """The status of one sync. An unknown status is not terminal: it is waited on, up to the deadline."""
+    """The status of a job. An unknown status is not terminal: a wait continues until its deadline."""
 
     RUNNING = "Running"
     COMPLETED = "Completed"
@@ -81,12 +80,12 @@ class JobStatus(OpenEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the sync is over; False for a value that this version does not know."""
+        """Whether the job has ended; False for a value that this version does not know."""
         return self.is_known and self is not JobStatus.RUNNING
 
 
 class SyncType(OpenEnum):
-    """How a schema's rows are brought over."""
+    """How PostHog imports a schema's rows."""
 
     FULL_REFRESH = "full_refresh"
     INCREMENTAL = "incremental"
@@ -97,7 +96,7 @@ class SyncType(OpenEnum):
 
 
 class SyncFrequency(OpenEnum):
-    """How often PostHog syncs a schema by itself."""
+    """How often PostHog itself syncs a schema."""
 
     NEVER = "never"
     ONE_MINUTE = "1min"
@@ -113,7 +112,7 @@ class SyncFrequency(OpenEnum):
 
 
 class IncrementalFieldType(OpenEnum):
-    """The type of the column that an incremental sync follows."""
+    """The type of the column that an incremental sync uses as its cursor."""
 
     INTEGER = "integer"
     NUMERIC = "numeric"
@@ -140,7 +139,7 @@ class AccessMethod(OpenEnum):
 
 
 class CancelOutcome(StrEnum):
-    """What asking PostHog to cancel a schema's sync came to."""
+    """The result of a request to cancel a schema's job."""
 
     REQUESTED = "requested"
     NOTHING_RUNNING = "nothing_running"

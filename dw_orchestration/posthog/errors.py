@@ -1,28 +1,28 @@
-"""What can go wrong between this package and PostHog.
+"""The errors of PostHog's API and of the way to it.
 
-The tree; catch the narrowest that you can act on:
+Catch the narrowest class that you can act on:
 
     PostHogError
-    ├── TransportError               no whole answer came
+    ├── TransportError               no complete answer was received
     │   ├── UnreachableError         nothing was sent: the request had no effect
-    │   └── LostAnswerError          sent, and the answer was lost: the request may have had its effect
+    │   └── LostAnswerError          sent, but the answer was lost: the request may have taken effect
     │       └── AnswerTimeoutError   ... because it took too long
-    ├── ReadOnlyError                the client was made read-only; nothing was sent
-    └── ApiError                     PostHog answered, and this is not what was asked for
+    ├── ReadOnlyError                the client is read-only; nothing was sent
+    └── ApiError                     PostHog answered with an error
         ├── BadRequestError          400
         │   └── BillingLimitError    400 with the monthly limit's text
         ├── AuthenticationError      401
         ├── PermissionDeniedError    403
-        │   └── MissingScopeError    403 naming a scope
+        │   └── MissingScopeError    403 that names a scope
         ├── NotFoundError            404
         │   └── ProjectNotFoundError
         ├── RateLimitedError         429
         ├── ServerError              5xx
-        │   └── PartialUpdateError   503 of a bulk update: the named tables were not saved, the others were
+        │   └── PartialUpdateError   503 of a bulk update: some tables were not saved
         ├── RedirectRefusedError     3xx
-        └── UnexpectedAnswerError    2xx, but not the JSON that was expected
+        └── UnexpectedAnswerError    2xx, but not the expected JSON
 
-PostHog's `type` is no guide (a 403 has the type `authentication_error`): the HTTP status decides.
+The HTTP status decides the class. PostHog's `type` does not: a 403 has the type `authentication_error`.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What an answer said. Holds no header, no body and no query string, so that it can be shown anywhere."""
+    """The parts of an error answer. Contains no header, body or query string, so it is safe to log."""
 
     status: int
     method: str
@@ -69,7 +69,7 @@ class PostHogError(Exception):
 
 
 class TransportError(PostHogError):
-    """No whole answer came."""
+    """No complete answer was received."""
 
 
 class UnreachableError(TransportError):
@@ -77,34 +77,34 @@ class UnreachableError(TransportError):
 
 
 class LostAnswerError(TransportError):
-    """The request was sent, and its answer was lost: it may have had its effect. Look before repeating it."""
+    """The request was sent, but its answer was lost. It may have taken effect: check before you repeat it."""
 
 
 class AnswerTimeoutError(LostAnswerError):
-    """The answer took too long."""
+    """The answer did not arrive in time."""
 
 
 class ReadOnlyError(PostHogError):
-    """The client was made read-only and was asked to change something. Nothing was sent."""
+    """The client is read-only, and the request would change something. Nothing was sent."""
 
 
 class ApiError(PostHogError):
-    """PostHog answered with something other than success.
+    """PostHog answered with an error.
 
-    Subclasses say what happened and what to do about it; the rest of the message comes from the answer.
+    Subclasses state what happened and what to do about it. The rest of the message comes from the answer.
     """
 
-    happened = "PostHog refused the request"
-    cure = "The detail is PostHog's own: correct the request accordingly."
+    happened = "PostHog rejected the request"
+    cure = "Correct the request as PostHog's message says."
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         self.problem = problem
 
     def __str__(self) -> str:
-        said = self.problem
-        detail = f": {said.detail.rstrip('.')}" if said.detail else ""
-        where = f"({said.status} for {said.method} {said.path} at {said.host})"
+        problem = self.problem
+        detail = f": {problem.detail.rstrip('.')}" if problem.detail else ""
+        where = f"({problem.status} for {problem.method} {problem.path} at {problem.host})"
         return f"{self.happened}{detail} {where}. {self.cure}"
 
     @property
@@ -124,55 +124,55 @@ class ApiError(PostHogError):
 
     @property
     def detail(self) -> str:
-        """What the server said, cut to 300 characters."""
+        """The server's message, cut to 300 characters."""
         return self.problem.detail
 
     @property
     def code(self) -> str | None:
-        """The server's code, where it sent one."""
+        """The server's error code, if it sent one."""
         return self.problem.code
 
     @property
     def attr(self) -> str | None:
-        """The field at fault, nested names joined with `__`, where the server named it."""
+        """The name of the wrong field, if the server sent it; nested names are joined with `__`."""
         return self.problem.attr
 
 
 class BadRequestError(ApiError):
-    """400: the request breaks one of PostHog's rules. PostHog names only the first one."""
+    """400: the request breaks one of PostHog's rules. PostHog reports only the first one."""
 
-    happened = "PostHog refused the values sent"
+    happened = "PostHog rejected the values"
 
     @property
     def field(self) -> str | None:
-        """The field at fault, where the server named it."""
+        """The name of the wrong field, if the server sent it."""
         return self.attr
 
     def __str__(self) -> str:
-        return super().__str__() + (f" The field: {self.field}." if self.field else "")
+        return super().__str__() + (f" Field: {self.field}." if self.field else "")
 
 
 class BillingLimitError(BadRequestError):
-    """400: the project is over its monthly limit."""
+    """400: the project is over its monthly billing limit."""
 
     happened = "The project is over its billing limit"
-    cure = "Raise the limit in PostHog or wait for the next period; repeating the request is useless."
+    cure = "Raise the limit in PostHog, or wait for the next billing period. Retrying does not help."
 
 
 class AuthenticationError(ApiError):
-    """401: the key is missing, wrong or of another region."""
+    """401: the key is missing, wrong, or from another region."""
 
     happened = "PostHog does not accept the API key"
-    cure = "Use a personal API key (phx_...) made on this host; project keys do not work here."
+    cure = "Use a personal API key (phx_...) that was created on this host. Project keys do not work here."
 
 
 class PermissionDeniedError(ApiError):
-    """403: the key is known, and may not do this."""
+    """403: the key is valid, but is not allowed to do this."""
 
-    happened = "The API key may not do this"
+    happened = "The API key is not allowed to do this"
     cure = (
-        "Check the projects that the key is limited to and the role of its user; "
-        "self-hosted servers from before April 2026 accept no API key here at all."
+        "Check which projects the key is limited to, and the role of its user. "
+        "Self-hosted servers from before April 2026 accept no API key for this."
     )
 
 
@@ -194,56 +194,56 @@ class MissingScopeError(PermissionDeniedError):
 class NotFoundError(ApiError):
     """404: the id is unknown, malformed, deleted, or belongs to another project."""
 
-    happened = "PostHog has nothing under this id"
-    cure = "It may have been deleted, or belong to another project: list the sources to see what there is."
+    happened = "PostHog does not know this id"
+    cure = "It may have been deleted, or belong to another project. List the sources to see what exists."
 
 
 class ProjectNotFoundError(NotFoundError):
     """404: the project is unknown to this host."""
 
     happened = "PostHog does not know the project"
-    cure = "Check the project id (the number in PostHog's URLs), and that the host is the project's region."
+    cure = "Check the project id (the number in PostHog's URLs), and that the host is in the project's region."
 
 
 class RateLimitedError(ApiError):
-    """429, and waiting within the request was not worth it; `retry_after_s` says when to come back."""
+    """429, and the wait is too long for a retry within the request. `retry_after_s` says when to try again."""
 
     happened = "PostHog's rate limit is reached"
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         wait = "later" if self.retry_after_s is None else f"in {self.retry_after_s:.0f} s"
-        self.cure = f"Try again {wait}; everything that uses this key shares the limit."
+        self.cure = f"Try again {wait}. Everything that uses this key shares the limit."
 
     @property
     def retry_after_s(self) -> float | None:
-        """How long PostHog asks to wait, in seconds; None if it did not say."""
+        """The wait that PostHog asks for, in seconds; None if it states none."""
         return self.problem.retry_after_s
 
 
 class ServerError(ApiError):
-    """5xx: the server or a gateway failed. A request that starts something may have done so: look first."""
+    """5xx: the server or a gateway failed. A request that starts something may have started it."""
 
-    happened = "PostHog failed"
-    cure = "Try again later, and look first whether the request had its effect."
+    happened = "PostHog's server failed"
+    cure = "Try again later. First check whether the request took effect."
 
 
 class PartialUpdateError(ServerError):
-    """503 of a bulk update: the tables in the detail were not saved, the others were."""
+    """503 of a bulk update: PostHog saved all tables but those in the detail."""
 
     happened = "PostHog saved only part of the bulk update"
-    cure = "Repeat it for the tables named; the others are saved."
+    cure = "Repeat the update for the tables named above. The others are saved."
 
 
 class RedirectRefusedError(ApiError):
-    """3xx to another host or scheme, or of a change; the key is not sent there."""
+    """3xx to another host or scheme, or for a request that changes something. The key is not sent there."""
 
-    happened = "PostHog redirects elsewhere, and the key is not sent there"
+    happened = "PostHog redirected to another address, and the key is not sent there"
     cure = "If that address is right, configure it as the host."
 
 
 class UnexpectedAnswerError(ApiError):
-    """2xx, but not the JSON that this endpoint gives: a login page, a proxy's page or a truncated answer."""
+    """2xx, but not the JSON of this endpoint: a login page, a proxy's page or a truncated answer."""
 
-    happened = "The answer is not what PostHog's API sends"
-    cure = "Check that the host is a PostHog server's own address, without a login page or proxy in between."
+    happened = "The answer is not from PostHog's API"
+    cure = "Check that the host is the address of a PostHog server, with no login page or proxy in between."

@@ -1,4 +1,4 @@
-"""What the API sends, typed: frozen, lenient to unknown fields, with aware UTC times."""
+"""The API's records: frozen, with aware UTC times. Unknown fields are ignored, because PostHog keeps adding some."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, time
@@ -18,18 +18,18 @@ from dw_orchestration.posthog.enums import (
 
 
 def _in_utc(value: datetime) -> datetime:
-    """PostHog's times are UTC; a time without an offset is taken as such."""
+    """PostHog's times are UTC, also those without an offset."""
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-# Older servers store these only when `sync_type` is in the same body.
+# Servers from before June 2026 answer 200 but store these only if `sync_type` is in the same body.
 NEEDS_SYNC_TYPE = frozenset({"incremental_field", "incremental_field_type", "primary_key_columns"})
 
 UtcDatetime = Annotated[datetime, AfterValidator(_in_utc)]
 
 
 class ApiModel(BaseModel):
-    """Base of everything that the API returns."""
+    """Base of all records that the API returns."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -43,15 +43,15 @@ class Column(ApiModel):
 
 
 class SourceColumn(ApiModel):
-    """One column of a table as its source has it."""
+    """One column of a table in its source."""
 
     name: str
 
 
 class WarehouseTable(ApiModel):
-    """The table that a schema has become; there is none before its first successful sync.
+    """The synced table of a schema. It does not exist before the first successful sync.
 
-    `name` is the one that a query uses: show it, do not parse it.
+    `name` is the name that a query uses: show it, do not parse it.
     """
 
     id: str
@@ -61,7 +61,7 @@ class WarehouseTable(ApiModel):
 
 
 class SourceReference(ApiModel):
-    """The source of a schema, as newer servers add it to a single schema."""
+    """The source of a schema. Only newer servers include it, and only in a single schema."""
 
     id: str
     source_type: str | None = None
@@ -71,8 +71,8 @@ class SourceReference(ApiModel):
 class Schema(ApiModel):
     """An external data schema: one table that PostHog syncs.
 
-    `last_synced_at` is the *start* of the last good sync: the data is complete as of then. In a list of
-    sources, newer servers leave out everything but the fields up to `table`.
+    `last_synced_at` is the *start* of the last successful job: the data is complete as of then. In a list of sources,
+    newer servers include only the fields up to `table`.
     """
 
     id: str
@@ -101,7 +101,8 @@ class Schema(ApiModel):
 class Source(ApiModel):
     """An external data source with its schemas.
 
-    Do not decide by `status`: it is computed, and a source with no enabled schema shows Running for ever.
+    Do not base decisions on `status`: PostHog computes it, and a source with no enabled schema is always
+    Running.
     """
 
     id: str
@@ -122,7 +123,7 @@ class Source(ApiModel):
 
 
 class JobSchema(ApiModel):
-    """The schema of a job, as it stands *now*, not as it was when the job ran."""
+    """The schema of a job, as it is *now*, not as it was when the job ran."""
 
     id: str
     name: str
@@ -133,7 +134,7 @@ class JobSchema(ApiModel):
 
 
 class Job(ApiModel):
-    """One sync of one schema. `rows_synced` counts the rows of this sync, not of the table."""
+    """One sync of one schema. `rows_synced` counts the rows of this job, not of the table."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -155,7 +156,7 @@ class Job(ApiModel):
 
 
 class IncrementalField(ApiModel):
-    """A column that an incremental sync could follow."""
+    """A column that an incremental sync can use as its cursor."""
 
     field: str
     field_type: IncrementalFieldType
@@ -166,7 +167,7 @@ class IncrementalField(ApiModel):
 
 
 class AvailableColumn(ApiModel):
-    """A column as the source has it."""
+    """A column of a table in its source, with its type."""
 
     field: str
     type: str | None = None
@@ -175,7 +176,7 @@ class AvailableColumn(ApiModel):
 
 
 class IncrementalFields(ApiModel):
-    """How a schema can be synced, as its source answers at this moment."""
+    """How a schema can be synced, as its source reports now."""
 
     incremental_fields: tuple[IncrementalField, ...] = ()
     incremental_available: bool = False
@@ -188,7 +189,7 @@ class IncrementalFields(ApiModel):
 
 
 class RefreshedSchemas(ApiModel):
-    """What a discovery changed, in numbers of tables."""
+    """How many tables a discovery changed."""
 
     added: int = 0
     deleted: int = 0
@@ -197,7 +198,7 @@ class RefreshedSchemas(ApiModel):
 
 
 class WebhookCreated(ApiModel):
-    """The answer to `create_webhook`. A provider's refusal is `success=False` with the reason in `error`."""
+    """The answer to `create_webhook`. If the provider refused, `success` is False and `error` has the reason."""
 
     success: bool
     webhook_url: str | None = None
@@ -214,7 +215,7 @@ class WebhookDeleted(ApiModel):
 
 
 class WebhookInfo(ApiModel):
-    """Whether a source's webhook exists. Ask before `create_webhook`, which may register a second one."""
+    """Whether a source's webhook exists. Check it before `create_webhook`, which may register a second one."""
 
     exists: bool = False
     webhook_url: str | None = None
@@ -222,10 +223,10 @@ class WebhookInfo(ApiModel):
 
 
 class SchemaUpdate(BaseModel):
-    """A change of a schema's settings; only the fields that are set are sent.
+    """A change of a schema's settings. Only the fields that are set are sent.
 
-    `sync_time_of_day=None`, said explicitly, clears the time. Switching a table off is `should_sync=False`;
-    there is no frequency for it.
+    An explicit `sync_time_of_day=None` clears the time. To disable a table use `should_sync=False`; no frequency does
+    that.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -245,28 +246,30 @@ class SchemaUpdate(BaseModel):
         """The JSON body of the change.
 
         Raises:
-            ValueError: PostHog would take the change and lose it, or break the schema; says what to send.
+            ValueError: PostHog would accept the change but lose it, or break the schema. The message says what to send.
         """
-        self._refuse_what_posthog_loses()
+        self._refuse_what_posthog_would_lose()
         body: dict[str, object] = self.model_dump(mode="json", exclude_unset=True)
         if self.sync_time_of_day is not None:
-            # PostHog takes exactly HH:MM:SS: no fraction, no offset.
+            # PostHog accepts exactly HH:MM:SS, without a fraction or an offset.
             body["sync_time_of_day"] = self.sync_time_of_day.strftime("%H:%M:%S")
         return body
 
-    def _refuse_what_posthog_loses(self) -> None:
+    def _refuse_what_posthog_would_lose(self) -> None:
         sent = self.model_fields_set
         if not sent:
             raise ValueError("The update is empty: set at least one field.")
         if "sync_frequency" in sent and self.sync_frequency in (None, SyncFrequency.NEVER):
             raise ValueError(
-                f"PostHog has no sync_frequency {self.sync_frequency!s}: "
-                "switch the table off with should_sync=False, or choose the longest, 30day."
+                f"Invalid sync_frequency {self.sync_frequency!s}: "
+                "disable the table with should_sync=False, or use the longest frequency, 30day."
             )
         if self.sync_type is None and (orphans := sorted(sent & NEEDS_SYNC_TYPE)):
             raise ValueError(
-                f"{', '.join(orphans)} without sync_type: PostHog answers 200 and stores nothing. "
-                "Send the table's sync_type with it."
+                f"Cannot set {', '.join(orphans)} without sync_type: PostHog would answer 200 and store nothing. "
+                "Set the table's sync_type in the same update."
             )
         if self.sync_time_of_day is not None and self.sync_time_of_day.utcoffset():
-            raise ValueError(f"sync_time_of_day {self.sync_time_of_day} is not in UTC: PostHog knows only UTC.")
+            raise ValueError(
+                f"Invalid sync_time_of_day {self.sync_time_of_day}: PostHog uses only UTC, so leave out the offset."
+            )

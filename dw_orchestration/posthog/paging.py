@@ -1,15 +1,16 @@
-"""Iterators over answers that come in pages. Lazy: who stops early causes no further request."""
+"""Iterators over lists that come in pages. Lazy: a reader that stops early causes no further request."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
 
+from dw_orchestration.posthog.limits import JOBS_PER_ANSWER
 from dw_orchestration.posthog.models import ApiModel, Job, Schema, Source
 
 Row = TypeVar("Row", Source, Schema)
 
-JOBS_PER_ANSWER = 50
-# `before` leaves out jobs of exactly that moment, so the next page begins a little later than it has to.
+# `before` excludes jobs of exactly that moment, and the last page may have ended in the middle of several such jobs.
+# So the next page starts a little later than the oldest known job, and repeated rows are dropped by id.
 OVERLAP = timedelta(milliseconds=1)
 
 
@@ -23,11 +24,11 @@ class Page(ApiModel, Generic[Row]):
 def by_offset(fetch: Callable[[int], Page[Row]]) -> Iterator[Row]:
     """All rows of a list, each id once.
 
-    `next` says only whether there is more: behind a proxy it can name a scheme or host that does not work.
-    A row that comes or goes meanwhile shifts the others, so that a page can repeat rows of the one before.
+    Pages are requested by offset, because behind a proxy the address in `next` can have the wrong scheme or host. A row
+    that is added or removed meanwhile shifts the others, so a page can repeat rows of the previous page.
 
     Args:
-        fetch: Gives the page that begins at an offset.
+        fetch: Returns the page that starts at an offset.
     """
     seen: set[str] = set()
     offset = 0
@@ -43,13 +44,12 @@ def by_offset(fetch: Callable[[int], Page[Row]]) -> Iterator[Row]:
 def newest_first(fetch: Callable[[datetime | None], Sequence[Job]], *, before: datetime | None) -> Iterator[Job]:
     """All jobs from `before` backwards, each once.
 
-    PostHog gives at most 50 jobs, the newest ones, so that earlier ones are asked for with an earlier
-    `before`. If more than 50 jobs were created within one millisecond, those beyond the first 50 of one and
-    the same microsecond can't be reached: the API has no other key.
+    PostHog returns only the 50 newest jobs, so older ones are requested with an earlier `before`. If more than 50 jobs
+    have the same `created_at`, those beyond the first 50 cannot be reached: the API has no other key.
 
     Args:
-        fetch: Gives the newest jobs before a time.
-        before: Where to begin; None is now.
+        fetch: Returns the newest jobs before a time.
+        before: Where to start; None for now.
     """
     seen: set[str] = set()
     while True:
@@ -61,17 +61,17 @@ def newest_first(fetch: Callable[[datetime | None], Sequence[Job]], *, before: d
             return
         oldest = min(job.created_at for job in page)
         if not fresh and before is not None and before <= oldest:
-            # A server that does not know `before` gives the same page for ever.
+            # The server does not know `before` and would return the same page without end.
             return
         before = oldest + OVERLAP if fresh else oldest
 
 
 def as_parameter(moment: datetime) -> str:
-    """A time as PostHog reads it in a query string, where a `+` would be a blank.
+    """A time for a query string. It ends in `Z`, because a `+` would be read as a space, and so as another moment.
 
     Raises:
-        ValueError: The time has no time zone, so that it is unclear which moment it is.
+        ValueError: The time has no time zone, so it is unclear which moment it is.
     """
     if moment.tzinfo is None:
-        raise ValueError(f"{moment} has no time zone: give an aware datetime.")
+        raise ValueError(f"The time {moment} has no time zone: use an aware datetime, such as datetime.now(UTC).")
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""When a request is repeated, and after how long: the one place that decides it."""
+"""Which requests are retried, and after how long. No other module retries a request."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ SERVER_ERRORS = 500
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """Repeats what cannot do harm: what had no effect yet, and what may be done twice.
+    """Retries requests that had no effect yet, and requests that are safe to repeat.
 
     Args:
-        attempts: Tries in all, the first one included.
-        first_delay_s: Pause after the first try; it doubles from try to try, and up to `jitter_s` is added.
-        longest_delay_s: Where the doubling ends.
-        jitter_s: Keeps many processes from coming back in step.
-        longest_retry_after_s: A server that asks for a longer pause gets no other try: the error is raised
-            at once, so that the caller can do something better than sleep.
+        attempts: Number of attempts, including the first one.
+        first_delay_s: Pause after the first attempt. It doubles with each attempt, and up to `jitter_s` is added.
+        longest_delay_s: Upper limit of the doubling.
+        jitter_s: Upper limit of a random addition, so that many processes do not retry at the same moment.
+        longest_retry_after_s: If the server asks for a longer pause, the error is raised at once. The caller can then
+            release its worker instead of sleeping.
     """
 
     attempts: int = 4
@@ -42,14 +42,14 @@ class RetryPolicy:
         sent: bool = True,
         retry_after_s: float | None = None,
     ) -> bool:
-        """Whether to repeat a request that failed.
+        """Whether to retry a request that failed.
 
         Args:
-            method: GET, PATCH and DELETE may be done twice. A POST that was sent may have started a sync.
-            status: The answer's; None if no answer came.
-            attempt: How many tries there were, this one included.
+            method: GET, PATCH and DELETE are safe to repeat. A POST that was sent may have started a sync.
+            status: The HTTP status; None if there was no answer.
+            attempt: The number of attempts so far.
             sent: Whether the request may have reached the server.
-            retry_after_s: The pause that the server asked for.
+            retry_after_s: The pause that the server asked for, in seconds.
         """
         if attempt >= self.attempts or (retry_after_s or 0.0) > self.longest_retry_after_s:
             return False
@@ -58,24 +58,24 @@ class RetryPolicy:
         return method != "POST" and (status is None or status >= SERVER_ERRORS)
 
     def call(self, attempt: Callable[[], T], *, method: str, sleep: Callable[[float], None]) -> T:
-        """Call `attempt` until it succeeds, or until its error is not worth another try.
+        """Call `attempt` until it succeeds or fails with an error that is not retried.
 
         Raises:
-            PostHogError: The last try's error.
+            PostHogError: The error of the last attempt.
         """
         doubling = tenacity.wait_exponential(multiplier=self.first_delay_s, max=self.longest_delay_s)
         backoff = doubling + tenacity.wait_random(0, self.jitter_s)
 
-        def wants_another(state: tenacity.RetryCallState) -> bool:
+        def should_retry(state: tenacity.RetryCallState) -> bool:
             exc = _error_of(state)
-            # The library asks about everything that is raised, an interrupt by the user among it.
+            # tenacity calls this for every exception, including KeyboardInterrupt.
             return isinstance(exc, PostHogError) and self._allows(exc, method=method, attempt=state.attempt_number)
 
         def pause_s(state: tenacity.RetryCallState) -> float:
-            asked_for = _retry_after_s(_error_of(state))
-            return backoff(state) if asked_for is None else asked_for
+            requested = _retry_after_s(_error_of(state))
+            return backoff(state) if requested is None else requested
 
-        retrying = tenacity.Retrying(retry=wants_another, wait=pause_s, sleep=sleep, reraise=True)
+        retrying = tenacity.Retrying(retry=should_retry, wait=pause_s, sleep=sleep, reraise=True)
         return retrying(attempt)
 
     def _allows(self, exc: PostHogError, *, method: str, attempt: int) -> bool:

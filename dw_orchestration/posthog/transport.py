@@ -1,7 +1,7 @@
-"""HTTP to PostHog: the only module that knows the HTTP library.
+"""HTTP to PostHog: the only module that uses the HTTP library.
 
-Sends one request at a time through one pool, keeps the key in the Authorization header and nowhere else,
-repeats what may be repeated, and turns every failure into an error of this package.
+Keeps the key in the Authorization header and nowhere else, retries what is safe to retry, and turns every failure
+into an error of this package.
 """
 
 import re
@@ -11,24 +11,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from types import TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn
 
 import httpx
 
 from dw_orchestration.posthog import errors
 from dw_orchestration.posthog.answers import Answer, http_date, retry_after_s
-from dw_orchestration.posthog.budget import RateBudget
+from dw_orchestration.posthog.rate_limit import RateBudget
 from dw_orchestration.posthog.retries import RetryPolicy
 from dw_orchestration.version import __version__
 
-#: What a test may put in the network's place.
+#: What a test may use instead of the network.
 HttpTransport = httpx.BaseTransport
 Params = Mapping[str, str | int | Sequence[str]]
 
-HOST_EXAMPLES = "give one like https://us.posthog.com, https://eu.posthog.com or your own server's."
+HOST_EXAMPLES = "use https://us.posthog.com, https://eu.posthog.com or the address of your own server."
 REDIRECTS_FOLLOWED = 3
-# Before the request is on its way; all other failures may have happened after it.
+# These happen before the request is sent. After any other failure the server may have received it.
 NOTHING_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -44,8 +43,8 @@ class Timeouts:
 
     Args:
         connect_s: For a connection.
-        read_s: For the server to say something.
-        slow_read_s: The same for calls in which PostHog asks the customer's source, which takes minutes.
+        read_s: For the server to send data.
+        slow_read_s: The same for calls in which PostHog connects to the customer's source, which can take minutes.
     """
 
     connect_s: float = 10.0
@@ -56,16 +55,16 @@ class Timeouts:
 class Transport:
     """A connection to one PostHog host with one key. Safe to use from many threads.
 
-    Proxies and certificates of the environment are honoured (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`), as
-    companies need them to reach PostHog at all; for a loopback host they are not, since no proxy reaches it.
+    Proxies and certificates of the environment apply (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`), because many
+    companies need them to reach PostHog. They do not apply to a loopback host, which no proxy can reach.
 
     Attributes:
         host: The host, normalised.
-        requests: How many requests were sent, repeated ones included.
-        server_time: The server's clock at its last answer, in UTC; None before, or if it does not say.
+        requests: How many requests were sent, retries included.
+        server_time: The server's clock at its last answer with a date, in UTC; None before.
 
     Raises:
-        ValueError: The host or the key cannot be right.
+        ValueError: The host or the key is invalid.
     """
 
     def __init__(
@@ -94,23 +93,13 @@ class Transport:
         self._counting = threading.Lock()
         self._http = self._pool(http_transport)
 
-    def __repr__(self) -> str:
-        return f"Transport(host={self.host!r}, read_only={self._read_only})"
-
     def __reduce__(self) -> NoReturn:
-        raise TypeError("A connection to PostHog cannot be pickled: make one in each process.")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        # A pickle would contain the key. The client that owns this transport cannot be pickled either.
+        raise TypeError("A connection to PostHog cannot be pickled: create a client in each process.")
 
     @property
     def waited_s(self) -> float:
-        """How long requests waited for the rate budget; it should count against no deadline."""
+        """How long requests waited for the rate limit. Subtract this time from deadlines."""
         return self._budget.waited_s if self._budget else 0.0
 
     def close(self) -> None:
@@ -128,24 +117,24 @@ class Transport:
         json: object = None,
         slow: bool = False,
     ) -> Answer:
-        """Send a request and return its answer, which is a 2xx.
+        """Send a request and return its answer, always a 2xx.
 
         Args:
             method: GET, POST, PATCH or DELETE.
-            path: From the root of the host.
+            path: Starts at the root of the host.
             params: The query string; a sequence repeats its name.
-            json: The body; None sends none.
-            slow: Whether PostHog asks the customer's source before it answers.
+            json: The body; None for no body.
+            slow: Whether PostHog connects to the customer's source before it answers.
 
         Raises:
             ReadOnlyError: The transport is read-only, and the method is not GET.
-            TransportError: No whole answer came.
-            ApiError: PostHog answered with something other than success.
+            TransportError: No complete answer was received.
+            ApiError: PostHog answered with an error.
         """
         if self._read_only and method != "GET":
             raise errors.ReadOnlyError(
                 f"{method} {path} at {self.host} was not sent: the connection is read-only, which is the default "
-                "in Dagster+ branch deployments. Set `read_only` to false to change things in PostHog."
+                "in Dagster+ branch deployments. Set `read_only` to false to allow changes in PostHog."
             )
         timeout = self._timeouts.slow_read_s if slow else self._timeouts.read_s
         request = self._http.build_request(
@@ -164,7 +153,7 @@ class Transport:
                 "User-Agent": f"dw-orchestration/{__version__}",
                 "Accept": "application/json",
             },
-            # Redirects are judged here, one by one: the library would follow them to any host.
+            # Each redirect is checked here: the library would follow it, with the key, to any host.
             follow_redirects=False,
             trust_env=not _is_loopback(httpx.URL(self.host).host),
             transport=http_transport,
@@ -173,7 +162,7 @@ class Transport:
     def _try(self, request: httpx.Request) -> Answer:
         response = self._send(request)
         for _ in range(REDIRECTS_FOLLOWED):
-            if not _leads_on(response):
+            if not _may_follow(response):
                 break
             response = self._send(self._http.build_request("GET", _target(response), extensions=request.extensions))
         answer = self._answer(request, response)
@@ -195,16 +184,16 @@ class Transport:
 
     def _failure(self, request: httpx.Request, exc: httpx.HTTPError) -> errors.TransportError:
         which = f"{request.method} {request.url.path} at {request.url.host}"
-        said = self._without_key(f"{type(exc).__name__}: {exc}".removesuffix(": "))
+        cause = self._without_key(f"{type(exc).__name__}: {exc}".removesuffix(": "))
         if isinstance(exc, NOTHING_SENT):
             return errors.UnreachableError(
-                f"PostHog could not be reached for {which} ({said}); nothing was sent. "
+                f"PostHog could not be reached for {which} ({cause}); nothing was sent. "
                 "Check the host, the network and the proxy settings."
             )
-        cure = "The request may have had its effect: look before repeating it."
+        cure = "The request may have taken effect: check before you repeat it."
         if isinstance(exc, httpx.TimeoutException):
-            return errors.AnswerTimeoutError(f"PostHog did not answer {which} in time ({said}). {cure}")
-        return errors.LostAnswerError(f"The answer to {which} was lost ({said}). {cure}")
+            return errors.AnswerTimeoutError(f"PostHog did not answer {which} in time ({cause}). {cure}")
+        return errors.LostAnswerError(f"The answer to {which} was lost ({cause}). {cure}")
 
     def _answer(self, request: httpx.Request, response: httpx.Response) -> Answer:
         server_time = http_date(response.headers.get("date"))
@@ -221,7 +210,7 @@ class Transport:
         )
 
     def _without_key(self, text: str) -> str:
-        """A server or proxy that quotes the key back must not bring it into a log."""
+        """Some servers and proxies quote the key in their answer: keep it out of logs."""
         return text.replace(self._key, "[API key]")
 
 
@@ -229,30 +218,34 @@ def normalised_host(host: str) -> str:
     """The origin of a PostHog server, without a trailing slash.
 
     Raises:
-        ValueError: This can't be the address of PostHog's API; says what to give.
+        ValueError: This is not the address of PostHog's API. The message says what to use.
     """
     if "@" in host:
-        raise ValueError("The host holds a user name or password: give the bare address of PostHog.")
+        raise ValueError("The host contains a user name or password: use only the address of PostHog.")
     try:
         url = httpx.URL(host.strip())
     except httpx.InvalidURL as exc:
-        raise ValueError(f"The host {host!r} is no address ({exc}): {HOST_EXAMPLES}") from None
+        raise ValueError(f"Invalid host {host!r} ({exc}): {HOST_EXAMPLES}") from None
     if url.scheme not in {"http", "https"} or not url.host:
-        raise ValueError(f"The host {host!r} is no http(s) address: {HOST_EXAMPLES}")
+        raise ValueError(f"Invalid host {host!r}, not an http(s) address: {HOST_EXAMPLES}")
     if url.host.endswith(".i.posthog.com"):
         region = url.host.partition(".")[0]
-        raise ValueError(f"{url.host} only takes events in: for the API, give https://{region}.posthog.com.")
+        raise ValueError(
+            f"Invalid host {url.host}, which only ingests events: use https://{region}.posthog.com for the API."
+        )
     if url.path != "/" or url.query or url.fragment:
-        raise ValueError(f"The host {host!r} is more than a host: leave out the path. {HOST_EXAMPLES}")
+        raise ValueError(f"Invalid host {host!r}, which is more than a host: {HOST_EXAMPLES}")
     return _bare(url).rstrip("/")
 
 
 def _checked_key(api_key: str) -> str:
     key = api_key.strip()
     if not re.fullmatch(r"[\x21-\x7e]+", key):
-        raise ValueError("The API key is empty or has a blank or line break inside: copy it from PostHog again.")
+        raise ValueError("The API key is empty or contains a space or line break: copy it from PostHog again.")
     if key.startswith("phc_"):
-        raise ValueError("The API key is a project key (phc_...), which only sends events: make a personal one.")
+        raise ValueError(
+            "The API key is a project key (phc_...), which can only send events: create a personal API key."
+        )
     return key
 
 
@@ -263,8 +256,8 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _leads_on(response: httpx.Response) -> bool:
-    """Whether to follow: only reading, and only to the same place, since the key goes along."""
+def _may_follow(response: httpx.Response) -> bool:
+    """Follow only a GET, and only on the same host and port, because the key is sent along."""
     if not response.has_redirect_location or response.request.method != "GET":
         return False
     return _origin(_target(response)) == _origin(response.request.url)
@@ -279,5 +272,5 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
 
 
 def _bare(url: httpx.URL) -> str:
-    """Without query and fragment, in which others put tokens."""
+    """Without query, fragment and user, which may contain secrets."""
     return str(url.copy_with(query=None, fragment=None, username="", password=""))

@@ -31,12 +31,12 @@ class Endpoint(TypedDict):
 
 
 class EmbeddedProcess:
-    """The one process of a home, whoever has started it.
+    """The one process of a home, no matter who started it.
 
     Args:
         home: The folder that holds everything of it.
         shop: Whether it runs the small shop as its first source.
-        fixtures: A folder with files that stand in for vendors.
+        fixtures: A folder with files in place of vendors.
         start_timeout_s: Seconds to wait for it to listen, or to end.
     """
 
@@ -73,7 +73,7 @@ class EmbeddedProcess:
         return self._running() or self._start()
 
     def stop(self) -> None:
-        """Stop the embedded warehouse if it runs, whoever uses it; running syncs fail, and what it keeps stays.
+        """Stop the embedded warehouse if it runs, even if it is in use; running syncs fail, and what it keeps stays.
 
         Raises:
             LocalWarehouseError: It is still there after the time that a start may take.

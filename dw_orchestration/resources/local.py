@@ -31,7 +31,7 @@ class LocalWarehouse(WarehouseResource):
     )
     fixtures: str | None = Field(
         default=None,
-        description="A folder with files that stand in for vendors: <source type>/<table>.parquet, .csv or .jsonl.",
+        description="A folder with files in place of vendors: <source type>/<table>.parquet, .csv or .jsonl.",
     )
     start_timeout_s: float = Field(
         default=START_WITHIN_S,
@@ -41,7 +41,7 @@ class LocalWarehouse(WarehouseResource):
 
     @property
     def name(self) -> str:
-        """The same whatever port it listens on."""
+        """The same for every port."""
         return "embedded warehouse"
 
     @property
@@ -66,7 +66,7 @@ class LocalWarehouse(WarehouseResource):
         return self._process.ensure_running()
 
     def stop(self) -> None:
-        """Stop the embedded warehouse if it runs, whoever uses it; running syncs fail, and what it keeps stays.
+        """Stop the embedded warehouse if it runs, even if it is in use; running syncs fail, and what it keeps stays.
 
         Raises:
             LocalWarehouseError: It is still there after `start_timeout_s`.

@@ -9,9 +9,10 @@ from urllib.parse import quote
 import dagster as dg
 from pydantic import Field
 
-from dw_orchestration.posthog.budget import RateLimits
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.errors import PostHogError, TransportError
+from dw_orchestration.posthog.limits import DEFAULT_REQUESTS_PER_MINUTE
+from dw_orchestration.posthog.rate_limit import RateLimits
 from dw_orchestration.posthog.retries import RetryPolicy
 from dw_orchestration.posthog.transport import Timeouts
 from dw_orchestration.tables.errors import SetupError
@@ -120,7 +121,7 @@ class PostHogWarehouseResource(WarehouseResource):
         " that production does.",
     )
     requests_per_minute: int = Field(
-        default=240,
+        default=DEFAULT_REQUESTS_PER_MINUTE,
         ge=0,
         description="How many requests a minute, and ten times as many an hour, all processes of this machine may send"
         " with this key; 0 for no limit. The default is half of what PostHog allows, because others use it too.",

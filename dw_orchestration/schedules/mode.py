@@ -4,9 +4,9 @@ from enum import StrEnum
 
 
 class SchedulingMode(StrEnum):
-    """How Dagster's schedules stand beside PostHog's own.
+    """How Dagster's schedules work together with PostHog's own.
 
-    PostHog goes on syncing every enabled table by itself in all three, unless a takeover has moved it out of the way.
+    In all three, PostHog keeps syncing every enabled table by itself, unless a takeover has moved it out of the way.
     """
 
     OBSERVE = "observe"

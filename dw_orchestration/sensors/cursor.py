@@ -46,7 +46,7 @@ class SensorCursor(_Frozen):
     """The schemas whose check `not_stale` is red: only a change is reported."""
     resume_at: str | None = None
     sweep_at: str | None = None
-    """The source that is read next although nothing shows there, so that nothing can be missed for ever."""
+    """The source that is read next although it shows no change, so that nothing is missed permanently."""
 
     @classmethod
     def parse(cls, text: str | None) -> Self:

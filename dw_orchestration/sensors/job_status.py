@@ -12,7 +12,7 @@ from dw_orchestration.assets.event_log import EventLog, adoption_in
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.errors import PostHogError
-from dw_orchestration.posthog.jobs import is_over, was_unwanted
+from dw_orchestration.posthog.jobs import is_over, table_was_disabled_or_deleted
 from dw_orchestration.posthog.models import Job, Schema, Source
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.sensors.cursor import SensorCursor, SourceCursor
@@ -194,7 +194,7 @@ class Tick:
             # a table that a selection left out is known, and none of our business
             self.unknown_tables |= {job.schema_id} - self.tables.left_out_ids
             return True
-        if was_unwanted(job):
+        if table_was_disabled_or_deleted(job):
             return True
         key = asset_key(table)
         syncs = self.log.syncs_of(key)

@@ -2,21 +2,17 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
-from itertools import islice
+from datetime import UTC, datetime
 
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.enums import SyncStatus
+from dw_orchestration.posthog.jobs import newest_job_per_table
+from dw_orchestration.posthog.limits import INSTANT, JOBS_PER_ANSWER, LATE_ROWS, NAMES_PER_REQUEST
 from dw_orchestration.posthog.models import Job, Source
 from dw_orchestration.sensors.cursor import OpenJob, SourceCursor
 
-# workers write rows side by side: one may become visible this long after another with a later time
-EDGE = timedelta(minutes=2)
-_INSTANT = timedelta(microseconds=1)
 _EPOCH = datetime.fromtimestamp(0, tz=UTC)
-# names go into the address of the request, which has to stay short
-_NAMES_PER_REQUEST = 50
-_FIRST_TICK_JOBS = 250
+_FIRST_TICK_JOBS = 5 * JOBS_PER_ANSWER
 
 
 def digest(source: Source) -> str:
@@ -54,7 +50,7 @@ def advance(cursor: SourceCursor | None, source: Source, jobs: Sequence[Job], *,
     """The cursor once the jobs that were read have been looked at, and those in `reported` dealt with."""
     newest = max((job.created_at for job in jobs), default=_EPOCH)
     seen_until = max(newest, cursor.seen_until) if cursor else newest
-    border = seen_until - EDGE
+    border = seen_until - LATE_ROWS
     known = (cursor.edge if cursor else {}) | {job.id: job.created_at for job in jobs}
     return SourceCursor(
         seen_until=seen_until,
@@ -69,18 +65,13 @@ def advance(cursor: SourceCursor | None, source: Source, jobs: Sequence[Job], *,
 
 
 def _newest_of_each_table(api: WarehouseApi, source: Source) -> list[Job]:
-    wanted = {schema.id for schema in source.schemas if schema.last_synced_at is not None}
-    newest: dict[str, Job] = {}
-    for job in islice(api.list_jobs(source.id), _FIRST_TICK_JOBS):
-        newest.setdefault(job.schema_id, job)
-        if wanted <= newest.keys():
-            break
-    return list(newest.values())
+    synced = {schema.id for schema in source.schemas if schema.last_synced_at is not None}
+    return list(newest_job_per_table(api, source.id, until=synced, max_jobs=_FIRST_TICK_JOBS).values())
 
 
 def _since(api: WarehouseApi, source_id: str, cursor: SourceCursor) -> list[Job]:
     dealt_with = cursor.edge.keys() - {job.id for job in cursor.open}
-    recent = api.list_jobs(source_id, after=cursor.seen_until - EDGE)
+    recent = api.list_jobs(source_id, after=cursor.seen_until - LATE_ROWS)
     found = {job.id: job for job in recent if job.id not in dealt_with}
     missing = [job for job in cursor.open if job.id not in found]
     return [*found.values(), *_read_again(api, source_id, missing)]
@@ -92,11 +83,11 @@ def _read_again(api: WarehouseApi, source_id: str, open_jobs: Sequence[OpenJob])
     for open_job in open_jobs:
         by_name.setdefault(open_job.table, []).append(open_job)
     all_names = sorted(by_name)
-    for start in range(0, len(all_names), _NAMES_PER_REQUEST):
-        names = all_names[start : start + _NAMES_PER_REQUEST]
+    for start in range(0, len(all_names), NAMES_PER_REQUEST):
+        names = all_names[start : start + NAMES_PER_REQUEST]
         wanted = {job.id for name in names for job in by_name[name]}
         times = [job.created_at for name in names for job in by_name[name]]
-        for job in api.list_jobs(source_id, after=min(times) - _INSTANT, before=max(times) + _INSTANT, schemas=names):
+        for job in api.list_jobs(source_id, after=min(times) - INSTANT, before=max(times) + INSTANT, schemas=names):
             if job.id in wanted:
                 yield job
                 wanted.discard(job.id)

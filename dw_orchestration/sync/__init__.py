@@ -1,6 +1,6 @@
 """Trigger, adopt, follow and cancel the syncs of many tables. Knows neither Dagster nor HTTP nor a real clock.
 
-batch     SyncBatch: the loop over sources and triggers
+batch     SyncEngine: the loop over sources and triggers
 watch     one source: when to look, what follows from a look, what to do when it fails
 roster    many sources at once: their records from one list, which tells whose jobs to read
 reader    what to read with how few requests        pace, gate, blindness   when

@@ -40,5 +40,5 @@ class Blindness:
         Waits that PostHog asked for do not count against the budget for errors. They end at the total timeout,
         since a key can be used up by others for ever.
         """
-        lasted_s, budget_s = self.lasts_s(now), settings.poll_error_budget_s
+        lasted_s, budget_s = self.lasts_s(now), settings.unreachable_timeout_s
         return lasted_s - self._told_in_all_s >= budget_s or lasted_s >= max(settings.total_timeout_s, budget_s)

@@ -1,18 +1,14 @@
 """What has been seen of one table's jobs."""
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import takewhile
 from statistics import median
 
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.jobs import duration_s, failed, is_over, was_cancelled, was_interrupted
+from dw_orchestration.posthog.limits import LONGEST_STREAK_GAP, STREAK_GAP, STREAK_LENGTH
 from dw_orchestration.posthog.models import Job
-
-# PostHog runs a table after so many failures in a row only once a gap has passed, which doubles up to an hour.
-STREAK_LENGTH = 5
-STREAK_GAP = timedelta(minutes=10)
-STREAK_GAP_LIMIT = timedelta(hours=1)
 
 
 class JobBook:
@@ -87,4 +83,4 @@ class JobBook:
             return None
         gap = STREAK_GAP * (1 << min(len(streak) - STREAK_LENGTH, 3))
         last = streak[0]
-        return (last.finished_at or last.created_at) + min(gap, STREAK_GAP_LIMIT)
+        return (last.finished_at or last.created_at) + min(gap, LONGEST_STREAK_GAP)

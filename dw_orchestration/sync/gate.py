@@ -1,10 +1,14 @@
 """The pace of requests."""
 
+from dw_orchestration.posthog.limits import DEFAULT_REQUESTS_PER_MINUTE
 from dw_orchestration.sync.settings import MINUTE_S, SyncSettings
 
 # So many seconds' worth may go at once: a batch of some dozens of tables begins, and ends, without a pause. A client
 # has a budget of its own besides, so longer bursts would only be followed by longer silence.
+TRIGGERS_PER_MIN = float(DEFAULT_REQUESTS_PER_MINUTE)
 TRIGGER_BURST_S = 15.0
+# For all sources together. It leaves room for triggers and for other programs that use the key.
+POLLS_PER_MIN = 180.0
 POLL_BURST_S = 30.0
 
 
@@ -31,11 +35,11 @@ class Bucket:
 class Gate:
     """Lets triggers through one by one, and closes for a while when PostHog takes none."""
 
-    def __init__(self, *, settings: SyncSettings, sources: int, at: float) -> None:
+    def __init__(self, *, settings: SyncSettings, sources: int, at: float, per_min: float = TRIGGERS_PER_MIN) -> None:
         self._settings = settings
         # one table of each source may begin at once; the others keep the pace, so that a billing limit is met by few
-        burst_s = min((sources - 1) * MINUTE_S / settings.triggers_per_min, TRIGGER_BURST_S)
-        self._bucket = Bucket(per_min=settings.triggers_per_min, burst_s=burst_s, at=at)
+        burst_s = min((sources - 1) * MINUTE_S / per_min, TRIGGER_BURST_S)
+        self._bucket = Bucket(per_min=per_min, burst_s=burst_s, at=at)
         self._opens_at = at
         self._closed_since: float | None = None
 
@@ -56,5 +60,5 @@ class Gate:
 
     def is_given_up(self, now: float) -> bool:
         """Whether no trigger has gone through for so long that the rest is not tried."""
-        limit_s = max(self._settings.poll_error_budget_s, self._settings.total_timeout_s)
+        limit_s = max(self._settings.unreachable_timeout_s, self._settings.total_timeout_s)
         return self._closed_since is not None and now - self._closed_since >= limit_s

@@ -12,7 +12,7 @@ from dw_orchestration.posthog.jobs import is_over
 from dw_orchestration.posthog.models import Job
 from dw_orchestration.sync.events import CancelReport, CancelResult
 from dw_orchestration.sync.reader import JobReader, Want
-from dw_orchestration.sync.table import JUST_BEFORE
+from dw_orchestration.sync.table_sync import JUST_BEFORE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,7 +93,7 @@ def _resumed(case: Case) -> Step | None:
     if job is None:
         return None
     is_good = not is_over(job) or job.status is JobStatus.COMPLETED
-    if is_good or case.settings.mode is SyncMode.RESYNC:
+    if is_good or case.settings.sync_mode is SyncMode.RESYNC:
         return Follow(job, started=case.request.resume_started)
     return None
 
@@ -115,7 +115,7 @@ def _refused(case: Case) -> Refuse | None:
 
 def _running(case: Case) -> tuple[list[Job], list[str]]:
     """The running jobs that count, newest first, with a word about those that do not."""
-    oldest = case.server_now - timedelta(seconds=case.settings.corpse_after_s)
+    oldest = case.server_now - timedelta(seconds=case.settings.abandoned_after_s)
     waited = case.waited_for
     jobs = [job for job in case.book.running() if waited is None or job.created_at > waited.created_at]
     live = [job for job in jobs if job.created_at >= oldest]
@@ -141,12 +141,12 @@ def _beside(job: Job, *, case: Case) -> Step | None:
             return WaitFor(job)
         case _:
             # After a wait, whatever runs began later than the request: its data is new enough.
-            return None if case.settings.mode is SyncMode.RESYNC else Follow(job)
+            return None if case.settings.sync_mode is SyncMode.RESYNC else Follow(job)
 
 
 def _in_streak(case: Case) -> Refuse | None:
     ends = case.book.streak_gap_ends()
-    if ends is None or ends <= case.server_now or case.settings.mode is SyncMode.RESYNC:
+    if ends is None or ends <= case.server_now or case.settings.sync_mode is SyncMode.RESYNC:
         return None
     wait_s = (ends - case.server_now).total_seconds()
     return Refuse(verdict.in_streak(case.request.schema_id, label=case.label, book=case.book, wait_s=wait_s))

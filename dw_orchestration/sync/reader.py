@@ -7,14 +7,11 @@ from typing import TypeVar
 
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.enums import SyncStatus
+from dw_orchestration.posthog.limits import JOBS_PER_ANSWER, NAMES_PER_REQUEST
 from dw_orchestration.posthog.models import Job, Schema, Source
 
 T = TypeVar("T")
 
-PAGE = 50
-"""PostHog gives at most so many jobs in one answer."""
-NAMES_AT_ONCE = 50
-"""Names go into the address of the request, which has to stay below the usual limits."""
 DEEPEST_LOOK = 1000
 """Rows of the first look, when it has to go back further than a page."""
 
@@ -83,7 +80,7 @@ class JobReader:
         source = source or self.source()
         tables = {schema.id: schema for schema in source.schemas if schema.id in schema_ids}
         names = [schema.name for schema in tables.values()]
-        jobs, horizon = self._newest(names if len(names) <= NAMES_AT_ONCE else (), since=since)
+        jobs, horizon = self._newest(names if len(names) <= NAMES_PER_REQUEST else (), since=since)
         if horizon is not None:
             lost = _lost(tables.values(), jobs=jobs, resumed=resumed)
             for chunk in _chunks(lost):
@@ -99,7 +96,7 @@ class JobReader:
         for job in self._jobs(after=None, names=names):
             jobs.append(job)
             is_far_enough = since is None or job.created_at < since
-            if len(jobs) >= DEEPEST_LOOK or (len(jobs) >= PAGE and is_far_enough):
+            if len(jobs) >= DEEPEST_LOOK or (len(jobs) >= JOBS_PER_ANSWER and is_far_enough):
                 return jobs, job.created_at
         return jobs, None
 
@@ -132,7 +129,7 @@ class JobReader:
         self.cost += 1
         for count, job in enumerate(self._api.list_jobs(self._source_id, after=after, schemas=tuple(names)), 1):
             yield job
-            if count % PAGE == 0:
+            if count % JOBS_PER_ANSWER == 0:
                 self.cost += 1
 
 
@@ -162,4 +159,4 @@ def _earliest(wants: Sequence[Want]) -> datetime | None:
 
 
 def _chunks(items: Sequence[T]) -> list[Sequence[T]]:
-    return [items[start : start + NAMES_AT_ONCE] for start in range(0, len(items), NAMES_AT_ONCE)]
+    return [items[start : start + NAMES_PER_REQUEST] for start in range(0, len(items), NAMES_PER_REQUEST)]

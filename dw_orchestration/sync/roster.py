@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.errors import PostHogError
+from dw_orchestration.posthog.limits import ROWS_PER_PAGE
 from dw_orchestration.posthog.models import Source
 from dw_orchestration.sync.blindness import Blindness
 from dw_orchestration.sync.clock import Clock, Stopwatch
@@ -12,8 +13,6 @@ from dw_orchestration.sync.pace import floor_s, pause_s
 from dw_orchestration.sync.settings import SyncSettings
 from dw_orchestration.sync.watch import AT_ONCE, SourceWatch
 
-PAGE = 100
-"""So many sources come in one answer."""
 FEW_SOURCES = 3
 """So many are looked at one by one."""
 # Older servers list every column of every table, which can take seconds: most of the time is left to them.
@@ -94,7 +93,7 @@ class Roster:
         """The records of these sources, from as many pages as it takes to meet all."""
         found: dict[str, Source] = {}
         for count, source in enumerate(self._api.list_sources(), 1):
-            self.cost = (count + PAGE - 1) // PAGE
+            self.cost = (count + ROWS_PER_PAGE - 1) // ROWS_PER_PAGE
             if source.id in wanted:
                 found[source.id] = source
             if len(found) == len(wanted):

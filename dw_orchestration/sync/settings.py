@@ -1,91 +1,130 @@
-"""How a batch of syncs is to be done."""
+"""What the engine is asked to do: which tables, and how.
 
-from dataclasses import dataclass, fields
-from datetime import datetime
+Each setting's name, type, default, bounds and description stand here and nowhere else. The run config, the component's
+`sync` attribute and the options of `dw sync` are made from them.
+"""
+
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+from dw_orchestration.posthog import limits
 
 MINUTE_S = 60.0
 HOUR_S = 60 * MINUTE_S
 DAY_S = 24 * HOUR_S
 
+Seconds = Annotated[float, Field(gt=0)]
+"""A duration above zero, in seconds."""
+
 
 class SyncMode(StrEnum):
-    """What is asked of PostHog."""
+    """What PostHog is asked to do."""
 
     RELOAD = "reload"
     """Sync now, as configured."""
     RESYNC = "resync"
-    """Drop the table and import everything again; PostHog bills all of its rows."""
+    """Drop the table and import everything again. PostHog bills all of its rows."""
 
 
 class IfRunning(StrEnum):
-    """What to do about a sync that is already running. PostHog drops a reload while one is."""
+    """What to do if the table is already syncing. PostHog drops a reload then."""
 
     ATTACH = "attach"
-    """Take it as the one to wait for. A resync goes ahead instead: PostHog cancels the running sync for it."""
+    """Wait for that sync. A resync is triggered anyway: PostHog cancels the running sync for it."""
     WAIT_THEN_RELOAD = "wait_then_reload"
-    """Wait for its end, then start another, for data as new as the request."""
+    """Wait until that sync ends, then start another one, so that the data is as new as the request."""
     FAIL = "fail"
     """Fail at once."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SyncSettings:
-    """The settings of a batch; durations are in seconds.
+class OnStall(StrEnum):
+    """What to do in PostHog with a sync that the engine gave up because it stalled or took too long."""
 
-    Attributes:
-        mode: Reload or resync.
-        if_running: What to do about a sync that is already running.
-        accept_jobs_since: A sync that PostHog created at or after this time (PostHog's clock) is as good as one of
-            ours, however it ended: it is adopted, and nothing is triggered.
-        trigger_after: Nothing is triggered before this time (PostHog's clock), because a sync of PostHog's own may be
-            about to begin.
-        wait: Follow each sync to its end. Without it, a table ends SUBMITTED as soon as its job is known.
-        start_timeout_s: From the trigger to the job. PostHog's workers may be busy for minutes.
-        stall_timeout_s: Without a change of rows or status. Hours, because loading shows no progress.
-        total_timeout_s: From the trigger, or from attaching, to the end.
-        cancel_stalled: Whether a sync that shows no progress, or takes too long, is also cancelled in PostHog, so that
-            the next one can begin. Otherwise it is left alone.
-        corpse_after_s: A Running row older than this is one that PostHog never finalized: nothing attaches to it.
-        poll_min_s: The shortest time between two looks at a source.
-        poll_max_s: The longest.
-        poll_error_budget_s: For so long may all looks at a source fail before its tables are given up.
-        cancel_timeout_s: How long `cancel_started` waits for the jobs to end.
-        triggers_per_min: Half of PostHog's limit of 480 requests a minute; a quarter of these may go at once.
-        polls_per_min: For all sources together, so that polling leaves room for triggers and for other programs; half
-            of these may go at once.
-    """
+    LEAVE = "leave"
+    """Nothing."""
+    CANCEL = "cancel"
+    """Cancel it, so that the next sync of the table can start."""
 
-    mode: SyncMode = SyncMode.RELOAD
-    if_running: IfRunning = IfRunning.ATTACH
-    accept_jobs_since: datetime | None = None
-    trigger_after: datetime | None = None
-    wait: bool = True
-    start_timeout_s: float = 5 * MINUTE_S
-    stall_timeout_s: float = 6 * HOUR_S
-    total_timeout_s: float = DAY_S
-    cancel_stalled: bool = False
-    corpse_after_s: float = 7 * DAY_S
-    poll_min_s: float = 2.0
-    poll_max_s: float = 30.0
-    poll_error_budget_s: float = 15 * MINUTE_S
-    cancel_timeout_s: float = MINUTE_S
-    triggers_per_min: float = 240.0
-    polls_per_min: float = 180.0
 
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, float | int) and not isinstance(value, bool) and value <= 0:
-                raise ValueError(f"{field.name} is {value}: it has to be above 0.")
+class SyncSettings(BaseModel):
+    """How the engine syncs its tables."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sync_mode: SyncMode = Field(
+        default=SyncMode.RELOAD,
+        description="`reload` syncs the table as configured. `resync` deletes the table's data and imports everything"
+        " again; PostHog bills every row, so a resync must be confirmed.",
+    )
+    if_running: IfRunning = Field(
+        default=IfRunning.ATTACH,
+        description="If the table is already syncing: `attach` to that sync, `wait_then_reload` (wait until it ends,"
+        " then start another sync), or `fail`.",
+    )
+    accept_jobs_since: AwareDatetime | None = Field(
+        default=None,
+        description="Accept a sync that PostHog created at or after this time instead of starting one, even if that"
+        " sync failed. ISO 8601, by PostHog's clock. Schedules set it to their tick, so that each tick has one sync.",
+    )
+    trigger_after: AwareDatetime | None = Field(
+        default=None,
+        description="Start no sync before this time. ISO 8601, by PostHog's clock. Schedules set it shortly after their"
+        " tick, so that PostHog's own sync can start first.",
+    )
+    wait: bool = Field(
+        default=True,
+        description="Wait until the syncs end. If false, the run ends when the syncs have started, and the job-status"
+        " sensor reports their results.",
+    )
+    start_timeout_s: Seconds = Field(
+        default=5 * MINUTE_S,
+        description="Fail if no sync has started this many seconds after the trigger. PostHog's workers can be busy for"
+        " minutes.",
+    )
+    stall_timeout_s: Seconds = Field(
+        default=6 * HOUR_S,
+        description="Fail if neither the rows nor the status of a sync have changed for this many seconds. The default"
+        " is hours because PostHog reports no rows while it loads them.",
+    )
+    total_timeout_s: Seconds = Field(
+        default=DAY_S,
+        description="Fail if a sync takes longer than this many seconds in all. The default is a day, as a full refresh"
+        " of a large table can take many hours.",
+    )
+    on_stall: OnStall = Field(
+        default=OnStall.LEAVE,
+        description="What to do in PostHog with a sync that stalled or took too long: `leave` it running or `cancel`"
+        " it. PostHog starts no other sync of the table while it shows this one as running.",
+    )
+    unreachable_timeout_s: Seconds = Field(
+        default=15 * MINUTE_S,
+        description="Give up after PostHog has been unreachable for this many seconds. The other timeouts do not count"
+        " that time.",
+    )
+    abandoned_after_s: Seconds = Field(
+        default=limits.ABANDONED_AFTER.total_seconds(),
+        description="Treat a sync that PostHog has reported as running for longer than this many seconds as abandoned,"
+        " and do not attach to it. The default is a week, PostHog's own limit for a sync.",
+    )
+    poll_min_s: Seconds = Field(
+        default=2.0,
+        description="Shortest time in seconds between two polls of a source, used at first and when a sync is about to"
+        " end.",
+    )
+    poll_max_s: Seconds = Field(
+        default=30.0, description="Longest time in seconds between two polls of a source, used for long syncs."
+    )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
         if self.poll_min_s > self.poll_max_s:
             raise ValueError(f"poll_min_s ({self.poll_min_s}) is above poll_max_s ({self.poll_max_s}).")
-        for name in ("accept_jobs_since", "trigger_after"):
-            moment = getattr(self, name)
-            if moment is not None and moment.tzinfo is None:
-                raise ValueError(f"{name} has no time zone: give an aware time, best in UTC.")
-        if self.mode is SyncMode.RESYNC and self.accept_jobs_since is not None:
-            raise ValueError("accept_jobs_since with a resync: no other sync can stand in for a resync.")
+        if self.sync_mode is SyncMode.RESYNC and self.accept_jobs_since is not None:
+            raise ValueError("accept_jobs_since cannot be combined with a resync: no other sync can replace a resync.")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,13 +132,13 @@ class TableRequest:
     """One table to sync.
 
     Attributes:
-        source_id: Its source.
-        schema_id: Its external data schema.
-        name: Its name at PostHog, as last known; the source's record has the current one.
-        resume_job_id: The job that an earlier try of the same run recorded. If it is running it is followed again,
-            and if it has completed that is the result; if it failed, a reload triggers a new one. A resync takes
-            its failure as the result too: no retry may drop the table a second time.
-        resume_started: Whether that earlier try had started the job; if so, a termination cancels it.
+        source_id: The table's source.
+        schema_id: The table's external data schema.
+        name: The table's name in PostHog, as last known. The engine takes the current name from the source's record.
+        resume_job_id: The job that an earlier try of the same run recorded. If that job is running, the engine follows
+            it again; if it completed, that is the result. If it failed, a reload starts another one. A resync does
+            not: no retry may drop a table a second time.
+        resume_started: Whether the earlier try started that job. If so, terminating the run cancels it.
     """
 
     source_id: str

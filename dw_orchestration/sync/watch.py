@@ -13,6 +13,7 @@ from dw_orchestration.posthog.errors import (
     PostHogError,
     ProjectNotFoundError,
 )
+from dw_orchestration.posthog.limits import NAMES_PER_REQUEST
 from dw_orchestration.posthog.models import Job, Schema, Source
 from dw_orchestration.sync import verdict
 from dw_orchestration.sync.blindness import Blindness
@@ -22,9 +23,9 @@ from dw_orchestration.sync.events import Notice, SyncEvent
 from dw_orchestration.sync.news import is_news
 from dw_orchestration.sync.pace import Wait, floor_s, interval_s, pause_s, search_s, sweep_s
 from dw_orchestration.sync.phase import Phase
-from dw_orchestration.sync.reader import NAMES_AT_ONCE, FirstLook, JobReader
-from dw_orchestration.sync.settings import SyncSettings
-from dw_orchestration.sync.table import Table
+from dw_orchestration.sync.reader import FirstLook, JobReader
+from dw_orchestration.sync.settings import OnStall, SyncSettings
+from dw_orchestration.sync.table_sync import TableSync
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ class SourceWatch:
         self,
         api: WarehouseApi,
         source_id: str,
-        tables: Sequence[Table],
+        tables: Sequence[TableSync],
         *,
         settings: SyncSettings,
         clock: Clock,
@@ -73,7 +74,7 @@ class SourceWatch:
         self._news: set[str] = set()
 
     @property
-    def live(self) -> list[Table]:
+    def live(self) -> list[TableSync]:
         """The tables whose end is still to come."""
         return [table for table in self.tables if table.is_live]
 
@@ -142,7 +143,7 @@ class SourceWatch:
         self.next_at = min(self.next_at, soon)
 
     @property
-    def _waiting(self) -> list[Table]:
+    def _waiting(self) -> list[TableSync]:
         return [table for table in self.live if table.phase not in {Phase.NEW, Phase.QUEUED}]
 
     def _pause_beside_the_list(self) -> float:
@@ -151,7 +152,7 @@ class SourceWatch:
         wanted = min((self._patience_s(table, now) for table in self._waiting), default=SWEEP_S)
         return max(wanted, floor_s(cost=self.cost, settings=self._settings))
 
-    def _patience_s(self, table: Table, now: float) -> float:
+    def _patience_s(self, table: TableSync, now: float) -> float:
         wait = table.wait(now)
         if table.phase is Phase.AWAITING:
             return search_s(wait, settings=self._settings)
@@ -187,13 +188,13 @@ class SourceWatch:
             {table.id for table in self.live},
             source=self._listed,
             since=settings.accept_jobs_since,
-            after=self._server_clock.now() - timedelta(seconds=settings.corpse_after_s),
+            after=self._server_clock.now() - timedelta(seconds=settings.abandoned_after_s),
             resumed={t.id: t.request.resume_job_id for t in self.live if t.request.resume_job_id is not None},
         )
 
-    def _read_next(self) -> tuple[list[Table], dict[str, list[Job]]]:
+    def _read_next(self) -> tuple[list[TableSync], dict[str, list[Job]]]:
         read = self.live
-        if len(read) > NAMES_AT_ONCE:
+        if len(read) > NAMES_PER_REQUEST:
             if not self.is_told:
                 self._record = {schema.id: schema for schema in self._reader.source().schemas}
                 self._take(self._record)
@@ -211,14 +212,14 @@ class SourceWatch:
             if is_news(before, table.schema, phase=table.phase):
                 self._news.add(table.id)
 
-    def _is_worth_reading(self, table: Table) -> bool:
+    def _is_worth_reading(self, table: TableSync) -> bool:
         if table.phase is Phase.AWAITING or table.id in self._news or table.schema is None:
             return True
         if (table.schema.status is SyncStatus.RUNNING) != bool(table.book.running()):
             return True
         return table.phase is not Phase.QUEUED and self.now() - table.looked_at >= SWEEP_S
 
-    def _check(self, lost: Sequence[Table], now: float) -> Iterator[SyncEvent]:
+    def _check(self, lost: Sequence[TableSync], now: float) -> Iterator[SyncEvent]:
         """End what is deleted or overdue."""
         late = [table for table in self.live if table.start_is_overdue(now)]
         if self._record is None and (lost or late):
@@ -229,9 +230,9 @@ class SourceWatch:
         for table in self.live:
             if (end := table.overdue(now)) is not None:
                 yield end
-                yield from self._cancel(table) if self._settings.cancel_stalled else ()
+                yield from self._cancel(table) if self._settings.on_stall is OnStall.CANCEL else ()
 
-    def _cancel(self, table: Table) -> Iterator[SyncEvent]:
+    def _cancel(self, table: TableSync) -> Iterator[SyncEvent]:
         """Ask PostHog to stop a sync that was given up, so that another one can begin."""
         try:
             self._api.cancel_schema(table.id)
@@ -291,5 +292,5 @@ class SourceWatch:
     def _refuse_all(self, exc: PostHogError) -> Iterator[SyncEvent]:
         return self._end_all(lambda table: verdict.not_shown(table.id, label=table.label, exc=exc))
 
-    def _end_all(self, error: Callable[[Table], SyncError]) -> Iterator[SyncEvent]:
+    def _end_all(self, error: Callable[[TableSync], SyncError]) -> Iterator[SyncEvent]:
         yield from (table.end(error(table)) for table in self.live)

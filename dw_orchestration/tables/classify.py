@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from dw_orchestration.posthog.enums import AccessMethod, JobStatus, SyncStatus, SyncType
-from dw_orchestration.posthog.jobs import tells_of_cancelling, was_cancelled
+from dw_orchestration.posthog.jobs import means_cancelled, was_cancelled
 from dw_orchestration.posthog.models import Job, Schema
 
 
@@ -76,7 +76,7 @@ def disabled_by(schema: Schema, *, latest_job: Job | None = None) -> DisabledBy 
         return None
     if latest_job is None:
         error = (schema.latest_error or "").strip()
-        failed = schema.status is SyncStatus.FAILED and not tells_of_cancelling(error)
+        failed = schema.status is SyncStatus.FAILED and not means_cancelled(error)
     else:
         failed = latest_job.status is JobStatus.FAILED and not was_cancelled(latest_job)
     return DisabledBy.POSTHOG if failed else DisabledBy.USER

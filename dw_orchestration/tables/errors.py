@@ -1,4 +1,4 @@
-"""The errors of set-up, state and names. The whole tree stands in `dw_orchestration.errors`."""
+"""The errors of setup, state and names. `dw_orchestration.errors` shows the whole tree."""
 
 __all__ = [
     "AmbiguousNameError",

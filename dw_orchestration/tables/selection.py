@@ -6,8 +6,8 @@ For a table `Customer` of the Stripe source with the prefix `acme`, all of these
     acme.Customer         acme/Customer         Stripe.Customer
     Customer              <its table name in queries>
 
-The first line is checked first, and so on: a full name always wins over a short one. Upper and lower case differ only
-where that tells two tables apart. A short name that several tables have is an error that lists them.
+The first line is checked first, and so on: a full name always wins over a short one. Case matters only if two
+tables differ in nothing else. A short name that several tables have is an error that lists them.
 
 `*` and `?` are patterns. A pattern with a slash is compared with asset keys and `<source>/<table>`, a pattern without
 one with `<source>.<table>`. Only if no table matches is the pattern compared with the shorter names further down:
@@ -34,7 +34,7 @@ SelectableSyncType = Literal["full_refresh", "incremental", "append", "webhook",
 
 
 class TableSelector(BaseModel):
-    """Tables that meet several conditions at once. Upper and lower case are alike in types, prefixes and patterns.
+    """Tables that meet several conditions at once. Case is ignored in types, prefixes and patterns.
 
     Example:
         ```yaml
@@ -114,7 +114,7 @@ class Tier(NamedTuple):
     """Names of one thing that are equally exact.
 
     A pattern with a slash is meant for keys and paths, a pattern without one for dotted names. A table's own name may
-    hold slashes and dots, so that the two kinds cannot be told by their characters.
+    hold slashes and dots, so that their characters do not distinguish the two kinds.
     """
 
     dotted: Sequence[str] = ()
@@ -276,6 +276,6 @@ def _is_alike(wanted: str | None, actual: str) -> bool:
 
 
 def _fits(pattern: str, name: str) -> bool:
-    """Whether a name fits a pattern in which only `*` and `?` are special; upper and lower case are alike."""
+    """Whether a name fits a pattern in which only `*` and `?` are special; case is ignored."""
     parts = (".*" if mark == "*" else "." if mark == "?" else re.escape(mark) for mark in pattern)
     return re.fullmatch("".join(parts), name, re.IGNORECASE | re.DOTALL) is not None

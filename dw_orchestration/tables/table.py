@@ -66,7 +66,7 @@ class Table:
 
     @property
     def name(self) -> str:
-        """What users type for it, whatever the namespace: `<source>.<table in PostHog>`."""
+        """What users type for it, in every namespace: `<source>.<table in PostHog>`."""
         return f"{self.source_name}.{self.schema.name}"
 
     @property

@@ -1,4 +1,4 @@
-"""For tests of your own pipelines: the embedded warehouse as a pytest fixture, and what may go wrong in it.
+"""Tests of your pipelines: the embedded warehouse as a pytest fixture, and the failures that it can simulate.
 
 Example:
     ```python

@@ -81,7 +81,7 @@ def throttled(seconds: float | None = None, *, retry_after_s: int = 1) -> Wareho
 
     Args:
         seconds: For how long; None until the reset.
-        retry_after_s: What callers are told to wait, in seconds.
+        retry_after_s: The seconds in Retry-After.
     """
     return WarehouseBehaviour({"refuses": "throttled", "for_s": seconds, "retry_after_s": retry_after_s})
 

@@ -1,4 +1,4 @@
-"""The embedded warehouse as a test uses it: sources made of rows, scripted behaviour, jobs and tables to look at."""
+"""The embedded warehouse as a test uses it: sources from rows, scripted behaviour, jobs and tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Row = dict[str, Any]
 T = TypeVar("T")
 
 WAIT_S = 30.0
-LOOK_EVERY_S = 0.05
+POLL_EVERY_S = 0.05
 BEHAVIOURS = "/_behaviours/"
 # schedules and first syncs would start jobs in the midst of a test
 QUIET = {"quiet": True}
@@ -82,7 +82,7 @@ class EmbeddedWarehouse:
             source_type: Any type of PostHog's but Postgres, which is read from a database.
             tables: The rows that the source has, by the name of their table.
             prefix: As PostHog asks for one from the second source of a type on.
-            off: The tables that are switched off.
+            off: The disabled tables.
             sync_type: How all of the tables are synced.
             settings: Further settings of all the tables, such as `incremental_field`, as the API names them.
 
@@ -141,7 +141,7 @@ class EmbeddedWarehouse:
         self.client.transport.request("POST", f"{BEHAVIOURS}warehouse/", json=QUIET | dict(behaviour.settings))
 
     def reset(self) -> None:
-        """Let everything behave as usual again; syncs that were held up go on."""
+        """Let everything behave as usual again; syncs that were held up continue."""
         self.client.transport.request("DELETE", BEHAVIOURS)
         self.client.transport.request("POST", f"{BEHAVIOURS}warehouse/", json=QUIET)
 
@@ -225,7 +225,7 @@ def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".draft")
     pq.write_table(pa.Table.from_pylist(list(rows)), draft)
-    draft.replace(path)  # a sync that is reading goes on with the file that it has opened
+    draft.replace(path)  # a sync that is reading continues with the file that it has opened
 
 
 def _select(database: Path, table: str) -> list[Row]:
@@ -249,5 +249,5 @@ def _wait_for(ask: Callable[[], T | None]) -> T:
     while (answer := ask()) is None:
         if time.monotonic() >= deadline:
             raise TimeoutError(f"Still not so after {WAIT_S:.0f} s.")
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(POLL_EVERY_S)
     return answer

@@ -1,4 +1,4 @@
-"""Tables of the warehouse, their schedules and sensors, and an asset of one's own: plain Python, without YAML."""
+"""Tables of the warehouse, their schedules and sensors, and a downstream asset: plain Python, without YAML."""
 
 from pathlib import Path
 

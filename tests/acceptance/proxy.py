@@ -1,4 +1,4 @@
-"""A proxy that stands before the warehouse, counts what passes, and spoils a share of it as networks do."""
+"""A proxy in front of the warehouse that counts the traffic and spoils a share of it, as networks do."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.close()
 
     def hang(self) -> None:
-        """Say nothing until the other side has had enough."""
+        """Send nothing until the other side gives up."""
         self.close_connection = True
         self.connection.recv(1)
 

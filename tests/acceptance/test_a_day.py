@@ -24,7 +24,7 @@ from dw_orchestration.assets import build_posthog_assets
 from dw_orchestration.assets.checks import NOT_STALE, SYNC_SUCCEEDED
 from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.local.behaviours import TableBehaviour
-from dw_orchestration.local.embedded import EmbeddedWarehouse
+from dw_orchestration.local.server import WarehouseServer
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import JobStatus, SyncStatus
 from dw_orchestration.posthog.models import SchemaUpdate
@@ -86,7 +86,7 @@ class FastClock:
 class Day:
     """The warehouse, a user's Dagster over it, and what its schedules have launched."""
 
-    embedded: EmbeddedWarehouse
+    embedded: WarehouseServer
     client: PostHogWarehouseClient
     clock: FastClock
     dagster: Dagster
@@ -176,7 +176,7 @@ def day(
     """The evening before: the tables are set up and synced for the first time."""
     clock = FastClock(DAY - timedelta(minutes=20))
     with ExitStack() as undo:
-        embedded = EmbeddedWarehouse(tmp_path / "home", fixtures=tmp_path / "files", now=clock, look_every_s=0.02)
+        embedded = WarehouseServer(tmp_path / "home", fixtures=tmp_path / "files", now=clock, poll_every_s=0.02)
         endpoint = embedded.start()
         undo.callback(embedded.stop)
         client = undo.enter_context(PostHogWarehouseClient(endpoint.host, 1, endpoint.api_key, rate_limits=None))

@@ -50,7 +50,7 @@ class Scheduler:
             self.workspace.instance.start_schedule(repository.get_schedule(name))
 
     def look(self, *, at: datetime) -> None:
-        """One of the scheduler's looks at what is due."""
+        """One evaluation by the scheduler."""
         with freeze_time(at):
             list(launch_scheduled_runs(self.workspace, logging.getLogger("scheduler"), at, iteration_times=self.times))
 
@@ -87,8 +87,8 @@ def test_scenario_9_the_time_of_day_is_changed_in_posthog(
 ) -> None:
     """The schedule stays on, and ticks at the new time from then on; the new time that has just passed starts nothing.
 
-    Dagster keeps a schedule's last look only once an hour, so that a scheduler that is started again makes up for the
-    ticks of an hour, though the cron may be a new one.
+    Dagster stores a schedule's last evaluation only once an hour. So a restarted scheduler catches up on the ticks of
+    an hour, although the cron may be a new one.
     """
     embedded_warehouse.add_source("Stripe", prefix="acme", tables={"Customer": [{"id": 1}]})
     state = tmp_path / "state.json"

@@ -1,4 +1,4 @@
-"""A network that breaks: whatever happens to the requests, each table is synced once and reported once."""
+"""A network that breaks: for every fault of the requests, each table is synced once and reported once."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_scenario_2_the_run_worker_is_killed_in_the_midst(
     wait_until: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
-    """The run that takes its place joins the sync that goes on: one job, whose rows are billed and reported once."""
+    """The run that takes its place joins the running sync: one job, whose rows are billed and reported once."""
     add_tables(embedded_warehouse, "Customer")
     dagster = Dagster(shared_instance, embedded_warehouse.resource)
     dagster.snapshot.write(tmp_path / "state.json")
@@ -150,7 +150,7 @@ def test_scenario_4_a_job_that_runs_for_ever(
 def test_scenario_5_the_api_is_down_when_the_location_loads(
     embedded_warehouse: EmbeddedWarehouse, tmp_path: Path
 ) -> None:
-    """The assets of the last good state are there, and the age of that state is said with the reason."""
+    """The assets of the last good state are there, and the log has the age of that state and the reason."""
     add_tables(embedded_warehouse, "Customer", "Charge")
     component = PostHogWarehouseComponent(warehouse=embedded_warehouse.resource, state_file=tmp_path / "state.json")
     before = dg.build_defs_for_component(component).resolve_all_asset_keys()
@@ -190,7 +190,7 @@ def test_scenario_6_a_storm_of_429_over_fifty_syncs(
 def test_scenario_8_the_billing_limit_is_reached(
     embedded_warehouse: EmbeddedWarehouse, instance: dg.DagsterInstance
 ) -> None:
-    """One failure without a retry; tables whose turn had not come are not tried, and say so."""
+    """One failure without a retry; tables that were not triggered yet are not tried, and their errors state that."""
     names = [f"table_{number:02}" for number in range(20)]
     add_tables(embedded_warehouse, *names)
     for name in names:

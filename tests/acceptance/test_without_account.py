@@ -58,7 +58,7 @@ def without_network() -> list[str]:
 def test_scenario_10_without_network_and_without_a_key(
     embedded_warehouse: EmbeddedWarehouse, without_network: list[str], tmp_path: Path
 ) -> None:
-    """`dagster dev` shows the tables of a committed state, and a user's tests sync into a warehouse of their own."""
+    """`dagster dev` shows the tables of a committed state, and a user's tests sync into their own warehouse."""
     embedded_warehouse.add_source("Stripe", prefix="acme", tables={"Customer": [{"id": 1}]})
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from warehouse import Shelf, WarehouseProcess, execute
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from dw_orchestration.local.shop.postgres import Connection
+    from dw_orchestration.local.shop.postgres import DatabaseLogin
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +34,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def shelf(
-    warehouse: WarehouseProcess, postgres_database: Connection, wait_until: Callable[..., Any]
+    warehouse: WarehouseProcess, postgres_database: DatabaseLogin, wait_until: Callable[..., Any]
 ) -> Iterator[Shelf]:
     """A Postgres source of three tables, synced once, in a database of the test's own; removed afterwards."""
     shelf = warehouse.add_shelf(postgres_database, wait_until=wait_until)
@@ -43,7 +43,7 @@ def shelf(
 
 
 @pytest.fixture(scope="session")
-def quiet_shelf(warehouse: WarehouseProcess, postgres_server: Connection, wait_until: Callable[..., Any]) -> Shelf:
+def quiet_shelf(warehouse: WarehouseProcess, postgres_server: DatabaseLogin, wait_until: Callable[..., Any]) -> Shelf:
     """A source as `shelf`, for all tests that change nothing in it."""
     execute(postgres_server, "create database quiet_shelf")
     return warehouse.add_shelf(replace(postgres_server, database="quiet_shelf"), wait_until=wait_until)

@@ -9,8 +9,8 @@ import pytest
 from warehouse import Shelf, events, execute, failure_of
 
 from dw_orchestration.posthog.enums import JobStatus
+from dw_orchestration.posthog.limits import STREAK_GAP, STREAK_LENGTH
 from dw_orchestration.posthog.models import SchemaUpdate
-from dw_orchestration.sync.book import STREAK_GAP, STREAK_LENGTH
 
 TWICE = dg.RetryPolicy(max_retries=1)
 
@@ -50,7 +50,7 @@ def test_the_failed_table_fails_its_check(shelf: Shelf, instance: dg.DagsterInst
 
 
 def test_a_failure_of_the_source_is_worth_a_retry(shelf: Shelf, instance: dg.DagsterInstance) -> None:
-    """A failure that may pass is tried again by a retry policy, which syncs the failed table alone once more."""
+    """A failure that may pass is tried again by a retry policy, which syncs only the failed table again."""
     shelf.break_products()
     before = shelf.counts()
     result = shelf.materialize("customers", "products", instance=instance, retry_policy=TWICE)
@@ -75,7 +75,7 @@ def test_a_retry_comes_when_posthog_takes_the_table_again(shelf: Shelf, instance
 
 
 def test_without_a_retry_policy_nothing_is_tried_again(shelf: Shelf, instance: dg.DagsterInstance) -> None:
-    """A time at which PostHog takes the table again makes no retry of its own: that is for the user to want."""
+    """A time at which PostHog takes the table again causes no retry by itself: the user decides that."""
     shelf.break_products()
     for _ in range(STREAK_LENGTH + 1):
         result = shelf.materialize("products", instance=instance)
@@ -92,13 +92,13 @@ def test_a_table_that_is_gone_is_not_worth_a_retry(shelf: Shelf, instance: dg.Da
 
 
 def test_a_table_that_is_off_is_refused_with_the_reason(shelf: Shelf, instance: dg.DagsterInstance) -> None:
-    """Materializing a table that is switched off in PostHog fails at once and says so; nothing is synced."""
+    """Materializing a table that is disabled in PostHog fails at once with that reason; nothing is synced."""
     shelf.warehouse.client.update_schema(shelf.record("products").id, SchemaUpdate(should_sync=False))
     before = shelf.counts()
     result = shelf.materialize("products", "orders", instance=instance)
     assert not result.success
     assert {"orders"} == materialized(result)
-    assert "switched off in PostHog" in failure_of(result)
+    assert "disabled in PostHog" in failure_of(result)
     assert {"orders": 1} == shelf.counts() - before
 
 
@@ -110,7 +110,7 @@ def test_a_deleted_table_is_refused_with_the_reason(shelf: Shelf, instance: dg.D
 
 
 def test_a_running_sync_can_be_made_a_failure(shelf: Shelf, instance: dg.DagsterInstance) -> None:
-    """With `if_running: fail`, a sync that is on already fails the step at once, and is left alone."""
+    """With `if_running: fail`, a running sync fails the step at once, and is left alone."""
     with shelf.locked("orders"):
         shelf.warehouse.client.reload_schema(shelf.record("orders").id)
         job = shelf.wait_until(lambda: shelf.running("orders"))

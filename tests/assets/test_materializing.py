@@ -88,7 +88,7 @@ def test_a_subset_syncs_nothing_else(shelf: Shelf, instance: dg.DagsterInstance)
 
 
 def test_the_check_passes(shelf: Shelf, instance: dg.DagsterInstance) -> None:
-    """Each synced table passes its check `sync_succeeded`, with the job that it speaks of."""
+    """Each synced table passes its check `sync_succeeded`, with its job."""
     result = shelf.materialize("customers", "orders", instance=instance)
     checks = {
         check.asset_key.path[-1]: check
@@ -129,7 +129,7 @@ def test_assets_downstream_run_in_the_same_run(shelf: Shelf, instance: dg.Dagste
 
 
 def test_a_running_sync_is_joined(shelf: Shelf, instance: dg.DagsterInstance) -> None:
-    """A sync that is on when its table is materialized is taken as the one: no second one is started."""
+    """A sync that is running when its table is materialized is adopted: no second one is started."""
     before = shelf.counts()
     with shelf.locked("orders"):
         shelf.warehouse.client.reload_schema(shelf.record("orders").id)
@@ -142,4 +142,4 @@ def test_a_running_sync_is_joined(shelf: Shelf, instance: dg.DagsterInstance) ->
     assert (job.id, "adopted") == (metadata["posthog/job_id"].value, metadata["posthog/triggered_by"].value)
     shelf.settle()
     assert {"orders": 1} == shelf.counts() - before
-    assert "left to the job-status sensor" in log_of(result, instance)
+    assert "the job-status sensor will report" in log_of(result, instance)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from warehouse import WarehouseProcess
 
-    from dw_orchestration.local.shop.postgres import Connection
+    from dw_orchestration.local.shop.postgres import DatabaseLogin
 
 # the lists of sources and of schemas, which only the state is fetched from
 LIST = re.compile(r"GET /api/projects/\w+/external_data_(sources|schemas)/?(\?.*)?$")
@@ -77,7 +77,7 @@ class Site:
 @pytest.fixture(scope="module")
 def site(
     warehouse: WarehouseProcess,
-    postgres_server: Connection,
+    postgres_server: DatabaseLogin,
     wait_until: Callable[..., Any],
     tmp_path_factory: pytest.TempPathFactory,
     free_port: Callable[[], int],

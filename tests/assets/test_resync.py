@@ -1,4 +1,4 @@
-"""A resync deletes and bills again, so it takes a person who names the tables; and it says what it drops."""
+"""A resync deletes and bills again, so a person has to name the tables; and the log lists what is dropped."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_confirmation_names_exactly_the_selected_tables(
 
 
 def test_a_confirmation_without_a_resync_is_a_mistake(quiet_shelf: Shelf, instance: dg.DagsterInstance) -> None:
-    """Who confirms a resync and asks for a reload is told, rather than given either."""
+    """Confirming a resync and requesting a reload is an error, rather than either of them."""
     told = failure_of(quiet_shelf.materialize("orders", instance=instance, confirm_resync=["orders"]))
     assert "Set `sync_mode: resync`, or leave it out." in told
 

@@ -21,7 +21,7 @@ KEY = "phx_this_is_the_secret"
 
 
 def test_nothing_prints_the_key(tmp_path: Path) -> None:
-    """Resource, client and component can be printed by whoever debugs them."""
+    """Resource, client and component can be printed while debugging."""
     resource = PostHogWarehouseResource(project_id="1", api_key=KEY)
     component = PostHogWarehouseComponent(warehouse=resource, state_file=tmp_path / "state.json")
     with resource.client() as client:
@@ -30,7 +30,7 @@ def test_nothing_prints_the_key(tmp_path: Path) -> None:
 
 
 def test_failing_runs_leave_no_key(quiet_shelf: Shelf, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Whatever is wrong (the key, the project, the host, the rights), no event, log or file has the key."""
+    """For every mistake (in the key, the project, the host, the rights), no event, log or file has the key."""
     (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     wrong: list[dict[str, Any]] = [
         {"api_key": KEY},
@@ -51,7 +51,7 @@ def test_failing_runs_leave_no_key(quiet_shelf: Shelf, tmp_path: Path, capfd: py
 
 
 def test_the_trace_of_a_lost_connection_has_no_key(port: int) -> None:
-    """When nobody answers, neither the error nor what led to it tells the key."""
+    """When PostHog is unreachable, neither the error nor its cause contains the key."""
     resource = PostHogWarehouseResource(host=f"http://127.0.0.1:{port}", project_id="1", api_key=KEY)
     with pytest.raises(UnreachableError) as caught:
         resource.take_snapshot()

@@ -1,4 +1,4 @@
-"""A wrong set-up is told in one line, when the code location loads and when somebody materializes a table."""
+"""A setup error is one line, when the code location loads and when somebody materializes a table."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def environment(warehouse: WarehouseProcess, set_up: str) -> dict[str, str]:
 def test_the_location_loads_and_says_it_in_one_line(
     warehouse: WarehouseProcess, tmp_path: Path, caplog: pytest.LogCaptureFixture, set_up: str
 ) -> None:
-    """Whatever is wrong with the set-up, the code location loads, and one line tells it, without the key."""
+    """With every setup error, the code location loads, and one line states the error, without the key."""
     settings = environment(warehouse, set_up)
     with caplog.at_level(logging.WARNING):
         defs = definitions_for({**settings, "DW_ORCHESTRATION_HOME": str(tmp_path)})
@@ -65,7 +65,7 @@ def test_the_location_loads_and_says_it_in_one_line(
 
 @pytest.mark.parametrize("set_up", list(TOLD)[:-1])
 def test_an_asset_stands_for_the_tables(warehouse: WarehouseProcess, tmp_path: Path, set_up: str) -> None:
-    """Where the tables would be, one asset says what is wrong: an empty page would tell nobody anything."""
+    """In place of the tables, one asset states what is wrong: an empty page would explain nothing."""
     defs = definitions_for({**environment(warehouse, set_up), "DW_ORCHESTRATION_HOME": str(tmp_path)})
     (spec,) = defs.resolve_all_asset_specs()
     assert "not_connected" == spec.key.path[-1]

@@ -48,7 +48,7 @@ SETTINGS = "telemetry:\n  enabled: false\nnux:\n  enabled: true\n"
 
 @dataclass(frozen=True)
 class Site:
-    """The UI's address, and the folders that stand behind it."""
+    """The UI's address, and its folders."""
 
     address: str
     home: Path
@@ -136,7 +136,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def page(site: Site, browser: Browser) -> Page:
-    """A window on the UI, after the dialog that greets whoever comes first."""
+    """A window on the UI, after the dialog of the first visit."""
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     page.set_default_timeout(60_000)
     expect.set_options(timeout=60_000)

@@ -21,7 +21,7 @@ WRONG = [
     ([], {"POSTHOG_PROJECT_ID": ""}, 3, "POSTHOG_PROJECT_ID (or --project-id) is not set."),
     (["--api-key", "phx_wrong"], {}, 3, "PostHog does not accept the API key"),
     (["--project-id", "4711"], {}, 3, "PostHog does not know the project"),
-    (["--host", "https://us.i.posthog.com"], {}, 3, "only takes events in"),
+    (["--host", "https://us.i.posthog.com"], {}, 3, "only ingests events"),
     (["--home", "here", "--project-id", "1"], {}, 2, "give one of the two"),
     (["--home", "/nowhere"], {}, 3, "There is no embedded warehouse in /nowhere. Name the folder"),
 ]

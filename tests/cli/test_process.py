@@ -1,4 +1,4 @@
-"""The command as a process of its own: how it starts, and how it is interrupted."""
+"""The command as a separate process: how it starts, and how it is interrupted."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def ended_well(done: subprocess.CompletedProcess[str]) -> str:
 def test_from_a_scaffold_to_a_state_that_serves(
     dg_project: DgProject, dg_here: Callable[..., Result], environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What `dg scaffold` writes works as it is; a refresh that fails says so, and the last good state serves.
+    """What `dg scaffold` writes works as it is; a failed refresh prints the reason, and the last good state stays.
 
     One test for the way of a project from its beginning, because each command takes seconds.
     """
@@ -124,7 +124,7 @@ def test_what_is_wrong_is_told_by_its_line(dg_project: DgProject, dg_here: Calla
 
 @USED_BY_DAGSTER
 def test_what_a_template_becomes_is_checked_by_its_line(dg_project: DgProject, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What only loading can find wrong is told with its line too, and with what would be right."""
+    """A mistake that only loading can find is reported with its line too, and with what would be right."""
     monkeypatch.syspath_prepend(str(dg_project.root / "src"))
     dg_project.write("posthog", BY_ENVIRONMENT + "  scheduling: drvie\n")
     with pytest.raises(Exception, match="Error while loading component") as caught:
@@ -135,7 +135,7 @@ def test_what_a_template_becomes_is_checked_by_its_line(dg_project: DgProject, m
 
 
 def test_it_is_listed_with_what_it_is(dg_here: Callable[..., Result]) -> None:
-    """Whoever looks for components finds it, with a sentence about it."""
+    """The list of components has it, with a description."""
     listed = json.loads(dg_here("list", "components", "--json").output)["items"]
     (ours,) = (each for each in listed if each["key"] == TYPE)
     assert ours["summary"].startswith("Every table of a PostHog project's data warehouse as an asset")

@@ -1,4 +1,4 @@
-"""Several projects in one code location: side by side by their names, and told apart in words if they have one."""
+"""Several projects in one code location: side by side with different names, and an error if they have the same."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_each_run_syncs_in_its_own_project(warehouses, tmp_path) -> None:
 
 
 def test_the_default_name_stands_nowhere(warehouses, tmp_path) -> None:
-    """A project without a name of its own has short keys, and a second one beside it has a prefix."""
+    """A project with the default name has short keys, and a second one next to it has a prefix."""
     tables = both(warehouses, tmp_path, "posthog_warehouse", "eu").resolve_asset_graph().materializable_asset_keys
     assert {dg.AssetKey(["posthog", "stripe", "customer"]), dg.AssetKey(["eu", "posthog", "stripe", "customer"])} <= (
         set(tables)

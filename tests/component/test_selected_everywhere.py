@@ -63,7 +63,7 @@ def test_the_sensor_evaluates_the_checks_that_there_are(
 
 
 def test_a_pattern_is_the_same_under_any_name(embedded_warehouse) -> None:
-    """The component's name stands in front of schedules, and not in the patterns that its user writes."""
+    """The component's name is a prefix of schedules, and not part of the patterns that its user writes."""
     embedded_warehouse.add_source("Stripe", tables={"Customer": [{"id": 1}]})
     overrides = [ScheduleOverride(tables=["stripe.customer"], cron="30 7 * * mon-fri")]
     (schedule,) = component(embedded_warehouse, name="eu", overrides=overrides).schedules or []

@@ -61,7 +61,7 @@ def test_two_projects_never_share_a_key(one: tuple[str, str], other: tuple[str, 
 
 
 def test_the_key_can_be_read() -> None:
-    """Whoever looks into the storage sees whose state it is."""
+    """A person who opens the storage sees whose state it is."""
     assert "PostHogWarehouseComponent[posthog_warehouse-42@eu.posthog.com]" == key(named("42"))
     assert "PostHogWarehouseComponent[eu-42@localhost%3A8000]" == key(named("42", "http://localhost:8000/"), name="eu")
 
@@ -88,7 +88,7 @@ def test_without_a_project_the_name_is_the_key(warehouse: WarehouseResource) -> 
     "kept", [DefsStateConfigArgs.local_filesystem(), DefsStateConfigArgs.legacy_code_server_snapshots()]
 )
 def test_a_state_in_the_projects_folder_is_found_without_settings(kept: DefsStateConfigArgs) -> None:
-    """What is built into an image, or kept by the code server itself, has the same key whatever is set."""
+    """A state that is built into an image, or kept by the code server itself, has the same key for all settings."""
     assert {BY_NAME} == {key(warehouse, kept=kept) for warehouse in (named("42"), named(""))}
 
 

@@ -34,7 +34,7 @@ class Examples:
     warehouse: LocalWarehouse
 
     def materialize(self, example: str, module: str) -> dict[str, Any]:
-        """Materialize everything of an example in a process of its own; what came of it."""
+        """Materialize everything of an example in a separate process, and return the result."""
         printed = self.run(example, "python", str(Path(__file__).with_name("materialize.py")), module)
         said: dict[str, Any] = json.loads(printed.splitlines()[-1])
         assert said["success"], printed

@@ -1,4 +1,4 @@
-"""Each example loads and runs as it stands, on a real warehouse, in a process of its own."""
+"""Each example loads and runs unchanged, on a real warehouse, in a separate process."""
 
 from __future__ import annotations
 

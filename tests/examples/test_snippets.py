@@ -1,7 +1,8 @@
-"""What the pages of the documentation show works as it stands."""
+"""The snippets in the documentation work unchanged."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -11,10 +12,10 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
-from dw_orchestration.operations.job_kinds import KINDS
 
 from dw_orchestration import PostHogWarehouseComponent, build_job_status_sensor, build_posthog_assets
 from dw_orchestration.operations.jobs import build_maintenance_jobs
+from dw_orchestration.operations.registry import OPERATIONS
 from dw_orchestration.posthog.enums import SyncFrequency
 from dw_orchestration.posthog.models import SchemaUpdate
 from dw_orchestration.tables.tables import Tables
@@ -85,7 +86,7 @@ def test_choice_of_tables(stripe):
 
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
 def test_choice_by_a_function(stripe, tmp_path, monkeypatch):
-    """The function beside a component's file chooses its tables, in a project that Dagster loads."""
+    """The function next to a component's file selects its tables, in a project that Dagster loads."""
     folder = tmp_path / "src" / "chosen" / "defs" / "posthog"
     folder.mkdir(parents=True)
     (tmp_path / "pyproject.toml").write_text(
@@ -114,7 +115,7 @@ def test_several_projects_load_side_by_side(stripe):
 
 
 def test_subclass_gives_owners(stripe):
-    """A component of one's own decides in Python."""
+    """A subclass of the component decides in Python."""
     ours = module("owners.py")["OurWarehouse"](warehouse=stripe.resource)
 
     defs = ours.build_defs_from_snapshot(stripe.snapshot())
@@ -150,7 +151,7 @@ def test_alert_tells_of_a_table_once(stripe, caplog):
 
 
 def test_alert_tells_of_a_run(stripe, caplog):
-    """A run that fails is told of with the reason of each table."""
+    """A failed run is reported with the reason for each table."""
     sensor = module("alerts.py")["alert_of_runs"]
     stripe.behave("Charge", fails("Stripe is down", times=1))
     with dg.DagsterInstance.ephemeral() as instance:
@@ -193,20 +194,22 @@ def test_synced_tables_are_read(stripe, monkeypatch, tmp_path):
 
 
 def test_client_alone(stripe, capsys):
-    """Without Dagster, the client tells which tables are off."""
+    """Without Dagster, the client lists the disabled tables."""
     schema = stripe.schema("Invoice")
     stripe.client.update_schema(schema.id, SchemaUpdate(should_sync=False))
 
     module("client.py")
 
-    assert "Invoice is off. Last error: none" in capsys.readouterr().out
+    assert "Invoice is disabled. Last error: none" in capsys.readouterr().out
 
 
 def test_maintenance_is_among_the_jobs(stripe):
     """Each job that the page on maintenance lists is in the code location of a component."""
     repository = component("posthog.yaml").build_defs_from_snapshot(stripe.snapshot()).get_repository_def()
 
-    assert {f"posthog_warehouse_{kind.name}" for kind in KINDS} <= {job.name for job in repository.get_all_jobs()}
+    assert {f"posthog_warehouse_{each.name}" for each in OPERATIONS if each.has_job} <= {
+        job.name for job in repository.get_all_jobs()
+    }
 
 
 def test_run_config_of_a_resync(stripe):
@@ -246,3 +249,14 @@ def test_examples_of_users_tests_pass():
     ended = subprocess.run(command, cwd=SNIPPETS, capture_output=True, text=True, check=False)
 
     assert f"{len(tests)} passed" in ended.stdout, ended.stdout + ended.stderr
+
+
+def test_names_of_tables(stripe):
+    """Each name and pattern that the page shows names the table of its example, alone or among others."""
+    tables = Tables(stripe.snapshot())
+    page = (SNIPPETS.parent / "tables.md").read_text().partition("## Naming tables")[2].partition("\n- ")[0]
+    shown = [name for name in re.findall(r"`([^`]+)`", page.partition("| --- |")[2]) if "..." not in name]
+
+    assert len(shown) > 5
+    for name in shown:
+        assert "stripe_acme.Customer" in {table.name for table in tables.matching([name])}, name

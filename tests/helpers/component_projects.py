@@ -82,7 +82,7 @@ class DgProject:
 
     @classmethod
     def make(cls, root: Path) -> Self:
-        """A project without components, with a name of its own: Python keeps what it has imported."""
+        """A project without components, with its own name: Python keeps what it has imported."""
         project = cls(root, name=f"project_{uuid.uuid4().hex}")
         package = project.defs.parent
         for folder in (package, package / "defs", package / "components"):

@@ -16,7 +16,7 @@ TAKEN_AT = datetime(2026, 11, 3, tzinfo=UTC)
 
 
 def table(name: str, **settings: Any) -> Schema:
-    """A table that is on and synced in full every six hours, but for the settings that are given."""
+    """An enabled table, synced in full every six hours, except for the given settings."""
     as_usual: dict[str, Any] = {
         "id": f"id-of-{name}",
         "name": name,

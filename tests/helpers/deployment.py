@@ -42,7 +42,7 @@ ENDS = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunS
 
 
 class Deployment:
-    """A webserver with one code location, in a folder of its own."""
+    """A webserver with one code location, in its own folder."""
 
     def __init__(self, home: Path, *, location: Path, port: int, env: dict[str, str], wait: Callable[..., Any]) -> None:
         self.home = home
@@ -62,7 +62,7 @@ class Deployment:
 
     @contextmanager
     def daemon(self, *, with_sensor: str) -> Iterator[None]:
-        """Let Dagster's daemon run beside it, from the first tick of a sensor on."""
+        """Let Dagster's daemon run next to it, from the first tick of a sensor on."""
         process = self._start("dagster-daemon", "run")
         try:
             self.wait_until(lambda: self._cursor_of(with_sensor), 60)
@@ -227,7 +227,7 @@ class _Forward(BaseHTTPRequestHandler):
 
 @contextmanager
 def counted(target: str) -> Iterator[tuple[str, Sequence[str]]]:
-    """An address that stands before the target's, and the list of what was asked for there."""
+    """An address in front of the target's, and the list of its requests."""
     seen: list[str] = []
     handler = type("Forward", (_Forward,), {"target": target, "seen": seen})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -16,7 +16,7 @@ from dw_orchestration.tables.tables import Tables
 
 def retried_spec(table: Table) -> dg.AssetSpec:
     """The same table under another key."""
-    return asset_spec(table).replace_attributes(key=dg.AssetKey(["retried", *table.key.path]))
+    return asset_spec(table).replace_attributes(key=dg.AssetKey(["retried", *table.key_path]))
 
 
 def state() -> WarehouseSnapshot:

@@ -26,13 +26,14 @@ from dw_orchestration.posthog.errors import (
     UnreachableError,
 )
 from dw_orchestration.posthog.models import Job, Schema, Source
-from dw_orchestration.sync.batch import SyncBatch
+from dw_orchestration.sync.engine import SyncEngine
 from dw_orchestration.sync.events import Ended, Notice, SyncEvent
+from dw_orchestration.sync.gate import TRIGGERS_PER_MIN
 from dw_orchestration.sync.outcome import SyncOutcome
 from dw_orchestration.sync.settings import SyncSettings, TableRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from dw_orchestration.sync.errors import SyncError
 
@@ -219,6 +220,16 @@ class World:
         self._known(source_id)
         return self._source(source_id)
 
+    def get_schema(self, schema_id: str) -> Schema:
+        """The record of a table."""
+        self._request("get_schema", is_trigger=False)
+        return self._schema(self.table(schema_id))
+
+    def list_schemas(self) -> Iterator[Schema]:
+        """The records of all tables, in one request."""
+        self._request("list_schemas", is_trigger=False)
+        return iter([self._schema(table) for tables in self.sources.values() for table in tables])
+
     def list_sources(self) -> Iterator[Source]:
         """All sources, newest first, 100 in a request."""
         offset = 0
@@ -239,7 +250,7 @@ class World:
         *,
         after: datetime | None = None,
         before: datetime | None = None,
-        schemas: Sequence[str] = (),
+        schemas: Collection[str] = (),
     ) -> Iterator[Job]:
         """The rows, newest first, 50 in a request."""
         while True:
@@ -421,17 +432,17 @@ class Play:
     """A batch on a world, and the events it has told."""
 
     world: World
-    batch: SyncBatch
+    engine: SyncEngine
     events: list[SyncEvent] = field(default_factory=list)
 
     def to_end(self) -> Play:
         """Play until the batch ends."""
-        self.events += self.batch.events()
+        self.events += self.engine.events()
         return self
 
     def until(self, kind: type[E]) -> E:
         """Play up to the first event of a kind, and leave the batch there, as an interrupt does."""
-        for event in self.batch.events():
+        for event in self.engine.events():
             self.events.append(event)
             if isinstance(event, kind):
                 return event
@@ -479,11 +490,24 @@ def requests_for(world: World, **traits: Any) -> list[TableRequest]:
     ]
 
 
-def play(world: World, *, requests: Sequence[TableRequest] | None = None, **settings: Any) -> Play:
+def play(
+    world: World,
+    *,
+    requests: Sequence[TableRequest] | None = None,
+    triggers_per_min: float = TRIGGERS_PER_MIN,
+    **settings: Any,
+) -> Play:
     """A batch for all tables of a world, not yet begun."""
     wanted = requests if requests is not None else requests_for(world)
-    batch = SyncBatch(world, wanted, settings=SyncSettings(**settings), clock=world, chance=lambda: world.chance)
-    return Play(world, batch)
+    engine = SyncEngine(
+        world,
+        wanted,
+        settings=SyncSettings(**settings),
+        clock=world,
+        chance=lambda: world.chance,
+        triggers_per_min=triggers_per_min,
+    )
+    return Play(world, engine)
 
 
 def world_of(tables: int, *, sources: int = 1, duration_s: float = 60.0, past: bool = True) -> World:
@@ -501,7 +525,7 @@ def world_of(tables: int, *, sources: int = 1, duration_s: float = 60.0, past: b
 def lags(world: World, **settings: Any) -> list[float]:
     """From each job's end at PostHog to its table's Ended."""
     found = []
-    for event in play(world, **settings).batch.events():
+    for event in play(world, **settings).engine.events():
         if isinstance(event, Ended):
             assert event.outcome is SyncOutcome.COMPLETED
             row = world.rows_of(world.table(event.schema_id))[-1]

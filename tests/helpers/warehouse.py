@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from dagster._core.execution.plan.objects import StepRetryData
 
-    from dw_orchestration.local.shop.postgres import Connection
+    from dw_orchestration.local.shop.postgres import DatabaseLogin
     from dw_orchestration.posthog.models import Job, Schema, Source
     from dw_orchestration.resources.warehouse import WarehouseResource
     from dw_orchestration.tables.snapshot import SourceSnapshot, WarehouseSnapshot
@@ -102,7 +102,7 @@ class WarehouseProcess:
 
     def add_shelf(
         self,
-        database: Connection,
+        database: DatabaseLogin,
         *,
         wait_until: Callable[..., Any],
         tables: dict[str, dict[str, object]] | None = None,
@@ -124,7 +124,7 @@ class Shelf:
     """A Postgres source of the test's own, and its tables as assets."""
 
     warehouse: WarehouseProcess
-    database: Connection
+    database: DatabaseLogin
     source_id: str
     prefix: str
     wait_until: Callable[..., Any]
@@ -239,7 +239,7 @@ class Shelf:
         return enabled <= {job.table.name for job in jobs} and all(job.status is not JobStatus.RUNNING for job in jobs)
 
 
-def execute(database: Connection, sql: str) -> list[tuple[Any, ...]]:
+def execute(database: DatabaseLogin, sql: str) -> list[tuple[Any, ...]]:
     """Run statements in a database, commit, and return the rows that they give."""
     with psycopg.connect(database.dsn, autocommit=True) as connection:
         cursor = connection.execute(sql.encode())

@@ -69,7 +69,7 @@ class WarehouseModel:
         self.now += timedelta(seconds=seconds)
 
     def running(self) -> list[ModelJob]:
-        """The syncs that go on."""
+        """The running syncs."""
         return [job for source in self.sources.values() for job in source.jobs if job.finished_at is None]
 
     # --- what the sensor asks

@@ -15,8 +15,8 @@ from dagster_duckdb import DuckDBResource
 
 from dw_orchestration.history.reading import Reading, bring_up_to_date
 from dw_orchestration.history.store import HistoryStore
-from dw_orchestration.local.embedded import EmbeddedWarehouse, Endpoint
 from dw_orchestration.local.rows import Job, StartedBy, Status
+from dw_orchestration.local.server import ServerEndpoint, WarehouseServer
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 
@@ -47,8 +47,8 @@ class Gone(httpx.HTTPTransport):
 class Project:
     """A running embedded warehouse: the jobs of its two sources are what the test writes down."""
 
-    embedded: EmbeddedWarehouse
-    endpoint: Endpoint
+    embedded: WarehouseServer
+    endpoint: ServerEndpoint
     client: PostHogWarehouseClient
     sources: dict[str, str] = field(default_factory=dict)
     schemas: dict[str, str] = field(default_factory=dict)
@@ -114,7 +114,7 @@ class Project:
         )
 
     def read_into(self, store: HistoryStore, *, days: int = 30, now: datetime = NOW) -> tuple[Reading, int]:
-        """Bring a history up to date: what came of it, and how many requests it took."""
+        """Update a history: the result, and how many requests it took."""
         before = self.client.requests
         reading = bring_up_to_date(self.client, store, days=days, now=now)
         return reading, self.client.requests - before
@@ -130,7 +130,7 @@ def running_project(tmp_path_factory) -> Iterator[Project]:
             path = folder / "fixtures" / source_type / f"{name}.jsonl"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps({"id": 1}) + "\n")
-    embedded = EmbeddedWarehouse(folder / "home", fixtures=folder / "fixtures", look_every_s=None, now=lambda: NOW)
+    embedded = WarehouseServer(folder / "home", fixtures=folder / "fixtures", poll_every_s=None, now=lambda: NOW)
     endpoint = embedded.start()
     with closing(PostHogWarehouseClient(endpoint.host, 1, endpoint.api_key, rate_limits=None)) as client:
         project = Project(embedded, endpoint, client)

@@ -108,7 +108,7 @@ def test_source_that_fails_does_not_stop_the_others(project, materialize, gone):
     assert result.success
     shown = metadata_of(result)
     assert (1, 1) == (shown["jobs_stored"], shown["sources_failed"])
-    assert shown["problems"].startswith("- Hubspot (main): PostHog has nothing under this id")
+    assert shown["problems"].startswith("- Hubspot (main): PostHog does not know this id")
     warnings = [log.user_message for log in instance.all_logs(result.run_id) if log.level == 30]
     assert [f"1 of 2 sources were not read:\n{shown['problems']}"] == warnings
 

@@ -6,8 +6,9 @@ from datetime import timedelta
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dw_orchestration.history.reading import FOLLOWED_FOR, OVERLAP, bring_up_to_date
+from dw_orchestration.history.reading import FOLLOWED_FOR, bring_up_to_date
 from dw_orchestration.posthog.client import PostHogWarehouseClient
+from dw_orchestration.posthog.limits import LATE_ROWS
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -49,7 +50,7 @@ def test_second_pass_reads_only_what_came_since(project, history, rows_of):
 
 
 def test_running_job_is_followed_to_its_end(project, history, rows_of):
-    """A job that ran when it was stored is read again, although younger jobs were stored beside it."""
+    """A job that ran when it was stored is read again, although younger jobs were stored with it."""
     running = project.job("customers", ago=20 * HOUR, lasted_s=None, rows=1)
     project.jobs("invoices", 100, newest=MINUTE, every=5 * MINUTE)
     project.read_into(history)
@@ -93,7 +94,7 @@ def test_job_that_becomes_visible_late_is_stored(project, history, rows_of):
     """Workers write side by side: a job may appear after one that was created later."""
     project.job("invoices", ago=HOUR)
     project.read_into(history)
-    late = project.job("customers", ago=HOUR + OVERLAP - MINUTE)
+    late = project.job("customers", ago=HOUR + LATE_ROWS - MINUTE)
 
     project.read_into(history)
 
@@ -101,7 +102,7 @@ def test_job_that_becomes_visible_late_is_stored(project, history, rows_of):
 
 
 def test_long_pause_leaves_no_hole(project, history, rows_of, now):
-    """A pass goes on from the newest stored job, even if that is longer ago than a first pass would go back."""
+    """A pass continues from the newest stored job, even if that is longer ago than a first pass would go back."""
     stored = project.job(ago=60 * DAY)
     project.read_into(history, now=now - 60 * DAY)
     missed = project.job(ago=45 * DAY)
@@ -156,7 +157,7 @@ STEPS = st.lists(
 @given(steps=STEPS, gap_minutes=st.sampled_from([1, 7, 600]))
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_history_is_what_the_warehouse_has(*, project, history_of, rows_of, tmp_path, steps, gap_minutes):
-    """Whenever jobs begin, end and are read, after a last pass each stands in the history as the API shows it."""
+    """Whenever jobs begin, end and are read, after a last pass each is in the history as the API shows it."""
     project.forget_jobs()
     (tmp_path / "law.duckdb").unlink(missing_ok=True)
     history = history_of(file="law.duckdb")

@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from dw_orchestration.local.embedded import EmbeddedWarehouse
+from dw_orchestration.local.server import WarehouseServer
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 
 
@@ -16,7 +16,7 @@ from dw_orchestration.posthog.client import PostHogWarehouseClient
 class Warehouse:
     """A running embedded warehouse with one Postgres source of three tables, and clients of it."""
 
-    embedded: EmbeddedWarehouse
+    embedded: WarehouseServer
     endpoint: object
     client: PostHogWarehouseClient
     connection_fields: dict[str, object]
@@ -38,7 +38,7 @@ class Warehouse:
         return next(schema.id for schema in self.client.get_source(self.source_id).schemas if schema.name == name)
 
     def settle(self, wait_until) -> None:
-        """Wait until no sync is going on."""
+        """Wait until no sync is running."""
         wait_until(lambda: not self.embedded.services.runner._runs)
 
 
@@ -63,7 +63,7 @@ def warehouse(tmp_path: Path, postgres_database, wait_until):
     fixtures = tmp_path / "fixtures" / "stripe"
     fixtures.mkdir(parents=True)
     (fixtures / "Customer.jsonl").write_text(json.dumps({"id": "cus_1", "email": "a@example.com"}) + "\n")
-    embedded = EmbeddedWarehouse(tmp_path / "home", fixtures=fixtures.parent, look_every_s=None)
+    embedded = WarehouseServer(tmp_path / "home", fixtures=fixtures.parent, poll_every_s=None)
     endpoint = embedded.start()
     with closing(PostHogWarehouseClient(endpoint.host, 1, endpoint.api_key, rate_limits=None)) as client:
         source_id = client.create_source("Postgres", fields | {"schemas": _SCHEMAS}, prefix="shop")

@@ -37,7 +37,7 @@ READS = {"get_schema", "get_source", "list_jobs", "list_sources"}
 
 @pytest.mark.parametrize("call", EVERY_CALL_ON_ONE_THING)
 def test_unknown_id_is_not_found(warehouse, call):
-    """Asking for what is not there is an error of its own class, whatever is asked."""
+    """Each request for something that does not exist is a NotFoundError."""
     with pytest.raises(errors.NotFoundError):
         EVERY_CALL_ON_ONE_THING[call](warehouse.client)
 
@@ -83,7 +83,7 @@ def test_update_schema_changes_what_is_given(warehouse):
 
 
 def test_update_schema_refuses_to_enable_what_was_never_set_up(warehouse):
-    """A table without a sync type cannot be switched on; the error names the cure in PostHog's words."""
+    """A table without a sync type cannot be enabled; the error names the cure in PostHog's words."""
     with pytest.raises(errors.BadRequestError, match="Sync type must be set up first"):
         warehouse.client.update_schema(warehouse.schema_id("spare"), SchemaUpdate(should_sync=True))
 
@@ -99,7 +99,7 @@ def test_delete_schema_removes_it(warehouse):
 
 
 def test_reload_brings_new_rows_as_a_new_job(warehouse, postgres_database, wait_until):
-    """A reload makes one job, which brings what is new."""
+    """A reload makes one job, which imports the new rows."""
     with psycopg.connect(postgres_database.dsn, autocommit=True) as connection:
         connection.execute("insert into orders values (11, 11, '2026-02-01Z')")
 
@@ -121,7 +121,7 @@ def test_resync_brings_everything_again(warehouse, wait_until):
 
 
 def test_cancel_ends_the_running_sync(warehouse, postgres_database):
-    """A cancelled sync has failed, with a text that says so."""
+    """A cancelled sync has failed, with a text about the cancellation."""
     with psycopg.connect(postgres_database.dsn) as connection:
         connection.execute("lock table visits in access exclusive mode")
         warehouse.client.reload_schema(warehouse.schema_id("visits"))
@@ -247,13 +247,13 @@ def test_bulk_update_refuses_tables_of_another_source(warehouse):
 
 @pytest.mark.parametrize("call", ["create_webhook", "delete_webhook"])
 def test_source_without_webhooks_refuses_them(warehouse, call):
-    """A source type that does not push says so."""
+    """A source type that does not push is an error with that reason."""
     with pytest.raises(errors.BadRequestError, match="webhook"):
         getattr(warehouse.client, call)(warehouse.source_id)
 
 
 def test_list_jobs_shows_each_sync(warehouse):
-    """The first syncs began with the source; tables that are off have none."""
+    """The first syncs began with the source; disabled tables have none."""
     jobs = list(warehouse.client.list_jobs(warehouse.source_id))
 
     assert ["orders", "visits"] == sorted(job.table.name for job in jobs)
@@ -261,7 +261,7 @@ def test_list_jobs_shows_each_sync(warehouse):
 
 
 def test_refresh_schemas_finds_new_tables(warehouse, postgres_database):
-    """A table that came after the source was made is found, switched off."""
+    """A table that came after the source was made is found, disabled."""
     with psycopg.connect(postgres_database.dsn, autocommit=True) as connection:
         connection.execute("create table later (id int primary key)")
 

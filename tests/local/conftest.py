@@ -14,7 +14,7 @@ import httpx
 import psycopg
 import pytest
 
-from dw_orchestration.local.embedded import EmbeddedWarehouse
+from dw_orchestration.local.server import WarehouseServer
 from tests.conftest import Clock
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 class Server:
     """A running embedded warehouse and a client of it."""
 
-    warehouse: EmbeddedWarehouse
+    warehouse: WarehouseServer
     home: Path
     client: httpx.Client
     wait_until: WaitUntil
@@ -48,7 +48,7 @@ class Server:
         return self.client.request(method, f"/api/projects/1/{path}", **options)
 
     def json(self, method: str, path: str, **options: Any) -> Any:
-        """Call the API and return what it says; anything but success fails the test."""
+        """Call the API and return its answer; anything but success fails the test."""
         response = self.call(method, path, **options)
         assert response.is_success, response.text
         return response.json()
@@ -100,9 +100,9 @@ class Servers:
     running: list[Server] = field(default_factory=list)
 
     def start(self, home: str = "home", **options: Any) -> Server:
-        """Start one; its scheduler looks only when the test says so."""
-        settings = {"fixtures": self.folder / "fixtures", "look_every_s": None} | options
-        warehouse = EmbeddedWarehouse(self.folder / home, **settings)
+        """Start one; its scheduler checks only when the test calls it."""
+        settings = {"fixtures": self.folder / "fixtures", "poll_every_s": None} | options
+        warehouse = WarehouseServer(self.folder / home, **settings)
         endpoint = warehouse.start()
         self.undo.callback(warehouse.stop)
         headers = {"Authorization": f"Bearer {endpoint.api_key}"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dw_orchestration.local.api.access import Throttle
-from dw_orchestration.local.api.errors import ApiError
+from dw_orchestration.local.api.errors import AnswerError
 
 if TYPE_CHECKING:
     from tests.local.conftest import Server, Servers
@@ -25,7 +25,7 @@ def test_health_needs_no_key(quiet_server: Server) -> None:
 
 
 def test_no_key(quiet_server: Server) -> None:
-    """A call without a key is a 401 that says so, in the typed shape."""
+    """A call without a key is a 401 with that reason, in the typed shape."""
     response = quiet_server.call("GET", SOURCES, headers={"Authorization": ""})
     expected = {
         "type": "authentication_error",
@@ -37,13 +37,13 @@ def test_no_key(quiet_server: Server) -> None:
 
 
 def test_wrong_key(quiet_server: Server) -> None:
-    """An unknown key is a 401 of its own code."""
+    """An unknown key is a 401 with its own code."""
     response = quiet_server.call("GET", SOURCES, headers={"Authorization": "Bearer phx_wrong"})
     assert (401, "authentication_failed") == (response.status_code, response.json()["code"])
 
 
 def test_read_key_cannot_write(quiet_server: Server) -> None:
-    """A key without the write scope gets a 403 that names the scope, before its body is looked at."""
+    """A key without the write scope gets a 403 that names the scope, before its body is read."""
     response = quiet_server.call("POST", SOURCES, headers=quiet_server.key(READ), content="{")
     assert 403 == response.status_code
     assert "API key missing required scope 'external_data_source:write'" == response.json()["detail"]
@@ -56,7 +56,7 @@ def test_who_may_read(quiet_server: Server, scope: str) -> None:
 
 
 def test_unknown_project(quiet_server: Server) -> None:
-    """A project that is not there is a 404 with a text of its own."""
+    """A project that does not exist is a 404 with its own text."""
     response = quiet_server.client.get("/api/projects/77/external_data_sources/")
     assert (404, "Project not found.") == (response.status_code, response.json()["detail"])
 
@@ -149,7 +149,7 @@ def test_rate_limit_slides() -> None:
     now = 30.0
     throttle.check("a")
     throttle.check("b")
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(AnswerError) as refused:
         throttle.check("a")
     assert {"Retry-After": "30"} == refused.value.headers
     now = 60.0

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from dw_orchestration.local.rows import Job, StartedBy, Status
-from dw_orchestration.local.worker import Progress, held_back_until
+from dw_orchestration.local.worker import RowCounter, held_back_until
 
 if TYPE_CHECKING:
     from tests.conftest import Clock
@@ -39,7 +39,7 @@ def past_job(server: Server, schema: dict[str, Any], source: str, at: datetime, 
 
 
 def test_a_job(server: Server, invoices: str) -> None:
-    """A finished job tells what it read, when, and which schema it was for."""
+    """A finished job shows what it read, when, and for which schema."""
     server.call("POST", schema_path(server, invoices, "invoices") + "reload/")
     (job,) = server.settle(invoices)
     assert ("Completed", 3, None) == (job["status"], job["rows_synced"], job["latest_error"])
@@ -74,7 +74,7 @@ def test_jobs_of_some_schemas(server: Server, invoices: str, clock: Clock) -> No
 
 @pytest.mark.parametrize("name", ["after", "before"])
 def test_times_that_are_none(quiet_server: Server, name: str) -> None:
-    """What is no ISO time is a 400 that says so."""
+    """A value that is not an ISO time is a 400 with that reason."""
     source = quiet_server.json("GET", "external_data_sources/")["results"][0]["id"]
     response = quiet_server.call("GET", f"external_data_sources/{source}/jobs/", params={name: "yesterday"})
     detail = "after and before must be ISO 8601 timestamps."
@@ -170,7 +170,7 @@ def test_turning_off_ends_the_run(server: Server, orders: Orders, method: str, b
 
 
 def test_resync_replaces_the_run(server: Server, orders: Orders) -> None:
-    """A resync ends the run that is on and starts one from scratch."""
+    """A resync ends the current run and starts one from scratch."""
     with orders.locked():
         source = server.create("Postgres", orders.payload)
         first = wait_running(server, source)
@@ -242,7 +242,7 @@ def test_progress_is_written_sparingly() -> None:
     """However often batches come, the count is written at most twice a second."""
     now = 0.0
     written: list[int] = []
-    progress = Progress(written.append, clock=lambda: now)
+    progress = RowCounter(written.append, clock=lambda: now)
     for step in range(1, 101):
         now = step / 50
         progress(step)

@@ -1,4 +1,4 @@
-"""The API keeps what its OpenAPI document promises, whatever it is sent."""
+"""The API keeps what its OpenAPI document promises, for all requests."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ KNOWN = ("--phases", "coverage,fuzzing", "--max-examples", "5")
 
 
 def test_nothing_undocumented_comes_out(server: Server, invoices: str, tmp_path: Path) -> None:
-    """Sent at random, no request brings a server error, or an answer that the document does not describe."""
+    """Sent at random, no request causes a server error, or an answer that the document does not describe."""
     known = {
         "project_id": "@current",
         "source_id": invoices,
@@ -61,6 +61,6 @@ def test_nothing_undocumented_comes_out(server: Server, invoices: str, tmp_path:
 
 
 def test_unknown_places(quiet_server: Server, tmp_path: Path) -> None:
-    """Ids that are none of ours bring nothing but what the document describes, either."""
+    """Requests with unknown ids get only answers that the document describes, too."""
     told = run_schemathesis(quiet_server, tmp_path, "--phases", "fuzzing", "--max-examples", "2", known={})
     assert "24 selected" in told

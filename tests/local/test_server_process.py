@@ -30,7 +30,7 @@ RESTARTED = "The worker was restarted before this sync finished."
 
 
 class Process:
-    """An embedded warehouse in a process of its own."""
+    """An embedded warehouse in a separate process."""
 
     def __init__(self, home: Path, *options: str, wait_until: WaitUntil) -> None:
         self.home = home
@@ -47,7 +47,7 @@ class Process:
         )
 
     def call(self, method: str, path: str, **options: Any) -> Any:
-        """Call the API; what it says."""
+        """Call the API, and return its answer."""
         response = self.client.request(method, path, **options)
         assert response.is_success, response.text
         return response.json() if response.content else None
@@ -170,7 +170,7 @@ def test_endpoint_and_state_are_private(start_process: Callable[..., Process]) -
 
 
 def test_the_key_outlives_a_restart(start_process: Callable[..., Process]) -> None:
-    """A client that outlives the server goes on with the key it has."""
+    """A client that outlives the server continues with the key it has."""
     first = start_process()
     first.end()
     assert first.endpoint["api_key"] == start_process().endpoint["api_key"]

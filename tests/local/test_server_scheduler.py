@@ -83,7 +83,7 @@ def test_midnight_counts_as_set() -> None:
 
 
 def test_no_tick_before_the_first_time_of_day() -> None:
-    """A schedule that is saved at 02:00 with 23:00 set is silent until 23:00, whatever its frequency."""
+    """A schedule that is saved at 02:00 with 23:00 set is silent until 23:00, at every frequency."""
     assert "2026-11-03 23:00" == ticks_from("5min", "2026-11-03 02:00", at=time(23, 0))[0]
 
 
@@ -143,7 +143,7 @@ def started_by(server: Server, source: str) -> list[str]:
 
 
 def test_missed_ticks_are_made_up_for_once(server: Server, invoices: str, clock: Clock) -> None:
-    """After a day without a look one run follows, and then the next tick is due as ever."""
+    """After a day without a check one run follows, and then the next tick is due as ever."""
     enable(server, invoices, STARTED | {"sync_frequency": "5min", "sync_time_of_day": "00:00:00"})
     clock.advance(days=1, minutes=2)
     for _ in range(3):
@@ -181,7 +181,7 @@ def test_a_tick_while_running_is_dropped(server: Server, orders: Orders, clock: 
 
 
 def test_off_is_off(server: Server, invoices: str, clock: Clock) -> None:
-    """A table that is off has no ticks; turned on again it waits for the next one."""
+    """A disabled table has no ticks; turned on again it waits for the next one."""
     enable(server, invoices, STARTED | {"sync_frequency": "1hour", "sync_time_of_day": "00:30:00"})
     enable(server, invoices, {"should_sync": False})
     clock.advance(hours=5)
@@ -231,7 +231,7 @@ def test_tables_are_discovered_every_six_hours(server: Server, orders: Orders, c
 
 
 def test_sweep_ends_long_runs_of_tables_that_are_off(server: Server, orders: Orders, clock: Clock) -> None:
-    """A table that is off may be reloaded, but its run is ended after half an hour."""
+    """A disabled table may be reloaded, but its run is ended after half an hour."""
     orders.payload["schemas"] = [{"name": "orders"}]
     source = server.create("Postgres", orders.payload)
     with orders.locked():

@@ -20,7 +20,7 @@ def path_of(schema: dict[str, Any], action: str = "") -> str:
 
 
 def test_schema_in_full(server: Server, invoices: str) -> None:
-    """A fresh schema is off, without type and table, six-hourly; alone it shows its source, in lists not."""
+    """A fresh schema is disabled, without type and table, six-hourly; alone it shows its source, in lists not."""
     schema = server.json("GET", path_of(server.schema(invoices, "invoices")))
     expected = {
         "should_sync": False,
@@ -210,7 +210,7 @@ def test_another_cursor_reads_everything_again(server: Server, invoices: str) ->
 
 
 def test_delete_and_rediscover(server: Server, invoices: str) -> None:
-    """A deleted schema is a 404 and its table is gone; the next discovery brings it back, off."""
+    """A deleted schema is a 404 and its table is gone; the next discovery adds it again, disabled."""
     schema = server.schema(invoices, "invoices")
     server.json("PATCH", path_of(schema), json={"should_sync": True, "sync_type": "full_refresh"})
     server.settle(invoices)

@@ -138,7 +138,7 @@ def test_prefixes(server: Server, invoices: str) -> None:
 
 
 def test_names_that_fall_together(server: Server, postgres_database: Any, orders: Orders) -> None:
-    """Tables whose warehouse names would be the same get one of their own each."""
+    """Tables whose warehouse names would be the same get different ones."""
     postgres_database.execute("CREATE SCHEMA a; CREATE TABLE a.b (n int); CREATE TABLE a_b (n int)")
     payload = orders.payload | {"schema": "", "schemas": None}
     source = server.create("Postgres", payload)
@@ -159,7 +159,7 @@ def test_list_is_brief(server: Server, invoices: str) -> None:
 
 
 def test_status_comes_from_the_schemas(server: Server, invoices: str, write_table: Callable[..., None]) -> None:
-    """Without an enabled schema a source says Running for ever; a failing one that is on makes it Failed."""
+    """Without an enabled schema a source stays Running; a failing enabled one makes it Failed."""
     assert "Running" == server.json("GET", path_of(invoices))["status"]
     schema = server.schema(invoices, "invoices")
     path = f"external_data_schemas/{schema['id']}/"
@@ -227,7 +227,7 @@ def test_bulk_update(server: Server, invoices: str) -> None:
 
 
 def test_bulk_update_saves_what_it_can(server: Server, invoices: str) -> None:
-    """One schema that is refused is named; the others are saved all the same."""
+    """One schema that is refused is named; the others are saved anyway."""
     bad, good = (server.schema(invoices, name)["id"] for name in ("invoices", "customers"))
     items = [{"id": bad, "should_sync": True}, {"id": good, "sync_frequency": "7day"}]
     response = server.call("PATCH", path_of(invoices, "bulk_update_schemas/"), json={"schemas": items})
@@ -276,7 +276,7 @@ def test_webhooks(server: Server, invoices: str) -> None:
 
 
 def test_refresh_finds_new_and_lost_tables(server: Server, orders: Orders) -> None:
-    """A new table becomes a schema that is off; a vanished one is turned off, or goes if it never synced."""
+    """A new table becomes a disabled schema; a vanished one is disabled, or removed if it never synced."""
     source = server.create("Postgres", orders.payload)
     server.settle(source)
     orders.database.execute("CREATE TABLE refunds (id int)")
@@ -299,7 +299,7 @@ def test_refresh_of_a_lost_source(server: Server, orders: Orders) -> None:
 
 
 def test_reload_source(server: Server, invoices: str) -> None:
-    """Reloading a source syncs the tables that are on, and only those."""
+    """Reloading a source syncs the enabled tables, and only those."""
     schema = server.schema(invoices, "invoices")
     path = f"external_data_schemas/{schema['id']}/"
     server.json("PATCH", path, json={"should_sync": True, "sync_type": "full_refresh"})

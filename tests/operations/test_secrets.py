@@ -12,7 +12,7 @@ ENVIRONMENT = {"DB_PASSWORD": "s3cr3t", "LONGER": "s3cr3t-and-more\n", "EMPTY": 
 
 
 def test_variables_stand_for_their_values_wherever_they_are():
-    """In objects and lists, and beside values that are no secrets."""
+    """In objects and lists, and next to values that are not secrets."""
     found = resolved(
         {
             "host": "db",

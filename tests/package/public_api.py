@@ -23,7 +23,7 @@ from dw_orchestration import (
     SyncMetadata,
     Table,
     TableMetadata,
-    TableSelection,
+    Tables,
     WarehouseSnapshot,
     asset_spec,
     build_drift_sensor,
@@ -89,11 +89,13 @@ def ours(table: Table) -> dg.AssetSpec:
 def definitions(snapshot: WarehouseSnapshot) -> dg.Definitions:
     """The definitions without the component."""
     assert_type(snapshot.taken_at, datetime)
-    chosen = TableSelection(select=["stripe.*", is_incremental], exclude=[lambda table: bool(table.page)]).of(snapshot)
-    assets = build_posthog_assets(chosen, spec_of=ours, sync_defaults=PostHogSyncConfig(start_timeout_s=900))
-    schedules = build_posthog_schedules(chosen, spec_of=ours, mode=SchedulingMode.DRIVE, overrides=[WEEKDAYS])
-    build_posthog_assets(chosen, step_per="schema")  # type: ignore[arg-type]
-    build_posthog_assets(chosen, ours)  # type: ignore[call-arg]
+    chosen = Tables(
+        snapshot, select=["stripe.*", is_incremental], exclude=[lambda table: bool(table.url)], spec_of=ours
+    )
+    assets = build_posthog_assets(chosen, sync_defaults=PostHogSyncConfig(start_timeout_s=900))
+    schedules = build_posthog_schedules(chosen, mode=SchedulingMode.DRIVE, overrides=[WEEKDAYS])
+    Tables(snapshot, step_per="schema")  # type: ignore[arg-type]
+    build_posthog_assets(snapshot)  # type: ignore[arg-type]
     return dg.Definitions(
         assets=assets,
         schedules=assert_type(schedules, list[dg.ScheduleDefinition]),

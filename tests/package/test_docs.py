@@ -1,4 +1,4 @@
-"""What the documentation shows is what there is."""
+"""What the documentation shows exists and works."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_reference_says_what_each_attribute_does(site, attribute):
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_and_pictures_exist(page):
-    """Every file that a page names is there."""
+    """Every file that a page links to exists."""
     targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
 
     assert [] == [target for target in targets if "://" not in target and not (page.parent / target).exists()]
@@ -95,7 +95,7 @@ def test_attributes_that_pages_show_are_the_components(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.is_relative_to(DOCS)], ids=named)
 def test_code_on_pages_is_a_file_that_runs(page):
-    """Code and settings are included from snippets and examples, which have tests; none stands on the page itself."""
+    """Code and settings are included from snippets and examples, which have tests; pages contain none."""
     code = [*blocks(page, "python"), *blocks(page, "yaml"), *blocks(page, "sql")]
 
     assert [] == [block for block in code if not re.fullmatch(r'--8<-- "(docs/snippets|examples)/[^"]+"\n', block)]
@@ -131,18 +131,28 @@ def parse(words: list[str]) -> None:
         command.make_context("dw", words)
 
 
+@pytest.fixture(scope="module")
+def tests() -> set[str]:
+    """The names of all tests, and of the classes that hold some."""
+    trees = [ast.parse(file.read_text()) for file in sorted((ROOT / "tests").rglob("test_*.py"))]
+    return {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_tests_that_pages_name_exist(page):
-    """A claim that names a test names one that is there."""
-    cited = set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text()))
+def test_tests_that_pages_name_exist(page, tests):
+    """A test that a page names exists, in whichever file."""
+    cited = re.findall(r"`(test_\w+|ExactlyOnce)`", page.read_text())
 
-    assert set() == {(file, name) for file, name in cited if name not in functions(ROOT / file)}
+    assert [] == [name for name in cited if name not in tests]
 
 
-def functions(file: Path) -> set[str]:
-    """The functions and classes of a file of tests."""
-    tree = ast.parse(file.read_text()) if file.exists() else ast.Module([], [])
-    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+def test_each_feature_of_the_evidence_has_a_test():
+    """Every row of the page names a test."""
+    rows = re.findall(r"^\| (.*) \| (.*) \|$", (DOCS / "evidence.md").read_text(), flags=re.MULTILINE)
+    features = [row for row in rows if row[0] not in {"feature", "---"}]
+
+    assert len(features) > len(rows) / 2
+    assert [] == [feature for feature, shown_by in features if not re.search(r"`\w+`", shown_by)]
 
 
 def test_readme_is_short():

@@ -1,4 +1,4 @@
-"""A newcomer's first project: the commands of the tutorial as they stand there, with the wheel and no checkout."""
+"""A newcomer's first project: the unchanged commands of the tutorial, with the wheel and no checkout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INSTALL = ["--no-index", "--no-build-isolation"]
 
 
 def commands() -> Iterator[list[str]]:
-    """The commands of the tutorial's part on a project of one's own."""
+    """The commands of the tutorial's part on creating a project."""
     (part,) = re.findall(r"^## 2\..*?(?=^## )", TUTORIAL.read_text(), flags=re.MULTILINE | re.DOTALL)
     for block in re.findall(r"```shell\n(.*?)```", part, flags=re.DOTALL):
         yield from filter(None, (shlex.split(line, comments=True) for line in block.splitlines()))
@@ -77,7 +77,7 @@ def test_the_tutorial_leads_from_nothing_to_rows(project: tuple[Path, Mapping[st
 
 @pytest.mark.parametrize("step", ["pip install", "dg scaffold defs", "dg check yaml", "dg list defs", "dg launch"])
 def test_the_tutorial_has_every_step(step: str) -> None:
-    """What a newcomer has to do is a command that stands there."""
+    """Everything that a newcomer has to do is a command in the tutorial."""
     assert any(shlex.join(words).startswith(step) for words in commands())
 
 

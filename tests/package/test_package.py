@@ -33,14 +33,14 @@ def test_every_public_name_can_be_imported() -> None:
 
 
 def test_unknown_name_is_an_attribute_error() -> None:
-    """A typing error in a name is told as Python tells it."""
+    """A typo in a name raises the usual error of Python."""
     with pytest.raises(AttributeError, match="build_posthog_asset"):
         _ = dw_orchestration.build_posthog_asset
 
 
 def test_embedded_warehouse_runs_without_dagster() -> None:
     """The server's process has neither Dagster nor httpx in memory."""
-    code = "import sys, dw_orchestration.local.embedded as e; print({'dagster', 'httpx'} & set(sys.modules))"
+    code = "import sys, dw_orchestration.local.server as e; print({'dagster', 'httpx'} & set(sys.modules))"
 
     assert "set()" == _python("-c", code)
 
@@ -55,7 +55,7 @@ def test_constraints_hold_names_and_versions_alone(file: str) -> None:
 
 
 def test_development_is_pinned() -> None:
-    """Whatever checks and tests are made with has one version, on every machine."""
+    """Every tool of the checks and tests has one version, on every machine."""
     asked = {canonicalize_name(Requirement(each).name) for each in EXTRAS["dev"]}
 
     assert set() == asked - pins("constraints.txt").keys()

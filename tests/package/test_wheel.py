@@ -1,4 +1,4 @@
-"""The wheel is what users get: it is the source tree, it runs by itself, and it says what it needs."""
+"""The wheel is what users get: it contains the source tree, runs by itself, and declares what it needs."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_what_is_installed_is_the_wheel(
 
 
 def test_wheel_has_its_license(packed: dict[str, bytes]) -> None:
-    """The text of the license comes along, as it stands in the checkout."""
+    """The license is included, unchanged."""
     (text,) = (content for name, content in packed.items() if name.endswith(".dist-info/licenses/LICENSE"))
 
     assert (ROOT / "LICENSE").read_bytes() == text
@@ -136,7 +136,7 @@ def test_core_says_how_to_get_the_embedded_warehouse(core: Environment) -> None:
 
 
 def test_command_of_the_wheel_runs(user: Environment) -> None:
-    """With the extra, `dw` is there and tells its version, which is the wheel's."""
+    """With the extra, `dw` exists and prints the version of the wheel."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("version")
 
     assert version is None, "the version stands in the package alone"

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that answers what a test tells it to, and remembers what it was asked."""
+"""A real HTTP server on loopback with scripted answers, which keeps the requests it received."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ KEY = "phx_SecretOfTheTests0123456789"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One request, as it arrived."""
+class Received:
+    """One request that the server received."""
 
     method: str
     path: str
@@ -33,8 +33,8 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Told:
-    """One answer to give."""
+class Scripted:
+    """One scripted answer."""
 
     status: int
     body: bytes
@@ -45,28 +45,28 @@ class Told:
 class ScriptedServer:
     """Gives the answers in their order, then 200 with an empty object."""
 
-    answers: deque[Told] = field(default_factory=deque)
-    asked: list[Asked] = field(default_factory=list)
-    compute: Callable[[Asked], Any] | None = None
+    answers: deque[Scripted] = field(default_factory=deque)
+    received: list[Received] = field(default_factory=list)
+    compute: Callable[[Received], Any] | None = None
     url: str = ""
 
-    def tell(self, body: Any = b"", *, status: int = 200, headers: Mapping[str, str] | None = None) -> ScriptedServer:
+    def answer(self, body: Any = b"", *, status: int = 200, headers: Mapping[str, str] | None = None) -> ScriptedServer:
         """Queue an answer: bytes and text as they are, everything else as JSON."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.answers.append(Told(status, raw, dict(headers or {})))
+        self.answers.append(Scripted(status, raw, dict(headers or {})))
         return self
 
-    def reply(self, asked: Asked) -> Told:
-        """Note the request and give its answer."""
-        self.asked.append(asked)
+    def reply(self, received: Received) -> Scripted:
+        """Keep the request and return its answer."""
+        self.received.append(received)
         if self.compute is not None:
-            return Told(200, json.dumps(self.compute(asked)).encode(), {})
-        return self.answers.popleft() if self.answers else Told(200, b"{}", {})
+            return Scripted(200, json.dumps(self.compute(received)).encode(), {})
+        return self.answers.popleft() if self.answers else Scripted(200, b"{}", {})
 
     @property
-    def last(self) -> Asked:
+    def last(self) -> Received:
         """The latest request."""
-        return self.asked[-1]
+        return self.received[-1]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -80,8 +80,8 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("content-length") or 0)
         raw = self.rfile.read(length)
         url = urlsplit(self.path)
-        told = self.script.reply(
-            Asked(
+        scripted = self.script.reply(
+            Received(
                 self.command,
                 url.path,
                 parse_qs(url.query),
@@ -89,16 +89,16 @@ class _Handler(BaseHTTPRequestHandler):
                 {name.lower(): value for name, value in self.headers.items()},
             )
         )
-        self.send_response(told.status)
-        for name, value in {"Content-Length": str(len(told.body)), **told.headers}.items():
+        self.send_response(scripted.status)
+        for name, value in {"Content-Length": str(len(scripted.body)), **scripted.headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(told.body)
+        self.wfile.write(scripted.body)
 
     do_GET = do_POST = do_PATCH = do_DELETE = _answer  # noqa: N815  # the library's names
 
     def log_message(self, *_: Any) -> None:
-        """Stay quiet: what was asked is in the script."""
+        """Stay quiet: the requests are in the script."""
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def slept() -> list[float]:
 
 @pytest.fixture
 def make_client(server: ScriptedServer, slept: list[float]) -> Iterator[MakeClient]:
-    """Make clients of project 1 of the scripted server, without a rate budget unless it is asked for."""
+    """Make clients of project 1 of the scripted server, by default without rate limits."""
     made: list[PostHogWarehouseClient] = []
 
     def make(**settings: Any) -> PostHogWarehouseClient:

@@ -12,6 +12,7 @@ from dw_orchestration.posthog import errors
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import (
     AccessMethod,
+    CancelOutcome,
     IncrementalFieldType,
     SyncFrequency,
     SyncStatus,
@@ -83,9 +84,15 @@ SOURCE = {
     "user_access_level": "editor",
     "supports_webhooks": False,
 }
+SMALL_SCHEMA = {"id": "s1", "name": "orders"}
+NO_KEYS = {
+    "type": "authentication_error",
+    "code": "permission_denied",
+    "detail": "This action does not support Personal API Key access",
+}
 
 
-def page(*rows: Any):
+def page(*rows: Any) -> dict[str, Any]:
     return {"count": len(rows), "next": None, "previous": None, "results": list(rows)}
 
 
@@ -199,19 +206,19 @@ CALLS = [
 @pytest.mark.parametrize(("call", "answer", "method", "path", "body"), CALLS)
 def test_each_method_is_one_request(
     *, client: PostHogWarehouseClient, server: ScriptedServer, call: Any, answer: Any, method: str, path: str, body: Any
-):
+) -> None:
     """A method sends one request of the documented shape; a body is JSON, and none is sent needlessly."""
-    server.tell(answer)
+    server.answer(answer)
     call(client)
-    asked = server.last
-    assert (method, f"{BASE}{path}", body) == (asked.method, asked.path, asked.body)
-    assert ("application/json" if body else None) == asked.headers.get("content-type")
-    assert 1 == len(server.asked)
+    received = server.last
+    assert (method, f"{BASE}{path}", body) == (received.method, received.path, received.body)
+    assert ("application/json" if body else None) == received.headers.get("content-type")
+    assert 1 == len(server.received)
 
 
-def test_ids_cannot_reach_other_endpoints(client: PostHogWarehouseClient, server: ScriptedServer):
-    """An id is one part of the path, whatever is in it."""
-    server.tell(DOCUMENTED_SCHEMA)
+def test_ids_cannot_reach_other_endpoints(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
+    """An id is one part of the path, with any content."""
+    server.answer(DOCUMENTED_SCHEMA)
     client.get_schema("../external_data_sources/x?y")
     assert f"{BASE}/external_data_schemas/..%2Fexternal_data_sources%2Fx%3Fy/" == server.last.path
 
@@ -226,9 +233,9 @@ def test_ids_cannot_reach_other_endpoints(client: PostHogWarehouseClient, server
 )
 def test_schemas_of_three_generations(
     *, client: PostHogWarehouseClient, server: ScriptedServer, answer: Any, sync_type: Any, columns: Any, source: Any
-):
+) -> None:
     """Fields that came later are read where they are, and unknown ones do no harm."""
-    server.tell(answer)
+    server.answer(answer)
     schema = client.get_schema("s1")
     assert (sync_type, columns, source) == (
         schema.sync_type,
@@ -244,9 +251,9 @@ def test_schemas_of_three_generations(
     )
 
 
-def test_a_source_with_trimmed_schemas(client: PostHogWarehouseClient, server: ScriptedServer):
+def test_a_source_with_trimmed_schemas(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """A list of sources may hold schemas without settings; what is missing is None."""
-    server.tell(page(SOURCE))
+    server.answer(page(SOURCE))
     (source,) = client.list_sources()
     (schema,) = source.schemas
     assert (SyncStatus.COMPLETED, None, None) == (schema.status, schema.sync_frequency, schema.table)
@@ -255,21 +262,23 @@ def test_a_source_with_trimmed_schemas(client: PostHogWarehouseClient, server: S
 
 
 @pytest.mark.parametrize("answer", [{"id": "src9"}, SOURCE | {"id": "src9"}])
-def test_a_new_source_is_known_by_its_id(client: PostHogWarehouseClient, server: ScriptedServer, answer: Any):
+def test_a_new_source_is_known_by_its_id(client: PostHogWarehouseClient, server: ScriptedServer, answer: Any) -> None:
     """Servers answer with the id alone, or with the whole source as documented."""
-    server.tell(answer, status=201)
+    server.answer(answer, status=201)
     assert "src9" == client.create_source("Postgres", {})
 
 
 @pytest.mark.parametrize("status", [200, 204])
-def test_data_is_deleted_with_either_status(client: PostHogWarehouseClient, server: ScriptedServer, status: int):
+def test_data_is_deleted_with_either_status(
+    client: PostHogWarehouseClient, server: ScriptedServer, status: int
+) -> None:
     """The documented 204 and the actual 200 mean the same."""
-    server.tell(status=status)
+    server.answer(status=status)
     client.delete_schema_data("s1")
     assert "DELETE" == server.last.method
 
 
-def test_a_trigger_tells_the_servers_time(make_client: MakeClient):
+def test_a_trigger_tells_the_servers_time(make_client: MakeClient) -> None:
     """The time is that of the server's answer, to the second."""
     http = httpx.MockTransport(lambda _: httpx.Response(200, headers={"Date": "Thu, 01 Jan 2026 10:00:00 GMT"}))
     client = make_client(http_transport=http)
@@ -277,9 +286,9 @@ def test_a_trigger_tells_the_servers_time(make_client: MakeClient):
     assert (ten, ten) == (client.reload_schema("s1"), client.resync_schema("s1"))
 
 
-def test_incremental_fields(client: PostHogWarehouseClient, server: ScriptedServer):
+def test_incremental_fields(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """The fields of the newest servers are read, unknown types included."""
-    server.tell(
+    server.answer(
         {
             "incremental_fields": [
                 {"label": "id", "type": "integer", "field": "id", "field_type": "integer", "nullable": False},
@@ -311,48 +320,190 @@ def test_incremental_fields(client: PostHogWarehouseClient, server: ScriptedServ
         ({"added": 1, "deleted": 2, "total_tables_seen": 9, "auto_enabled": 1}, (1, 2, 9, 1)),
     ],
 )
-def test_a_discovery_is_counted(client: PostHogWarehouseClient, server: ScriptedServer, answer: Any, expected: Any):
+def test_a_discovery_is_counted(
+    client: PostHogWarehouseClient, server: ScriptedServer, answer: Any, expected: Any
+) -> None:
     """Later servers count more."""
-    server.tell(answer)
+    server.answer(answer)
     found = client.refresh_schemas("src1")
     assert expected == (found.added, found.deleted, found.total_tables_seen, found.auto_enabled)
 
 
-def test_a_webhook_that_the_provider_refuses(client: PostHogWarehouseClient, server: ScriptedServer):
-    """A provider's refusal is told by the result, with the reason and the URL for a set-up by hand."""
-    server.tell({"success": False, "webhook_url": "https://webhooks.example/1", "error": "no permission"})
+def test_a_webhook_that_the_provider_refuses(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
+    """The result shows that the provider refused, with the reason and the URL for a manual set-up."""
+    server.answer({"success": False, "webhook_url": "https://webhooks.example/1", "error": "no permission"})
     made = client.create_webhook("src1")
     assert (False, "https://webhooks.example/1", "no permission") == (made.success, made.webhook_url, made.error)
 
 
-def test_access_is_checked_without_a_trace(client: PostHogWarehouseClient, server: ScriptedServer):
+def test_access_is_checked_without_a_trace(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """Reading is tried with one row; the right to write, with a schema that does not exist."""
-    server.tell(page(SOURCE)).tell({"detail": "Not found."}, status=404)
+    server.answer(page(SOURCE)).answer({"detail": "Not found."}, status=404)
     client.check_access(write=True)
     nobody = f"{BASE}/external_data_schemas/00000000-0000-0000-0000-000000000000/"
     assert [("GET", f"{BASE}/external_data_sources/", None), ("PATCH", nobody, {})] == [
-        (asked.method, asked.path, asked.body) for asked in server.asked
+        (received.method, received.path, received.body) for received in server.received
     ]
-    assert {"limit": ["1"]} == server.asked[0].query
+    assert {"limit": ["1"]} == server.received[0].query
 
 
-def test_a_key_that_may_only_read_is_told_apart(client: PostHogWarehouseClient, server: ScriptedServer):
+def test_a_key_that_may_only_read_is_told_apart(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """A key without the write scope passes the check for reading, and fails the one for writing."""
-    server.tell(page())
+    server.answer(page())
     client.check_access()
     lacking = {"detail": "API key missing required scope 'external_data_source:write'"}
-    server.tell(page()).tell(lacking, status=403)
+    server.answer(page()).answer(lacking, status=403)
     with pytest.raises(errors.MissingScopeError, match="Add the scope external_data_source:write"):
         client.check_access(write=True)
 
 
-def test_a_client_shows_where_it_works(key: str):
+def test_a_client_shows_where_it_works(key: str) -> None:
     """The representation names host and project, not the key; the id may be a number or a text."""
     with PostHogWarehouseClient("https://eu.posthog.com/", " 42 ", key, rate_limits=None) as client:
         assert "PostHogWarehouseClient(host='https://eu.posthog.com', project_id='42')" == repr(client)
 
 
-def test_an_empty_project_id_is_refused(key: str):
+def test_an_empty_project_id_is_refused(key: str) -> None:
     """Without a project there is nothing to call."""
     with pytest.raises(ValueError, match="project id is empty"):
         PostHogWarehouseClient("https://eu.posthog.com", " ", key)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (200, b"", CancelOutcome.REQUESTED),
+        (200, {}, CancelOutcome.REQUESTED),
+        (200, {"detail": "No sync was running. The sync status has been updated."}, CancelOutcome.NOTHING_RUNNING),
+        (400, {"detail": "No running sync to cancel."}, CancelOutcome.NOTHING_RUNNING),
+        (400, {"detail": "The sync already finished."}, CancelOutcome.NOTHING_RUNNING),
+        (
+            400,
+            {"detail": "Could not find workflow to cancel. The sync may have already finished."},
+            CancelOutcome.NOTHING_RUNNING,
+        ),
+    ],
+)
+def test_cancelling_what_is_over_is_no_error(
+    client: PostHogWarehouseClient, server: ScriptedServer, status: int, body: Any, expected: Any
+) -> None:
+    """That nothing was running is an outcome, in the words of all generations."""
+    server.answer(body, status=status)
+    assert expected is client.cancel_schema("s1")
+
+
+def test_a_cancellation_that_failed_is_an_error(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
+    """Any other refusal to cancel is raised."""
+    server.answer({"detail": "Could not cancel the running sync. Please try again."}, status=400)
+    with pytest.raises(errors.BadRequestError, match="Please try again"):
+        client.cancel_schema("s1")
+
+
+@pytest.mark.parametrize(
+    ("update", "message"),
+    [
+        (SchemaUpdate(), "empty"),
+        (SchemaUpdate(sync_frequency=SyncFrequency.NEVER), "should_sync=False"),
+        (SchemaUpdate(sync_frequency=None), "should_sync=False"),
+        (SchemaUpdate(incremental_field="id"), "incremental_field without sync_type"),
+        (SchemaUpdate(primary_key_columns=("id",), sync_type=None), "primary_key_columns without sync_type"),
+        (SchemaUpdate.model_validate({"sync_time_of_day": "07:11:00+02:00"}), "uses only UTC"),
+    ],
+)
+def test_an_update_that_posthog_would_lose_is_refused(
+    client: PostHogWarehouseClient, server: ScriptedServer, update: Any, message: str
+) -> None:
+    """What PostHog would store wrongly, or not at all, is refused with the cure, and nothing is sent."""
+    with pytest.raises(ValueError, match=message):
+        client.update_schema("s1", update)
+    with pytest.raises(ValueError, match=message):
+        client.bulk_update_schemas("src1", {"s1": update})
+    assert [] == server.received
+
+
+@pytest.mark.parametrize(
+    ("update", "body"),
+    [
+        ({"sync_time_of_day": time(7, 11, 30, 500)}, {"sync_time_of_day": "07:11:30"}),
+        ({"sync_time_of_day": "07:11:00Z"}, {"sync_time_of_day": "07:11:00"}),
+        ({"sync_time_of_day": None}, {"sync_time_of_day": None}),
+        ({"sync_frequency": "30day"}, {"sync_frequency": "30day"}),
+        (
+            {"sync_type": "incremental", "incremental_field": "id", "primary_key_columns": ["id"]},
+            {"sync_type": "incremental", "incremental_field": "id", "primary_key_columns": ["id"]},
+        ),
+    ],
+)
+def test_an_update_sends_what_is_set(
+    client: PostHogWarehouseClient, server: ScriptedServer, update: Any, body: Any
+) -> None:
+    """Only the settings that are set are sent, a time as exactly HH:MM:SS, and None if it was set explicitly."""
+    server.answer(SMALL_SCHEMA)
+    client.update_schema("s1", SchemaUpdate.model_validate(update))
+    assert body == server.last.body
+
+
+def test_a_source_without_a_change_is_refused(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
+    """An update of a source that changes nothing is a mistake, and is not sent."""
+    with pytest.raises(ValueError, match="Nothing to change"):
+        client.update_source("src1")
+    assert [] == server.received
+
+
+@pytest.mark.parametrize("whole", [lambda rows: rows, lambda rows: {"count": 2, "next": None, "results": rows}])
+def test_a_bulk_update_in_one_request(client: PostHogWarehouseClient, server: ScriptedServer, whole: Any) -> None:
+    """The answer is an array, or a page as documented; the result has the order of the updates."""
+    server.answer(whole([SMALL_SCHEMA | {"id": "s2"}, SMALL_SCHEMA]))
+    saved = client.bulk_update_schemas(
+        "src1", {"s1": SchemaUpdate(should_sync=True), "s2": SchemaUpdate(sync_time_of_day=time(7))}
+    )
+    assert ["s1", "s2"] == [schema.id for schema in saved]
+    assert [{"id": "s1", "should_sync": True}, {"id": "s2", "sync_time_of_day": "07:00:00"}] == server.last.body[
+        "schemas"
+    ]
+
+
+@pytest.mark.parametrize("text", [NO_KEYS["detail"], NO_KEYS["detail"].replace("Personal API Key", "personal API key")])
+def test_a_bulk_update_without_the_right_falls_back(
+    client: PostHogWarehouseClient, server: ScriptedServer, text: str
+) -> None:
+    """Where the endpoint allows no API key, each schema is updated by itself."""
+    server.answer(NO_KEYS | {"detail": text}, status=403).answer(SMALL_SCHEMA).answer(SMALL_SCHEMA | {"id": "s2"})
+    on = SchemaUpdate(should_sync=True)
+    assert ["s1", "s2"] == [schema.id for schema in client.bulk_update_schemas("src1", {"s1": on, "s2": on})]
+    schemas = f"{BASE}/external_data_schemas"
+    assert [f"{schemas}/s1/", f"{schemas}/s2/"] == [received.path for received in server.received[1:]]
+
+
+def test_a_bulk_update_sends_singly_what_it_would_lose(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
+    """Primary keys were lost by the bulk endpoint for long: they are sent one schema at a time."""
+    server.answer([SMALL_SCHEMA]).answer(SMALL_SCHEMA | {"id": "s2"})
+    client.bulk_update_schemas(
+        "src1",
+        {
+            "s1": SchemaUpdate(should_sync=True),
+            "s2": SchemaUpdate(sync_type=SyncType.INCREMENTAL, primary_key_columns=("id",)),
+        },
+    )
+    assert [{"id": "s1", "should_sync": True}] == server.received[0].body["schemas"]
+    assert (f"{BASE}/external_data_schemas/s2/", {"sync_type": "incremental", "primary_key_columns": ["id"]}) == (
+        server.received[1].path,
+        server.received[1].body,
+    )
+    assert 2 == len(server.received)
+
+
+def test_a_bulk_update_that_the_key_may_not_do(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
+    """Another refusal than that of all keys is an error, without a fallback."""
+    server.answer(NO_KEYS | {"detail": "You do not have editor access to this resource."}, status=403)
+    with pytest.raises(errors.PermissionDeniedError, match="editor access"):
+        client.bulk_update_schemas("src1", {"s1": SchemaUpdate(should_sync=True)})
+    assert 1 == len(server.received)
+
+
+def test_a_bulk_update_saved_in_part(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
+    """The error names the tables that were not saved."""
+    for _ in range(4):
+        server.answer({"code": "bulk_schema_save_failed", "detail": "Could not save: orders, items"}, status=503)
+    with pytest.raises(errors.PartialUpdateError, match="orders, items"):
+        client.bulk_update_schemas("src1", {"s1": SchemaUpdate(should_sync=True)})

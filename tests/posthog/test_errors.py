@@ -1,4 +1,4 @@
-"""Which answer raises which error, and what the errors say."""
+"""What the errors say, and what they keep to themselves."""
 
 from __future__ import annotations
 
@@ -28,61 +28,6 @@ def typed(detail: str, **more: Any) -> dict[str, Any]:
 
 
 SCOPE = typed("API key missing required scope 'external_data_source:write'", type="authentication_error")
-MONTHLY = "Monthly sync limit reached. Please increase your billing limit to resume syncing."
-
-ANSWERS = [
-    (400, typed('"x" is not a valid choice.', attr="sync_type"), errors.BadRequestError),
-    (400, {"message": MONTHLY}, errors.BillingLimitError),
-    (400, {"detail": "Couldn't start the sync."}, errors.BadRequestError),
-    (400, b"plainly wrong", errors.BadRequestError),
-    (401, typed("Personal API key found in request Authorization header is invalid."), errors.AuthenticationError),
-    (403, SCOPE, errors.MissingScopeError),
-    (403, typed("You don't have access to the project.", type="authentication_error"), errors.PermissionDeniedError),
-    (404, typed("Not found."), errors.NotFoundError),
-    (404, typed("Project not found."), errors.ProjectNotFoundError),
-    (405, typed('Method "GET" not allowed.'), errors.ApiError),
-    (429, typed("Request was throttled. Expected available in 3600 seconds."), errors.RateLimitedError),
-    (500, typed("A server error occurred."), errors.ServerError),
-    (502, b"<html>Bad gateway</html>", errors.ServerError),
-    (503, typed("Could not save: orders", code="bulk_schema_save_failed"), errors.PartialUpdateError),
-    (504, b"", errors.ServerError),
-]
-
-
-@pytest.mark.parametrize(("status", "body", "expected"), ANSWERS)
-def test_the_status_decides_which_error_it_is(
-    client: PostHogWarehouseClient, server: ScriptedServer, status: int, body: Any, expected: Any
-):
-    """The HTTP status chooses the error's class, and a text only its subclass; never PostHog's `type`."""
-    for _ in range(4):
-        server.tell(body, status=status)
-    with pytest.raises(errors.ApiError) as raised:
-        client.get_schema("s1")
-    assert expected is type(raised.value)
-    assert status == raised.value.status
-
-
-@pytest.mark.parametrize(
-    ("body", "detail"),
-    [
-        ({"detail": "the detail", "message": "the message"}, "the detail"),
-        ({"message": "the message"}, "the message"),
-        ({"detail": {"host": ["unknown"]}}, '{"host": ["unknown"]}'),
-        ({"other": 1}, '{"other": 1}'),
-        (["a", "list"], '["a", "list"]'),
-        (b"raw\n\n  text", "raw text"),
-        (b"x" * 1000, "x" * 297 + "..."),
-        (b"", ""),
-    ],
-)
-def test_the_detail_is_what_the_server_says(
-    client: PostHogWarehouseClient, server: ScriptedServer, body: Any, detail: str
-):
-    """The detail is `detail`, else `message`, else the raw text, at most 300 characters of it."""
-    server.tell(body, status=400)
-    with pytest.raises(errors.BadRequestError) as raised:
-        client.get_schema("s1")
-    assert detail == raised.value.detail
 
 
 @pytest.mark.parametrize(
@@ -94,7 +39,7 @@ def test_the_detail_is_what_the_server_says(
             (
                 "PostHog does not accept the API key: Personal API key found in request Authorization header is "
                 "invalid (401 for GET /api/projects/1/external_data_schemas/s1/ at 127.0.0.1). "
-                "Use a personal API key (phx_...) made on this host; project keys do not work here."
+                "Use a personal API key (phx_...) that was created on this host. Project keys do not work here."
             ),
         ),
         (
@@ -103,7 +48,7 @@ def test_the_detail_is_what_the_server_says(
             (
                 "PostHog does not know the project: Project not found (404 for GET "
                 "/api/projects/1/external_data_schemas/s1/ at 127.0.0.1). Check the project id (the number in "
-                "PostHog's URLs), and that the host is the project's region."
+                "PostHog's URLs), and that the host is in the project's region."
             ),
         ),
         (
@@ -119,18 +64,18 @@ def test_the_detail_is_what_the_server_says(
 )
 def test_an_error_says_what_which_and_what_to_do(
     client: PostHogWarehouseClient, server: ScriptedServer, status: int, body: Any, message: str
-):
+) -> None:
     """One line names what happened, the request, the host and the cure."""
-    server.tell(body, status=status)
+    server.answer(body, status=status)
     with pytest.raises(errors.ApiError) as raised:
         client.get_schema("s1")
     assert message == str(raised.value)
 
 
-def test_a_bad_request_names_its_field(client: PostHogWarehouseClient, server: ScriptedServer):
-    """The field at fault is an attribute and stands in the message."""
-    server.tell(typed("This field may not be null.", attr="primary_key_columns__1"), status=400)
-    with pytest.raises(errors.BadRequestError, match=r"The field: primary_key_columns__1\.") as raised:
+def test_a_bad_request_names_its_field(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
+    """The wrong field is an attribute and part of the message."""
+    server.answer(typed("This field may not be null.", attr="primary_key_columns__1"), status=400)
+    with pytest.raises(errors.BadRequestError, match=r"Field: primary_key_columns__1\.") as raised:
         client.get_schema("s1")
     error = raised.value
     assert ("primary_key_columns__1", "primary_key_columns__1", "invalid_input") == (
@@ -141,62 +86,25 @@ def test_a_bad_request_names_its_field(client: PostHogWarehouseClient, server: S
     assert ("GET", "/api/projects/1/external_data_schemas/s1/") == (error.method, error.path)
 
 
-def test_a_missing_scope_is_named(client: PostHogWarehouseClient, server: ScriptedServer):
+def test_a_missing_scope_is_named(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """The scope that the key lacks is an attribute."""
-    server.tell(SCOPE, status=403)
+    server.answer(SCOPE, status=403)
     with pytest.raises(errors.MissingScopeError) as raised:
         client.get_schema("s1")
     assert "external_data_source:write" == raised.value.scope
 
 
 @pytest.mark.parametrize("cls", [errors.ApiError, errors.MissingScopeError, errors.RateLimitedError])
-def test_errors_survive_another_process(cls: type[errors.ApiError]):
+def test_errors_survive_another_process(cls: type[errors.ApiError]) -> None:
     """An error can be pickled, as Dagster's executors need, and says the same afterwards."""
     problem = Problem(status=403, method="GET", path="/p", host="h", detail="missing required scope 'a:b'")
     again = pickle.loads(pickle.dumps(cls(problem)))  # noqa: S301  # the test's own bytes
     assert (cls, str(cls(problem)), problem) == (type(again), str(again), again.problem)
 
 
-def test_a_web_page_is_named_by_its_title(server: ScriptedServer, client: PostHogWarehouseClient):
-    """A gateway's page in the place of an answer says little, and its markup nothing at all."""
-    page = b"<html>\n<head><title>413 Too\nLarge</title></head><body><center>nginx</center></body></html>"
-    server.tell(page, status=413)
-
-    with pytest.raises(errors.ApiError) as raised:
-        client.get_schema("s1")
-
-    assert "a web page, '413 Too Large'" in str(raised.value)
-    assert "<" not in str(raised.value)
-
-
-@pytest.mark.parametrize("body", [b"<html>Log in</html>", b'{"id": "s1", "na', b"[]", b'{"id": 5}', b""])
-def test_a_success_of_another_shape_is_an_error(client: PostHogWarehouseClient, server: ScriptedServer, body: Any):
-    """A 200 that is a page, truncated JSON or another object is never taken for a schema."""
-    server.tell(body)
-    with pytest.raises(errors.UnexpectedAnswerError):
-        client.get_schema("s1")
-    assert 1 == client.requests
-
-
-def test_a_page_is_no_success_of_a_trigger(client: PostHogWarehouseClient, server: ScriptedServer):
-    """A login page with status 200 does not count as a sync that was started."""
-    server.tell(b"<html>Log in</html>")
-    with pytest.raises(errors.UnexpectedAnswerError, match="Log in"):
-        client.reload_schema("s1")
-
-
-def test_a_wrong_shape_names_the_field_and_not_its_value(client: PostHogWarehouseClient, server: ScriptedServer):
-    """What a source sends may hold connection details: the error names the fields at fault only."""
-    server.tell({"id": ["hunter2"], "source_type": None})
-    with pytest.raises(errors.UnexpectedAnswerError) as raised:
-        client.get_source("s1")
-    assert "hunter2" not in str(raised.value)
-    assert "id: Input should be a valid string; source_type" in raised.value.detail
-
-
-def test_a_redirect_to_another_host_is_refused(client: PostHogWarehouseClient, server: ScriptedServer):
+def test_a_redirect_to_another_host_is_refused(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """The key does not go to another host, and the error names that host without its query string."""
-    server.tell(status=302, headers={"Location": "https://login.example/in?token=hunter2"})
+    server.answer(status=302, headers={"Location": "https://login.example/in?token=hunter2"})
     with pytest.raises(errors.RedirectRefusedError, match=r"to https://login\.example/in ") as raised:
         client.get_schema("s1")
     assert "hunter2" not in str(raised.value)
@@ -221,31 +129,31 @@ def every_failure(key: str) -> Iterator[httpx.BaseTransport]:
 
 def everything_about(exc: BaseException | None) -> str:
     """All that a log, a debugger or an error tracker shows of an error and of what led to it."""
-    told = ""
+    shown = ""
     while exc is not None:
-        told += "".join([str(exc), repr(exc), repr(exc.args), repr(vars(exc)), *traceback.format_exception(exc)])
+        shown += "".join([str(exc), repr(exc), repr(exc.args), repr(vars(exc)), *traceback.format_exception(exc)])
         exc = exc.__cause__ or exc.__context__
-    return told
+    return shown
 
 
-def test_the_key_is_in_no_error_log_or_repr(make_client: MakeClient, key: str):
-    """Whatever fails, and even if a server quotes it, the key shows up nowhere but in the header."""
+def test_the_key_is_in_no_error_log_or_repr(make_client: MakeClient, key: str) -> None:
+    """After any failure, and even if a server quotes it, the key is nowhere but in the header."""
     log = io.StringIO()
     handler = logging.StreamHandler(log)
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.DEBUG)
-    told, failures = "", 0
+    shown, failures = "", 0
     try:
         for failing in every_failure(key):
             client = make_client(http_transport=failing)
-            told += repr(client) + repr(client.transport)
+            shown += repr(client) + repr(client.transport)
             for call in (client.get_schema, client.reload_schema, client.delete_schema):
                 with pytest.raises(errors.PostHogError) as raised:
                     call(ZERO)
-                told += everything_about(raised.value)
+                shown += everything_about(raised.value)
                 failures += 1
     finally:
         logging.getLogger().removeHandler(handler)
         logging.getLogger().setLevel(logging.WARNING)
     assert 23 * 3 == failures
-    assert key not in told + log.getvalue()
+    assert key not in shown + log.getvalue()

@@ -31,7 +31,7 @@ JOB = {
         ("BillingLimitTooLow", JobStatus.BILLING_LIMIT_TOO_LOW),
     ],
 )
-def test_a_status_has_one_meaning_in_all_spellings(printed: str, expected: Any):
+def test_a_status_has_one_meaning_in_all_spellings(printed: str, expected: Any) -> None:
     """Jobs, schemas and the stored form spell the billing statuses differently."""
     assert expected is Job.model_validate(JOB | {"status": printed}).status
 
@@ -39,7 +39,7 @@ def test_a_status_has_one_meaning_in_all_spellings(printed: str, expected: Any):
 @pytest.mark.parametrize(
     ("printed", "expected"), [("Error", SyncStatus.FAILED), ("Billing limit too low", SyncStatus.BILLING_LIMIT_TOO_LOW)]
 )
-def test_a_schemas_status_has_one_meaning_too(printed: str, expected: Any):
+def test_a_schemas_status_has_one_meaning_too(printed: str, expected: Any) -> None:
     """The same holds for schemas and sources."""
     assert expected is SyncStatus(printed)
 
@@ -54,13 +54,13 @@ def test_a_schemas_status_has_one_meaning_too(printed: str, expected: Any):
         ("Hibernating", False, False),
     ],
 )
-def test_an_unknown_status_is_kept_and_not_terminal(*, printed: str, known: bool, terminal: bool):
+def test_an_unknown_status_is_kept_and_not_terminal(*, printed: str, known: bool, terminal: bool) -> None:
     """Only a status that this version knows can end a wait; another keeps its text."""
     status = Job.model_validate(JOB | {"status": printed}).status
     assert (printed, known, terminal) == (str(status), status.is_known, status.is_terminal)
 
 
-def test_an_unknown_value_survives_storage():
+def test_an_unknown_value_survives_storage() -> None:
     """An unknown value is the same after JSON and pickle."""
     schema = Schema(id="s1", name="t", sync_frequency="2hour")
     assert schema == Schema.model_validate_json(schema.model_dump_json())
@@ -68,20 +68,20 @@ def test_an_unknown_value_survives_storage():
     assert (schema, "2hour") == (again, again.sync_frequency)
 
 
-def test_an_enumeration_takes_only_text():
+def test_an_enumeration_takes_only_text() -> None:
     """A number is no unknown status but a wrong answer."""
     with pytest.raises(ValidationError):
         Job.model_validate(JOB | {"status": 7})
 
 
 @pytest.mark.parametrize("printed", ["2026-01-01T00:00:00Z", "2026-01-01T01:00:00+01:00", "2026-01-01T00:00:00"])
-def test_times_are_aware_utc(printed: str):
-    """A time has UTC, whether the server says so, says another offset, or says none."""
+def test_times_are_aware_utc(printed: str) -> None:
+    """A time has UTC, whether the server sends UTC, another offset, or none."""
     job = Job.model_validate(JOB | {"created_at": printed})
     assert (datetime(2026, 1, 1, tzinfo=UTC), UTC) == (job.created_at, job.created_at.tzinfo)
 
 
-def test_a_job_is_stored_under_either_name():
+def test_a_job_is_stored_under_either_name() -> None:
     """A job reads back from what it was dumped to, by the API's name or by this package's."""
     job = Job.model_validate(JOB)
     assert "s1" == job.schema_id
@@ -89,7 +89,7 @@ def test_a_job_is_stored_under_either_name():
     assert job == Job.model_validate_json(job.model_dump_json(by_alias=True))
 
 
-def test_an_update_knows_its_fields():
+def test_an_update_knows_its_fields() -> None:
     """PostHog ignores a setting it does not know and answers 200: a typo is refused here."""
     with pytest.raises(ValidationError):
         SchemaUpdate.model_validate({"sync_freqency": SyncFrequency.ONE_DAY})

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dw_orchestration.history.asset import build_sync_history, sync_history_key
-from dw_orchestration.local.embedded import EmbeddedWarehouse
+from dw_orchestration.local.server import WarehouseServer
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import SyncFrequency, SyncStatus, SyncType
 from dw_orchestration.posthog.models import Schema, SchemaUpdate
@@ -207,7 +207,7 @@ def served(tmp_path):
     folder.mkdir(parents=True)
     for name in ("invoices", "customers"):
         (folder / f"{name}.jsonl").write_text(json.dumps({"id": 1}) + "\n")
-    embedded = EmbeddedWarehouse(tmp_path / "home", fixtures=folder.parent, look_every_s=None)
+    embedded = WarehouseServer(tmp_path / "home", fixtures=folder.parent, poll_every_s=None)
     endpoint = embedded.start()
     with closing(PostHogWarehouseClient(endpoint.host, 1, endpoint.api_key, rate_limits=None)) as client:
         schemas = [{"name": name, "sync_type": "full_refresh"} for name in ("invoices", "customers")]

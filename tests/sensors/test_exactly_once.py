@@ -1,4 +1,4 @@
-"""Each finished sync is reported once, whatever happens to ticks, runs and sources."""
+"""Each finished sync is reported once, with every failure of ticks, runs and sources."""
 
 import dagster as dg
 from hypothesis import settings

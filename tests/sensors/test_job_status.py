@@ -10,9 +10,9 @@ from dw_orchestration.assets.checks import sync_succeeded
 from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.errors import CursorError
+from dw_orchestration.posthog.limits import LATE_ROWS
 from dw_orchestration.sensors.cursor import SensorCursor
 from dw_orchestration.sensors.job_status import RUN_GRACE
-from dw_orchestration.sensors.unreported import EDGE
 from tests.sensors.conftest import sync_succeeded_check
 
 
@@ -69,9 +69,9 @@ def test_sync_that_becomes_visible_late_is_reported(reports_on):
     model = WarehouseModel()
     reports = reports_on(model)
     cursor = first_tick(reports)
-    late = model.start("source0", "s0t0", late_s=EDGE.total_seconds() - 5)
+    late = model.start("source0", "s0t0", late_s=LATE_ROWS.total_seconds() - 5)
     model.finish(late)
-    model.advance(EDGE.total_seconds() - 10)
+    model.advance(LATE_ROWS.total_seconds() - 10)
     model.finish(model.start("source0", "s0t1"))
     cursor, _ = reports.tick(cursor)
     model.advance(30)

@@ -1,4 +1,4 @@
-"""A table that is older than it should be is noticed, whatever the reason."""
+"""A table that is older than it should be is noticed, for any reason."""
 
 import dagster as dg
 import pytest
@@ -20,7 +20,7 @@ def forgotten(reports_on):
 
 
 def checks(work, name="not_stale"):
-    """What a tick said of a check."""
+    """A check, as a tick evaluated it."""
     return [event.passed for event in work.events if getattr(event, "check_name", None) == name]
 
 
@@ -60,7 +60,7 @@ def test_check_is_green_again_after_the_next_sync(forgotten):
 
 
 def test_table_that_fails_is_stale_too(forgotten):
-    """Syncs that bring nothing make no rows newer."""
+    """Syncs without rows make no rows newer."""
     model, reports, cursor = forgotten
     model.advance(3 * HOUR_S)
     model.finish(model.start("source0", "s0t0"), "Failed")
@@ -86,7 +86,7 @@ def test_auto_heal_syncs_forgotten_tables_up_to_its_limit(reports_on, limit, exp
 
 
 def test_auto_heal_leaves_failing_tables_alone(forgotten):
-    """A table whose syncs fail is not forgotten, and another sync would not mend it."""
+    """A table whose syncs fail is not forgotten, and another sync would not fix it."""
     model, reports, cursor = forgotten
     model.advance(3 * HOUR_S)
     model.finish(model.start("source0", "s0t0"), "Failed")

@@ -76,7 +76,7 @@ def test_no_open_tick_is_no_wait(instance):
 
 
 def test_an_open_tick_is_waited_for_and_a_later_one_is_not(instance):
-    """Whatever begins after the run has written down its adoption sees that."""
+    """A tick that begins after the run has recorded its adoption sees the adoption."""
     sensor = Sensor(instance)
     sensor.begin_tick(ends_at_s=3.0)
 

@@ -360,7 +360,7 @@ def test_jobs_since_the_tick_are_found_on_later_pages():
 def test_two_batches_on_one_table_share_one_job():
     """Two batches at once: PostHog drops the second trigger, and both follow the one job."""
     world, table = one_table(Run(queue_s=10))
-    first, second = play(world).batch.events(), play(world).batch.events()
+    first, second = play(world).engine.events(), play(world).engine.events()
     ends: list[Ended] = []
     open_ = [first, second]
     while open_:
@@ -415,7 +415,7 @@ def test_a_renamed_table_is_found_under_its_new_name():
 
 def test_the_defaults_need_nothing_but_an_api():
     """A batch works on the machine's clock and default settings when given none."""
-    from dw_orchestration.sync.batch import SyncBatch
+    from dw_orchestration.sync.engine import SyncEngine
 
-    assert [] == list(SyncBatch(World(), []).events())
+    assert [] == list(SyncEngine(World(), []).events())
     assert SyncSettings().wait

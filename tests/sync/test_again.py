@@ -96,7 +96,7 @@ def test_a_resync_follows_the_job_that_starts_from_scratch():
     world.start(table)
     world.sleep(10)
 
-    played = play(world, mode=SyncMode.RESYNC).to_end()
+    played = play(world, sync_mode=SyncMode.RESYNC).to_end()
 
     old, new = world.rows_of(table)
     assert ("Failed", [new.id]) == (old.status, [event.job.id for event in played.all(Adopted)])
@@ -111,7 +111,7 @@ def test_a_resync_does_not_take_a_job_that_began_before_it():
     world.add("s", first, table)
     world.at(4, lambda: world.start(table))
 
-    played = play(world, mode=SyncMode.RESYNC, triggers_per_min=6, poll_min_s=30).to_end()
+    played = play(world, sync_mode=SyncMode.RESYNC, triggers_per_min=6, poll_min_s=30).to_end()
 
     assert 2 == len(world.rows_of(table))
     assert [world.rows_of(table)[-1].id] == [event.job.id for event in played.all(Adopted, "t")]
@@ -123,7 +123,7 @@ def test_a_resync_can_wait_for_the_running_sync():
     world.start(table)
     world.sleep(10)
 
-    played = play(world, mode=SyncMode.RESYNC, if_running=IfRunning.WAIT_THEN_RELOAD).to_end()
+    played = play(world, sync_mode=SyncMode.RESYNC, if_running=IfRunning.WAIT_THEN_RELOAD).to_end()
 
     assert ["Completed", "Completed"] == [row.status for row in world.rows_of(table)]
     assert played.ended().outcome is SyncOutcome.COMPLETED
@@ -135,7 +135,7 @@ def test_a_resync_beside_a_running_sync_can_be_refused():
     world.start(table)
     world.sleep(10)
 
-    played = play(world, mode=SyncMode.RESYNC, if_running=IfRunning.FAIL).to_end()
+    played = play(world, sync_mode=SyncMode.RESYNC, if_running=IfRunning.FAIL).to_end()
 
     assert isinstance(played.error(), errors.AlreadyRunningError)
     assert not played.error().allow_retries
@@ -147,16 +147,16 @@ def test_a_resync_clears_a_failure_streak():
     for n in range(6):
         world.past(table, ago_s=100 + n * 100, took_s=10, status="Failed", error="broken")
 
-    assert play(world, mode=SyncMode.RESYNC).to_end().ended().outcome is SyncOutcome.COMPLETED
+    assert play(world, sync_mode=SyncMode.RESYNC).to_end().ended().outcome is SyncOutcome.COMPLETED
 
 
 def test_no_retry_drops_a_table_a_second_time():
     """Whatever goes wrong with a resync, its error forbids a retry; a resumed failure is taken as the result."""
     world, table = one_table(Run(status="Failed", error="broken"))
-    first = play(world, mode=SyncMode.RESYNC).to_end()
+    first = play(world, sync_mode=SyncMode.RESYNC).to_end()
     (row,) = world.rows_of(table)
 
-    second = play(world, mode=SyncMode.RESYNC, requests=requests_for(world, resume_job_id=row.id)).to_end()
+    second = play(world, sync_mode=SyncMode.RESYNC, requests=requests_for(world, resume_job_id=row.id)).to_end()
 
     for played in (first, second):
         assert isinstance(played.error(), errors.SyncFailedError)
@@ -166,5 +166,5 @@ def test_no_retry_drops_a_table_a_second_time():
 
 def test_a_resync_cannot_be_stood_in_for():
     """`accept_jobs_since` would let any sync pass for a resync."""
-    with pytest.raises(ValueError, match="no other sync can stand in"):
-        SyncSettings(mode=SyncMode.RESYNC, accept_jobs_since=START)
+    with pytest.raises(ValueError, match="no other sync can replace a resync"):
+        SyncSettings(sync_mode=SyncMode.RESYNC, accept_jobs_since=START)

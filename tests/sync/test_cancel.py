@@ -16,7 +16,7 @@ def test_a_started_job_is_cancelled_and_its_end_awaited():
     played.until(Adopted)
     world.cancel_takes_s = 7
 
-    (report,) = played.batch.cancel_started()
+    (report,) = played.engine.cancel_started()
 
     (row,) = world.rows_of(table)
     assert ("t", row.id, CancelResult.CANCELLED, True) == (
@@ -36,7 +36,7 @@ def test_an_adopted_job_is_left_alone():
     played = play(world)
     played.until(Adopted)
 
-    assert ([], {}) == (played.batch.cancel_started(), dict(world.cancels))
+    assert ([], {}) == (played.engine.cancel_started(), dict(world.cancels))
 
 
 def test_a_table_that_waits_for_another_sync_has_nothing_to_cancel():
@@ -47,7 +47,7 @@ def test_a_table_that_waits_for_another_sync_has_nothing_to_cancel():
     played = play(world, if_running=IfRunning.WAIT_THEN_RELOAD)
     played.until(Notice)
 
-    assert [] == played.batch.cancel_started()
+    assert [] == played.engine.cancel_started()
 
 
 @pytest.mark.parametrize(("started", "cancels"), [(True, 1), (False, 0)])
@@ -60,7 +60,7 @@ def test_a_resumed_job_is_cancelled_if_the_earlier_try_started_it(*, started: bo
     played = play(world, requests=requests_for(world, resume_job_id=job_id, resume_started=started))
     played.until(Adopted)
 
-    assert cancels == len(played.batch.cancel_started()) == world.cancels["t"]
+    assert cancels == len(played.engine.cancel_started()) == world.cancels["t"]
 
 
 def test_a_job_that_ended_by_itself_is_no_error():
@@ -70,7 +70,7 @@ def test_a_job_that_ended_by_itself_is_no_error():
     played.until(Adopted)
     world.sleep(100)
 
-    (report,) = played.batch.cancel_started()
+    (report,) = played.engine.cancel_started()
 
     assert (CancelResult.ALREADY_FINISHED, True) == (report.result, report.is_stopped)
     assert world.cancels["t"] == 0
@@ -84,7 +84,7 @@ def test_a_job_that_appears_only_after_the_stop_is_cancelled():
     played = play(world)
     played.until(Adopted)
 
-    reports = played.batch.cancel_started()
+    reports = played.engine.cancel_started()
 
     assert {"t": CancelResult.CANCELLED, "other": CancelResult.CANCELLED} == {
         report.schema_id: report.result for report in reports
@@ -105,7 +105,7 @@ def test_a_stop_within_the_trigger_counts_the_table_as_triggered():
     with pytest.raises(KeyboardInterrupt):
         played.to_end()
 
-    (report,) = played.batch.cancel_started()
+    (report,) = played.engine.cancel_started()
 
     assert (CancelResult.CANCELLED, "Failed") == (report.result, world.rows_of(table)[-1].status)
 
@@ -117,7 +117,7 @@ def test_a_trigger_without_a_job_is_reported_as_such():
     played = play(world)
     played.until(Adopted)
 
-    reports = {report.schema_id: report for report in played.batch.cancel_started()}
+    reports = {report.schema_id: report for report in played.engine.cancel_started()}
 
     assert (CancelResult.NO_JOB, False) == (reports["t"].result, reports["t"].is_stopped)
     assert reports["u"].result is CancelResult.CANCELLED
@@ -126,12 +126,12 @@ def test_a_trigger_without_a_job_is_reported_as_such():
 def test_a_job_that_does_not_end_is_not_confirmed():
     """PostHog takes the request and the job goes on: the report says so after the time for it."""
     world, _ = one_table(Run(duration_s=1000))
-    played = play(world, cancel_timeout_s=30)
+    played = play(world)
     played.until(Adopted)
     world.cancel_takes_s = 100
     began = world.t
 
-    (report,) = played.batch.cancel_started()
+    (report,) = played.engine.cancel_started(timeout_s=30)
 
     assert (CancelResult.NOT_CONFIRMED, False, 1) == (report.result, report.is_stopped, world.cancels["t"])
     assert 30 <= world.t - began <= 35
@@ -146,7 +146,7 @@ def test_a_request_that_is_not_taken_is_repeated():
     world.faults["cancel_schema"].append(BadRequestError(problem(400, detail="Please try again.")))
     world.faults["list_jobs"].append(ServerError(problem(502)))
 
-    (report,) = played.batch.cancel_started()
+    (report,) = played.engine.cancel_started()
 
     assert report.result is CancelResult.CANCELLED
 
@@ -158,7 +158,7 @@ def test_trouble_to_the_end_is_in_the_report():
     played.until(Adopted)
     world.outages.append((0, 1e9, lambda: ServerError(problem(502))))
 
-    (report,) = played.batch.cancel_started()
+    (report,) = played.engine.cancel_started()
 
     assert report.result is CancelResult.NOT_CONFIRMED
     assert "PostHog does not answer" in report.text
@@ -171,7 +171,7 @@ def test_a_newer_run_of_somebody_else_is_not_hit():
     played.until(Adopted)
     newer = world.past(table, ago_s=0, took_s=None)
 
-    (report,) = played.batch.cancel_started()
+    (report,) = played.engine.cancel_started()
 
     assert (CancelResult.NOT_CONFIRMED, 0) == (report.result, world.cancels["t"])
     assert newer.id in report.text
@@ -185,7 +185,7 @@ def test_a_run_that_took_the_place_of_ours_is_left_alone():
     world.at(world.t + 30, lambda: world.start(table))
     world.sleep(40)
 
-    (report,) = played.batch.cancel_started()
+    (report,) = played.engine.cancel_started()
 
     assert (CancelResult.REPLACED, True, 0) == (report.result, report.is_stopped, world.cancels["t"])
 
@@ -197,7 +197,7 @@ def test_the_successor_of_an_interrupted_sync_is_cancelled():
     played.until(Adopted)
     world.sleep(22)
 
-    (report,) = played.batch.cancel_started()
+    (report,) = played.engine.cancel_started()
 
     assert (CancelResult.CANCELLED, CANCELLED) == (report.result, world.rows_of(table)[-1].error)
 
@@ -209,6 +209,6 @@ def test_submitted_jobs_are_cancelled_too():
     played = play(world, wait=False)
     assert played.until(Ended).outcome is SyncOutcome.SUBMITTED
 
-    reports = played.batch.cancel_started()
+    reports = played.engine.cancel_started()
 
     assert [CancelResult.CANCELLED] * 3 == [report.result for report in reports]

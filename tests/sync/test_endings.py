@@ -11,6 +11,7 @@ from dw_orchestration.posthog.errors import UnreachableError
 from dw_orchestration.sync import errors
 from dw_orchestration.sync.events import Adopted, Progress
 from dw_orchestration.sync.outcome import SyncOutcome
+from dw_orchestration.sync.settings import OnStall
 from dw_orchestration.tables.classify import SchemaClass
 
 GIVEN_UP = "Sync stopped because of an error that retrying would not fix"
@@ -163,7 +164,7 @@ def test_a_stalled_job_is_cancelled_on_request_alone(*, cancel: bool, cancels: i
     """The verdict is the same; the next sync can begin only if PostHog stops this one."""
     world, table = one_table(Run(never_ends=True))
 
-    played = play(world, stall_timeout_s=600, cancel_stalled=cancel).to_end()
+    played = play(world, stall_timeout_s=600, on_stall=OnStall.CANCEL if cancel else OnStall.LEAVE).to_end()
     world.sleep(5)
 
     assert (SyncOutcome.STALLED, cancels) == (played.ended().outcome, world.cancels["t"])
@@ -175,7 +176,7 @@ def test_a_stalled_job_that_cannot_be_cancelled_ends_all_the_same():
     world, _ = one_table(Run(never_ends=True))
     world.faults["cancel_schema"].append(UnreachableError("no route"))
 
-    played = play(world, stall_timeout_s=600, cancel_stalled=True).to_end()
+    played = play(world, stall_timeout_s=600, on_stall=OnStall.CANCEL).to_end()
 
     assert played.ended().outcome is SyncOutcome.STALLED
     assert "could not be cancelled: no route" in played.notices()

@@ -110,7 +110,7 @@ modes = st.fixed_dictionaries(
 )
 what: st.SearchStrategy[dict[str, Any]] = (
     st.just({})
-    | st.just({"mode": SyncMode.RESYNC})
+    | st.just({"sync_mode": SyncMode.RESYNC})
     | st.just({"accept_jobs_since": START - timedelta(minutes=20)})
     | st.just({"accept_jobs_since": START, "trigger_after": START + timedelta(seconds=30)})
 )
@@ -198,7 +198,7 @@ def ended_as_its_job(played: Play, end: Ended) -> None:
         assert end.outcome in ENDS_OF_JOBS[row.status]
         assert row.finished_at is not None
         # Never a success of before: unless it was asked for, it ended after the batch began.
-        is_asked_for = played.batch._settings.accept_jobs_since is not None
+        is_asked_for = played.engine._settings.accept_jobs_since is not None
         assert row.finished_at >= 0 or is_asked_for
 
 

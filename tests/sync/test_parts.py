@@ -11,7 +11,6 @@ from sync_model import START, World
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import AccessMethod
-from dw_orchestration.posthog.jobs import is_over, was_cancelled, was_interrupted, was_unwanted
 from dw_orchestration.posthog.models import Job, Schema
 from dw_orchestration.sync import errors
 from dw_orchestration.sync.book import JobBook
@@ -33,63 +32,6 @@ def job(**traits: Any) -> Job:
         "schema": {"id": "t", "name": "users", "should_sync": True},
     }
     return Job.model_validate(row | traits)
-
-
-# --- how jobs are read ---
-
-
-@pytest.mark.parametrize(
-    ("error", "cancelled", "interrupted"),
-    [
-        ("Cancelled", True, False),
-        ("cancelled by the source's administrator", False, False),
-        ("Sync cancelled by user", True, False),
-        ("This sync run was cancelled before it finished. This usually happens when a newer run", True, False),
-        ("Sync stopped because syncing was turned off", True, False),
-        ("Sync stopped because of an error that retrying would not fix", False, False),
-        ("This sync run was interrupted too many times by restarts on PostHog's side", False, True),
-        ("The worker was restarted before this sync finished.", False, True),
-        ("worker shutting down", False, True),
-        ("FATAL: the database system is shutting down, the server was restarted", False, False),
-        (None, False, False),
-    ],
-)
-def test_the_error_text_tells_who_ended_a_failed_job(*, error: str | None, cancelled: bool, interrupted: bool):
-    """PostHog has one status for failed, cancelled and interrupted syncs: the text tells them apart."""
-    failed = job(status="Failed", latest_error=error)
-
-    assert (cancelled, interrupted) == (was_cancelled(failed), was_interrupted(failed))
-    assert (False, False) == (was_cancelled(job(latest_error=error)), was_interrupted(job(latest_error=error)))
-
-
-@pytest.mark.parametrize(
-    ("error", "unwanted"),
-    [
-        ("Sync stopped because syncing was turned off", True),
-        ("Sync stopped because the table was deleted", True),
-        ("Sync stopped because of an error that retrying would not fix", False),
-        ("Sync cancelled by user", False),
-        (None, False),
-    ],
-)
-def test_a_job_of_a_table_that_was_switched_off_or_deleted_is_unwanted(*, error: str | None, unwanted: bool):
-    """Whoever did that knows it; a table that PostHog switches off has the source's error instead."""
-    assert unwanted == was_unwanted(job(status="Failed", latest_error=error))
-    assert not was_unwanted(job(latest_error=error))
-
-
-@pytest.mark.parametrize(
-    ("status", "finished", "over"),
-    [
-        ("Running", False, False),
-        ("Completed", False, True),
-        ("Hibernating", False, False),
-        ("Hibernated", True, True),
-    ],
-)
-def test_a_job_is_over_by_its_status_or_its_end(*, status: str, finished: bool, over: bool):
-    """Old rows may be terminal without an end; a status of a newer server is over once there is one."""
-    assert over is is_over(job(status=status, finished_at=START if finished else None))
 
 
 def test_the_usual_duration_is_the_median_of_the_completed_jobs():
@@ -166,11 +108,11 @@ def test_each_error_has_an_outcome_of_its_own_and_a_place_in_the_tree():
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"start_timeout_s": 0}, "start_timeout_s is 0"),
-        ({"poll_min_s": -1.0}, "poll_min_s is -1.0"),
+        ({"start_timeout_s": 0}, "start_timeout_s\n  Input should be greater than 0"),
+        ({"poll_min_s": -1.0}, "poll_min_s\n  Input should be greater than 0"),
         ({"poll_min_s": 60.0}, "is above poll_max_s"),
-        ({"accept_jobs_since": datetime(2026, 1, 1)}, "no time zone"),  # noqa: DTZ001  what is refused
-        ({"trigger_after": datetime(2026, 1, 1)}, "trigger_after has no time zone"),  # noqa: DTZ001  what is refused
+        ({"accept_jobs_since": datetime(2026, 1, 1)}, "accept_jobs_since\n  Input should have timezone"),  # noqa: DTZ001  what is refused
+        ({"trigger_after": datetime(2026, 1, 1)}, "trigger_after\n  Input should have timezone"),  # noqa: DTZ001  what is refused
     ],
 )
 def test_nonsense_is_refused_early(settings: dict[str, Any], complaint: str):
@@ -317,7 +259,7 @@ def test_a_bucket_keeps_its_pace_after_the_burst(takes: list[tuple[float, int]],
 @pytest.mark.parametrize(("sources", "at_once"), [(1, 1), (2, 2), (60, 60), (100, 61)])
 def test_each_source_may_begin_at_once(sources, at_once):
     """As many triggers as there are sources, up to some sixty, go as fast as they are answered; then the pace holds."""
-    gate = Gate(settings=SyncSettings(triggers_per_min=240), sources=sources, at=0.0)
+    gate = Gate(settings=SyncSettings(), sources=sources, at=0.0)
     times = []
     for _ in range(70):
         times.append(gate.at)

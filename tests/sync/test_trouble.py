@@ -80,7 +80,7 @@ def test_triggers_that_are_never_taken_are_given_up():
 
     asked = [request for request in requests_for(world) if request.schema_id == "running"]
     asked += [request for request in requests_for(world) if request.schema_id != "running"]
-    played = play(world, requests=asked, total_timeout_s=1800, poll_error_budget_s=60).to_end()
+    played = play(world, requests=asked, total_timeout_s=1800, unreachable_timeout_s=60).to_end()
 
     refused = {schema_id for schema_id, outcome in played.outcomes().items() if outcome is SyncOutcome.REFUSED}
     assert {"t0", "t1", "t2"} == refused
@@ -95,7 +95,7 @@ def test_refusals_with_a_success_between_them_do_not_add_up():
     world.add("s", *(Table(f"t{n}", f"table_{n}", usual_run=Run(duration_s=5)) for n in range(5)))
     world.faults["trigger"].extend([too_many_requests(10), None, None, None, too_many_requests(10)])
 
-    played = play(world, triggers_per_min=1, total_timeout_s=100, poll_error_budget_s=100).to_end()
+    played = play(world, triggers_per_min=1, total_timeout_s=100, unreachable_timeout_s=100).to_end()
 
     assert {SyncOutcome.COMPLETED} == set(played.outcomes().values())
 

@@ -172,7 +172,7 @@ def test_thirty_days_count_from_the_epoch():
 
 
 def test_a_moment_of_another_zone_is_the_same_moment():
-    """Ticks are in UTC, whatever the zone of the question."""
+    """Ticks are in UTC, for every time zone of the argument."""
     found = cadence_of("24hour", time(7, 11))
     asked = datetime(2026, 6, 1, 9, 11, tzinfo=timezone(timedelta(hours=2)))
     assert (datetime(2026, 6, 1, 7, 11, tzinfo=UTC), UTC) == (

@@ -88,7 +88,7 @@ def test_failures_can_be_counted(shop: EmbeddedWarehouse) -> None:
 def test_billing_ends_a_job_without_rows(
     shop: EmbeddedWarehouse, behaviour: TableBehaviour, job_says: str, schema_says: str
 ) -> None:
-    """Billing shows in the job, ended and without rows; the source says so too, and no error is written."""
+    """Billing shows in the job, ended and without rows; the source shows it too, and no error is written."""
     shop.behave("Customer", behaviour)
     job = shop.sync("Customer")
     assert (job_says, 0, None) == (_raw_status(shop, job.id), job.rows_synced, job.latest_error)
@@ -125,7 +125,7 @@ def test_a_job_can_be_late(shop: EmbeddedWarehouse) -> None:
 
 
 def test_a_sync_can_take_its_time(shop: EmbeddedWarehouse) -> None:
-    """The job takes at least so long, and brings its rows all the same."""
+    """The job takes at least so long, and still imports its rows."""
     shop.behave("Customer", runs_for(1))
     job = shop.sync("Customer")
     assert job.finished_at is not None

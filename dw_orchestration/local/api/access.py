@@ -11,7 +11,7 @@ from uuid import UUID
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from dw_orchestration.local.api.errors import ApiError, not_found, throttled
+from dw_orchestration.local.api.errors import AnswerError, not_found, throttled
 from dw_orchestration.local.rows import ApiKey, Project, Schema, Source
 from dw_orchestration.local.services import Services
 
@@ -30,7 +30,7 @@ class Throttle:
         """Count a call.
 
         Raises:
-            ApiError: it is one too many; the answer says when to come again.
+            AnswerError: it is one too many; the answer says when to come again.
         """
         if self._per_minute is None:
             return
@@ -53,7 +53,7 @@ class Access:
         """The source with this id.
 
         Raises:
-            ApiError: there is none in this project.
+            AnswerError: there is none in this project.
         """
         source = self.services.store.source(_uuid(source_id))
         if source is None or source.project_id != self.project.id:
@@ -64,7 +64,7 @@ class Access:
         """The schema with this id.
 
         Raises:
-            ApiError: there is none in this project.
+            AnswerError: there is none in this project.
         """
         schema = self.services.store.schema(_uuid(schema_id))
         if schema is None or schema.project_id != self.project.id:
@@ -105,11 +105,11 @@ class _Door:
 def _key(services: Services, credentials: HTTPAuthorizationCredentials | None) -> ApiKey:
     if credentials is None or not credentials.credentials:
         text = "Authentication credentials were not provided."
-        raise ApiError(401, code="not_authenticated", detail=text)
+        raise AnswerError(401, code="not_authenticated", detail=text)
     key = services.store.api_key(credentials.credentials)
     if key is None:
         text = "Personal API key found in request Authorization header is invalid."
-        raise ApiError(401, code="authentication_failed", detail=text)
+        raise AnswerError(401, code="authentication_failed", detail=text)
     return key
 
 
@@ -123,14 +123,14 @@ def _project(services: Services, project_id: str) -> Project:
     raise not_found("Project not found.")
 
 
-def _denied(detail: str) -> ApiError:
-    return ApiError(403, code="permission_denied", detail=detail)
+def _denied(detail: str) -> AnswerError:
+    return AnswerError(403, code="permission_denied", detail=detail)
 
 
 async def _owner(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Services:
-    """Let in whoever has the warehouse's own key."""
+    """Accept the warehouse's own key."""
     services: Services = request.app.state.services
     if "*" not in _key(services, credentials).scopes:
         raise _denied("API key missing required scope '*'")

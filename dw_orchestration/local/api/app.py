@@ -42,7 +42,7 @@ class TrailingSlash:
 
 
 class Dated:
-    """Tells the time in each answer, as any web server does, but by the warehouse's own clock."""
+    """Sets the date of each answer, as any web server does, but by the warehouse's own clock."""
 
     def __init__(self, app: ASGIApp, *, now: Callable[[], datetime]) -> None:
         self._app = app

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from dw_orchestration.local.api.access import Owner
 from dw_orchestration.local.api.bodies import body_of
 from dw_orchestration.local.api.errors import DetailError, throttled, typed
-from dw_orchestration.local.behaviours import Behaviours, TableBehaviour, WarehouseBehaviour
+from dw_orchestration.local.behaviours import Behaviours, ServerBehaviour, SyncBehaviour
 from dw_orchestration.local.rows import Schema
 from dw_orchestration.local.store import Store
 
@@ -31,7 +31,7 @@ class TableScript(BaseModel):
 
     source: str
     table: str
-    behaviour: TableBehaviour
+    behaviour: SyncBehaviour
 
 
 @router.post("/tables/", status_code=204)
@@ -42,9 +42,7 @@ def script_table(owner: Owner, script: Annotated[TableScript, Depends(body_of(Ta
 
 
 @router.post("/warehouse/", status_code=204)
-def script_warehouse(
-    owner: Owner, behaviour: Annotated[WarehouseBehaviour, Depends(body_of(WarehouseBehaviour))]
-) -> None:
+def script_warehouse(owner: Owner, behaviour: Annotated[ServerBehaviour, Depends(body_of(ServerBehaviour))]) -> None:
     """Let the whole warehouse behave as said, until the reset."""
     owner.behaviours.set_warehouse(behaviour)
 
@@ -66,7 +64,7 @@ def _schema(store: Store, script: TableScript) -> Schema:
 
 
 class Gateway:
-    """Stands before the API, and refuses its calls while it is told to."""
+    """Middleware that refuses the API's calls while a behaviour asks for it."""
 
     def __init__(self, app: ASGIApp, *, behaviours: Behaviours) -> None:
         self._app = app

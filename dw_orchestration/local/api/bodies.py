@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 from pydantic_core import from_json
 
-from dw_orchestration.local.api.errors import ApiError, field_error
+from dw_orchestration.local.api.errors import AnswerError, field_error
 from dw_orchestration.local.requests import (
     BulkPatch,
     DatabaseSchemaRequest,
@@ -45,7 +45,7 @@ def body_of(model: type[M]) -> Callable[[Request], Awaitable[M]]:
 
 
 def documented(model: type[BaseModel]) -> dict[str, Any]:
-    """What the OpenAPI document says of an endpoint that reads `model`."""
+    """The OpenAPI description of an endpoint that reads `model`."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
@@ -67,8 +67,8 @@ def _parse(raw: bytes, *, media_type: str) -> object:
         return dict(parse_qsl(raw.decode(errors="replace"), keep_blank_values=True))
     if kind != "application/json":
         text = f'Unsupported media type "{media_type}" in request.'
-        raise ApiError(415, code="unsupported_media_type", detail=text)
+        raise AnswerError(415, code="unsupported_media_type", detail=text)
     try:
         return from_json(raw, allow_inf_nan=False)
     except ValueError as error:
-        raise ApiError(400, code="parse_error", detail=f"JSON parse error - {error}") from error
+        raise AnswerError(400, code="parse_error", detail=f"JSON parse error - {error}") from error

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of the answers that several endpoints share."""
+"""The OpenAPI description of the answers that several endpoints share."""
 
 from __future__ import annotations
 

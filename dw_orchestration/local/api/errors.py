@@ -43,7 +43,7 @@ class DetailOut(BaseModel):
     detail: str
 
 
-class ApiError(Exception):
+class AnswerError(Exception):
     """An answer other than success, in the usual shape."""
 
     def __init__(
@@ -77,14 +77,14 @@ def _type(status: int, code: str) -> str:
     return by_status.get(status, "invalid_request")
 
 
-def not_found(detail: str = "Not found.") -> ApiError:
-    """The 404 for whatever is not there."""
-    return ApiError(404, code="not_found", detail=detail)
+def not_found(detail: str = "Not found.") -> AnswerError:
+    """The 404 for anything that does not exist."""
+    return AnswerError(404, code="not_found", detail=detail)
 
 
-def rule_error(detail: str) -> ApiError:
+def rule_error(detail: str) -> AnswerError:
     """The 400 for a rule that a request breaks as a whole."""
-    return ApiError(400, code="invalid_input", detail=detail)
+    return AnswerError(400, code="invalid_input", detail=detail)
 
 
 # pydantic's name of a problem: the code and text that PostHog has for it
@@ -110,15 +110,15 @@ _TEXTS = {
 }
 
 
-def field_error(problem: ErrorDetails) -> ApiError:
+def field_error(problem: ErrorDetails) -> AnswerError:
     """The 400 for a field; PostHog reports the first problem only."""
     value = problem["input"]
     place = [str(part) for part in problem["loc"]]
     attr = "__".join(place) or None
     if problem["type"] == "too_short":
-        return ApiError(400, code="", detail="This list may not be empty.", attr=f"{attr}__non_field_errors")
+        return AnswerError(400, code="", detail="This list may not be empty.", attr=f"{attr}__non_field_errors")
     if value is None and problem["type"] != "missing":
-        return ApiError(400, code="null", detail="This field may not be null.", attr=attr)
+        return AnswerError(400, code="null", detail="This field may not be null.", attr=attr)
     code, text = _TEXTS.get(problem["type"], (problem["type"], "{msg}"))
     values: dict[str, Any] = {
         **problem.get("ctx", {}),
@@ -126,16 +126,16 @@ def field_error(problem: ErrorDetails) -> ApiError:
         "input_type": type(value).__name__,
         "msg": problem["msg"],
     }
-    return ApiError(400, code=code, detail=text.format_map(values), attr=attr)
+    return AnswerError(400, code=code, detail=text.format_map(values), attr=attr)
 
 
-def throttled(*, wait_s: int) -> ApiError:
-    """The 429 for a call too many; it says when to come again."""
+def throttled(*, wait_s: int) -> AnswerError:
+    """The 429 for a call too many, with the time of the next try."""
     text = f"Request was throttled. Expected available in {wait_s} seconds."
-    return ApiError(429, code="throttled", detail=text, headers={"Retry-After": str(wait_s)})
+    return AnswerError(429, code="throttled", detail=text, headers={"Retry-After": str(wait_s)})
 
 
-def typed(error: ApiError) -> JSONResponse:
+def typed(error: AnswerError) -> JSONResponse:
     """The answer in the usual shape."""
     return JSONResponse(error.body.model_dump(), status_code=error.status, headers=error.headers)
 
@@ -143,8 +143,8 @@ def typed(error: ApiError) -> JSONResponse:
 def install(app: FastAPI) -> None:
     """Make the application answer exceptions in PostHog's shapes."""
 
-    @app.exception_handler(ApiError)
-    async def _on_api_error(_: Request, error: ApiError) -> JSONResponse:
+    @app.exception_handler(AnswerError)
+    async def _on_api_error(_: Request, error: AnswerError) -> JSONResponse:
         return typed(error)
 
     @app.exception_handler(RuleError)
@@ -168,10 +168,10 @@ def install(app: FastAPI) -> None:
     async def _on_http_error(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 405:  # noqa: PLR2004 - method not allowed
             text = f'Method "{request.method}" not allowed.'
-            return typed(ApiError(405, code="method_not_allowed", detail=text, headers=error.headers))
-        return typed(ApiError(error.status_code, code="not_found", detail="Not found."))
+            return typed(AnswerError(405, code="method_not_allowed", detail=text, headers=error.headers))
+        return typed(AnswerError(error.status_code, code="not_found", detail="Not found."))
 
     @app.exception_handler(Exception)
     async def _on_surprise(request: Request, error: Exception) -> JSONResponse:
         logger.error("%s %s broke off", request.method, request.url.path, exc_info=error)
-        return typed(ApiError(500, code="error", detail="A server error occurred."))
+        return typed(AnswerError(500, code="error", detail="A server error occurred."))

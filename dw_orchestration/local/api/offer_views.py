@@ -10,7 +10,7 @@ from dw_orchestration.local.syncing import SourceError
 
 if TYPE_CHECKING:
     from dw_orchestration.local.rows import DiscoveredField, DiscoveredTable
-    from dw_orchestration.local.syncing import SourceTable
+    from dw_orchestration.local.syncing import OfferedTable
 
 
 class IncrementalFieldOut(BaseModel):
@@ -97,7 +97,7 @@ def offered_table(name: str, table: DiscoveredTable, *, defaults: dict[str, Any]
     )
 
 
-def table_of(tables: list[SourceTable], name: str) -> SourceTable:
+def table_of(tables: list[OfferedTable], name: str) -> OfferedTable:
     """The table with this name.
 
     Raises:

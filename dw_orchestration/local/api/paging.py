@@ -16,11 +16,11 @@ DEFAULT_LIMIT = 100
 S = TypeVar("S")
 T = TypeVar("T")
 
-# Documented as numbers, read as text: PostHog takes what is no number as if it had not been sent.
+# Documented as numbers, read as text: PostHog ignores values that are not numbers.
 _NumberText = Annotated[str | None, WithJsonSchema({"type": "integer", "minimum": 0}), Query()]
 
 
-class Page(BaseModel, Generic[T]):
+class PageOut(BaseModel, Generic[T]):
     """A page of a list, and where its neighbours are."""
 
     count: int
@@ -37,10 +37,10 @@ class Paging:
     offset: int
     request: Request
 
-    def page(self, items: Sequence[S], build: Callable[[S], T]) -> Page[T]:
+    def page(self, items: Sequence[S], build: Callable[[S], T]) -> PageOut[T]:
         """The page of `items` that was asked for; only its own items are built."""
         end = self.offset + self.limit
-        return Page(
+        return PageOut(
             count=len(items),
             next=self._url(end) if end < len(items) else None,
             previous=self._url(max(self.offset - self.limit, 0)) if self.offset > 0 else None,

@@ -11,7 +11,7 @@ from dw_orchestration.local.api.bodies import body_of, documented
 from dw_orchestration.local.api.documents import BODY, COMMON, DETAIL, LIVE, TIMES
 from dw_orchestration.local.api.errors import DetailError, rule_error
 from dw_orchestration.local.api.offer_views import SyncOptionsOut, sync_options, table_of
-from dw_orchestration.local.api.paging import Page, Paged
+from dw_orchestration.local.api.paging import Paged, PageOut
 from dw_orchestration.local.api.schema_views import (
     LogLineOut,
     SchemaOut,
@@ -28,7 +28,7 @@ router = APIRouter(prefix="/api/projects/{project_id}/external_data_schemas", ta
 
 
 @router.get("/")
-def list_schemas(access: Reader, paging: Paged, search: str = "") -> Page[SchemaOut]:
+def list_schemas(access: Reader, paging: Paged, search: str = "") -> PageOut[SchemaOut]:
     """All schemas of the project, newest first."""
     schemas = access.services.store.schemas(access.project.id, search=search)
     return paging.page(schemas, schema_out)
@@ -115,7 +115,7 @@ def schema_logs(
     search: str = "",
     level: str | None = None,
     instance_id: str | None = None,
-) -> Page[LogLineOut]:
+) -> PageOut[LogLineOut]:
     """The log lines of a schema's jobs, newest first; `level` takes several, with commas."""
     schema = access.schema(schema_id)
     start, end = read_moments(after=after, before=before)

@@ -8,9 +8,9 @@ from dw_orchestration.local import discovery, schema_actions, source_actions
 from dw_orchestration.local.api.access import Access, Reader, Writer
 from dw_orchestration.local.api.bodies import body_of, documented
 from dw_orchestration.local.api.documents import BODY, COMMON, DETAIL, LIVE, LIVE_BODY, TIMES
-from dw_orchestration.local.api.errors import ApiError, rule_error
+from dw_orchestration.local.api.errors import AnswerError, rule_error
 from dw_orchestration.local.api.offer_views import OfferedTableOut, offered_table
-from dw_orchestration.local.api.paging import Page, Paged
+from dw_orchestration.local.api.paging import Paged, PageOut
 from dw_orchestration.local.api.schema_views import SchemaOut, schema_out
 from dw_orchestration.local.api.source_views import (
     CreatedOut,
@@ -40,7 +40,7 @@ router = APIRouter(prefix="/api/projects/{project_id}/external_data_sources", ta
 
 
 @router.get("/")
-def list_sources(access: Reader, paging: Paged, search: str = "") -> Page[SourceListOut]:
+def list_sources(access: Reader, paging: Paged, search: str = "") -> PageOut[SourceListOut]:
     """All sources of the project with their schemas in brief, newest first."""
     store = access.services.store
     return paging.page(store.sources(access.project.id, search=search), lambda row: source_list_out(store, row))
@@ -102,13 +102,13 @@ def bulk_update_schemas(
             failures.append(f"{schema.name} ({error})")
     if failures:
         text = f"Not saved: {'; '.join(failures)}. All other schemas of the request were saved."
-        raise ApiError(400, code="bulk_schema_save_failed", detail=text)
+        raise AnswerError(400, code="bulk_schema_save_failed", detail=text)
     return [schema_out(access.schema(str(schema.id))) for schema, _ in pairs]
 
 
 @router.post("/{source_id}/reload/", response_class=Response, responses=DETAIL)
 def reload_source(access: Writer, source_id: str) -> Response:
-    """Sync all tables of the source that are on."""
+    """Sync all enabled tables of the source."""
     for schema in access.services.store.schemas_of(access.source(source_id).id):
         if schema.should_sync:
             access.services.runner.trigger(schema, started_by=StartedBy.API)

@@ -141,7 +141,7 @@ def job_out(job: Job, *, schema: Schema) -> JobOut:
 
 
 def computed_status(schemas: Sequence[Schema]) -> str:
-    """A source's status: only schemas that are on can make it bad; with none it says Running for ever."""
+    """A source's status: only enabled schemas can make it bad. Without any, it stays Running."""
     looked_at = [schema for schema in schemas if schema.should_sync or schema.latest_error is not None]
     statuses = {schema.status for schema in looked_at}
     bad = {schema.status for schema in looked_at if schema.should_sync}

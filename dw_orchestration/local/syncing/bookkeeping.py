@@ -1,4 +1,4 @@
-"""What the warehouse file remembers beside the tables: cursors, and the jobs that were committed."""
+"""What the warehouse file stores in addition to the tables: cursors, and the jobs that were committed."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def highest_value(
 ) -> str | None:
     """Return a column's highest finite value as text; None when it has none, or cannot lead.
 
-    An endless value would hold the cursor for ever.
+    An endless value would hold the cursor permanently.
     """
     for column in columns:
         if column.name == field and is_cursor_type(column.type):

@@ -1,4 +1,4 @@
-"""What a source of rows has to offer, and which one serves a source type."""
+"""What every source of rows offers, and the SQL that all of them share."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from dw_orchestration.local.syncing.models import literal, quoted
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     import pyarrow as pa
 
-    from dw_orchestration.local.syncing.models import SourceTable
+    from dw_orchestration.local.syncing.models import OfferedTable
 
-# how to tell a value that orders after all others: such a row would hold the cursor for ever
+# how to recognize a value that sorts after all others: such a row would hold the cursor permanently
 _ENDLESS = {
     "TIMESTAMP": "isfinite({column})",
     "TIMESTAMP WITH TIME ZONE": "isfinite({column})",
@@ -30,7 +29,7 @@ _ENDLESS = {
 class Since:
     """Where an earlier sync of the table ended: read what lies behind it.
 
-    `inclusive` also reads rows that equal `value` (a merge takes them once more unharmed).
+    `inclusive` also reads rows that equal `value` (a merge can safely take them again).
     """
 
     field: str
@@ -65,7 +64,7 @@ class Connector(Protocol):
             SourceError: the source cannot be used as configured.
         """
 
-    def discover(self) -> list[SourceTable]:
+    def discover(self) -> list[OfferedTable]:
         """List the tables that the source offers.
 
         Raises:
@@ -86,21 +85,6 @@ class Connector(Protocol):
         Raises:
             SourceError: the table cannot be read, or reading broke off.
         """
-
-
-def connector_for(source_type: str, job_inputs: Mapping[str, object], *, fixtures: Path) -> Connector:
-    """Return the connector of a source type: Postgres is read live, any other type from files.
-
-    Raises:
-        SourceError: the connection details make no sense.
-    """
-    if source_type.lower() == "postgres":
-        from dw_orchestration.local.syncing.postgres import PostgresConnector
-
-        return PostgresConnector.from_job_inputs(job_inputs)
-    from dw_orchestration.local.syncing.files import FilesConnector
-
-    return FilesConnector(source_type, fixtures=fixtures)
 
 
 def chosen(available: Sequence[str], *, columns: Sequence[str] | None) -> list[str]:

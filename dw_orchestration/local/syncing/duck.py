@@ -8,7 +8,7 @@ import duckdb
 def open_duckdb(path: str, *, memory_limit: str) -> duckdb.DuckDBPyConnection:
     """Open a database with the settings under which memory stays flat, however large the table.
 
-    Two threads keep up with one Postgres connection; each more holds buffers of its own. The order
+    Two threads keep up with one Postgres connection; each additional one has its own buffers. The order
     of rows means nothing in a table, and keeping it would hold batches back.
     """
     settings: dict[str, str | bool | int | float | list[str]] = {

@@ -12,10 +12,10 @@ from dw_orchestration.local.syncing.cancelling import interrupting
 from dw_orchestration.local.syncing.connector import RowStream, Since, StreamColumn, chosen, since_condition
 from dw_orchestration.local.syncing.duck import open_duckdb
 from dw_orchestration.local.syncing.models import (
-    IncrementalField,
-    SourceColumn,
+    CursorColumn,
+    OfferedColumn,
+    OfferedTable,
     SourceError,
-    SourceTable,
     SyncCancelled,
     TableColumn,
     literal,
@@ -39,7 +39,7 @@ _MEMORY_LIMIT = "128MB"
 
 
 class FilesConnector:
-    """A folder of files that stands for one source."""
+    """A folder of files that represents one source."""
 
     def __init__(self, source_type: str, *, fixtures: Path) -> None:
         self._source_type = source_type
@@ -53,7 +53,7 @@ class FilesConnector:
         """
         self._files()
 
-    def discover(self) -> list[SourceTable]:
+    def discover(self) -> list[OfferedTable]:
         """List one table per file.
 
         Raises:
@@ -94,7 +94,7 @@ class FilesConnector:
                 yield RowStream(stream, tuple(StreamColumn(name, quoted(name)) for name in names))
 
     def _folder(self) -> Path:
-        """Return the source type's folder, whatever the case of its name.
+        """Return the source type's folder; the case of its name is ignored.
 
         Raises:
             SourceError: there is none.
@@ -157,18 +157,18 @@ def _cursor_type(columns: Sequence[TableColumn], *, since: Since) -> str:
     )
 
 
-def _source_table(connection: duckdb.DuckDBPyConnection, path: Path) -> SourceTable:
+def _source_table(connection: duckdb.DuckDBPyConnection, path: Path) -> OfferedTable:
     try:
         columns = _columns(connection, path)
         rows, unique = _count(connection, path, columns=columns)
     except duckdb.Error as exc:
         raise _unreadable(path, exc) from exc
-    return SourceTable(
+    return OfferedTable(
         name=path.stem,
-        columns=tuple(SourceColumn(column.name, column.type, is_nullable=True) for column in columns),
+        columns=tuple(OfferedColumn(column.name, column.type, is_nullable=True) for column in columns),
         primary_keys=("id",) if unique else (),
         incremental_fields=tuple(
-            IncrementalField(column.name, field_type, is_indexed=False)
+            CursorColumn(column.name, field_type, is_indexed=False)
             for column in columns
             if (field_type := _field_type(column.type))
         ),
@@ -177,7 +177,7 @@ def _source_table(connection: duckdb.DuckDBPyConnection, path: Path) -> SourceTa
 
 
 def _count(connection: duckdb.DuckDBPyConnection, path: Path, *, columns: Sequence[TableColumn]) -> tuple[int, bool]:
-    """Return the number of rows, and whether an `id` column tells them apart."""
+    """Return the number of rows, and whether an `id` column is unique."""
     has_id = any(column.name == "id" for column in columns)
     distinct = "count(DISTINCT id)" if has_id else "-1"
     counted = connection.execute(f"SELECT count(*), {distinct} FROM {_scan(path)}").fetchall()  # noqa: S608 - quoted

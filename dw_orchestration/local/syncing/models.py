@@ -22,7 +22,7 @@ class SyncCancelled(Exception):  # noqa: N818 - an end that was asked for, not a
 
 
 @dataclass(frozen=True, slots=True)
-class SourceColumn:
+class OfferedColumn:
     """A column as the source describes it."""
 
     name: str
@@ -31,7 +31,7 @@ class SourceColumn:
 
 
 @dataclass(frozen=True, slots=True)
-class IncrementalField:
+class CursorColumn:
     """A column that can serve as a cursor."""
 
     field: str
@@ -40,13 +40,13 @@ class IncrementalField:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceTable:
+class OfferedTable:
     """A table that the source offers; `rows` is an estimate, or None when the source has none."""
 
     name: str
-    columns: tuple[SourceColumn, ...]
+    columns: tuple[OfferedColumn, ...]
     primary_keys: tuple[str, ...]
-    incremental_fields: tuple[IncrementalField, ...]
+    incremental_fields: tuple[CursorColumn, ...]
     rows: int | None
 
 

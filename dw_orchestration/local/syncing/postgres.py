@@ -1,4 +1,4 @@
-"""Postgres as a source: psycopg asks the catalog, ADBC brings the rows as Arrow."""
+"""Postgres as a source: psycopg asks the catalog, ADBC reads the rows as Arrow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from dw_orchestration.local.syncing.cancelling import interrupting
 from dw_orchestration.local.syncing.connector import RowStream, Since, StreamColumn, chosen, since_condition
-from dw_orchestration.local.syncing.models import SourceError, SourceTable, SyncCancelled, quoted
+from dw_orchestration.local.syncing.models import OfferedTable, SourceError, SyncCancelled, quoted
 from dw_orchestration.local.syncing.postgres_catalog import (
     CatalogColumn,
     catalog_columns,
@@ -32,7 +32,7 @@ _CONNECT_TIMEOUT_S = 10
 _BATCH_BYTES = "4194304"
 _SETTINGS = (
     "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-    # types that travel as text must read the same whatever the role's defaults are
+    # types that travel as text must read the same for all defaults of the role
     (
         "SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true),"
         " set_config('IntervalStyle', 'postgres', true), set_config('bytea_output', 'hex', true)"
@@ -79,7 +79,7 @@ class PostgresConnector:
         with self._catalog() as connection:
             check_schema(connection, schema=self._schema)
 
-    def discover(self) -> list[SourceTable]:
+    def discover(self) -> list[OfferedTable]:
         """List tables, partitioned tables, views, materialized views and foreign tables.
 
         Raises:
@@ -144,7 +144,7 @@ class PostgresConnector:
 
 
 def _query(columns: Sequence[CatalogColumn], *, passages: Sequence[Passage], since: Since | None) -> str:
-    """Return the SELECT; its columns are numbered, as Arrow and DuckDB do not tell "id" from "ID"."""
+    """Return the SELECT; its columns are numbered, as Arrow and DuckDB do not distinguish "id" and "ID"."""
     sent = ", ".join(
         f"{way.sent.format(quoted(column.name))} AS c{position}"
         for position, (column, way) in enumerate(zip(columns, passages, strict=True))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg.rows import class_row
 
-from dw_orchestration.local.syncing.models import IncrementalField, SourceColumn, SourceError, SourceTable
+from dw_orchestration.local.syncing.models import CursorColumn, OfferedColumn, OfferedTable, SourceError
 from dw_orchestration.local.syncing.postgres_types import PostgresType
 
 if TYPE_CHECKING:
@@ -116,21 +116,21 @@ def check_schema(connection: psycopg.Connection, *, schema: str | None) -> None:
         )
 
 
-def source_tables(columns: Iterable[CatalogColumn], *, schema: str | None) -> list[SourceTable]:
+def source_tables(columns: Iterable[CatalogColumn], *, schema: str | None) -> list[OfferedTable]:
     """Group catalog columns into tables, named without their schema when one is configured."""
     tables = (tuple(group) for _, group in groupby(columns, key=attrgetter("table_id")))
     return [_source_table(group, schema=schema) for group in tables]
 
 
-def _source_table(columns: tuple[CatalogColumn, ...], *, schema: str | None) -> SourceTable:
+def _source_table(columns: tuple[CatalogColumn, ...], *, schema: str | None) -> OfferedTable:
     first = columns[0]
     keyed = [(column.key_position, column.name) for column in columns if column.key_position is not None]
-    return SourceTable(
+    return OfferedTable(
         name=first.table_name if schema else f"{first.namespace}.{first.table_name}",
-        columns=tuple(SourceColumn(c.name, c.declared, c.is_nullable) for c in columns),
+        columns=tuple(OfferedColumn(c.name, c.declared, c.is_nullable) for c in columns),
         primary_keys=tuple(name for _, name in sorted(keyed)),
         incremental_fields=tuple(
-            IncrementalField(c.name, _CURSOR_TYPES[c.base], c.leads_index) for c in columns if c.base in _CURSOR_TYPES
+            CursorColumn(c.name, _CURSOR_TYPES[c.base], c.leads_index) for c in columns if c.base in _CURSOR_TYPES
         ),
         # Postgres writes -1 for a table that it has never counted
         rows=first.estimate if first.estimate >= 0 else None,

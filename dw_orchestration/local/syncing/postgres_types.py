@@ -57,7 +57,7 @@ class PostgresType:
 class Passage:
     """A value's way: the Postgres expression, the DuckDB expression, the type it ends with.
 
-    `{}` stands for the column in both expressions.
+    `{}` is the column in both expressions.
     """
 
     sent: str
@@ -69,7 +69,7 @@ _AS_TEXT = Passage("CAST({} AS text)", "{}", "VARCHAR")
 
 
 def passage(of: PostgresType, *, is_key: bool) -> Passage:
-    """Return how values of a type travel; `is_key` says that they tell rows apart.
+    """Return how values of a type travel; `is_key` means that they identify rows.
 
     What has no faithful form in DuckDB arrives as Postgres's own text.
     """

@@ -94,9 +94,9 @@ def _check(request: SyncRequest) -> None:
 
 
 def _cursor(connection: duckdb.DuckDBPyConnection, request: SyncRequest) -> Cursor | None:
-    """Return where to go on, or None to take everything.
+    """Return where to continue, or None to take everything.
 
-    A table that append wrote may hold a key twice, so another sync type starts anew.
+    A table that append wrote may hold a key twice, so another sync type starts from scratch.
     """
     if request.reset or request.sync_type == "full_refresh" or request.incremental_field is None:
         return None

@@ -34,7 +34,7 @@ class StagedRows:
 
         Raises:
             SyncCancelled: `cancelled` was set.
-            Exception: whatever the stream itself failed with.
+            Exception: the failure of the stream itself.
         """
         self.names = warehouse_names([column.source_name for column in stream.columns])
         chosen = ", ".join(
@@ -50,13 +50,13 @@ class StagedRows:
             except duckdb.Error:
                 if cancelled.is_set():
                     raise SyncCancelled from None
-                # DuckDB wraps what broke the stream into a traceback of its own
+                # DuckDB wraps the failure of the stream into another traceback
                 if failures:
                     raise failures[0] from None
                 raise
 
     def remove(self) -> None:
-        """Delete the file and what DuckDB put beside it."""
+        """Delete the file and the files that DuckDB put next to it."""
         for leftover in self.path.parent.glob(f"{self.path.name}*"):
             if leftover.is_file():
                 leftover.unlink()
@@ -89,7 +89,7 @@ class StagedRows:
 
 
 def warehouse_names(source_names: Sequence[str]) -> dict[str, str]:
-    """Return each column's name in DuckDB, which does not tell "id" from "ID" where Postgres does.
+    """Return each column's name in DuckDB, which does not distinguish "id" and "ID" as Postgres does.
 
     Example:
         `["id", "ID"]` gives `{"id": "id", "ID": "ID_2"}`.

@@ -38,12 +38,12 @@ def common_type(kept: str, arriving: str) -> str | None:
 
 
 def is_cursor_type(duckdb_type: str) -> bool:
-    """Tell whether values of a type have an order that a cursor can follow."""
+    """Return whether values of a type have an order that a cursor can follow."""
     return bool(_CURSOR.fullmatch(duckdb_type)) and not duckdb_type.endswith("]")
 
 
 def can_be_endless(duckdb_type: str) -> bool:
-    """Tell whether a type has infinities."""
+    """Return whether a type has infinities."""
     return duckdb_type.startswith(("TIMESTAMP", "DATE", "DOUBLE", "FLOAT"))
 
 

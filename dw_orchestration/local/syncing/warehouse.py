@@ -30,7 +30,7 @@ _LOCKED = ("Could not set lock", "different configuration")
 
 
 class Warehouse:
-    """One DuckDB file and the staging folder beside it. One object per file and process.
+    """One DuckDB file and the staging folder next to it. One object per file and process.
 
     DuckDB gives a file to one process at a time; every method waits up to `busy_timeout_s` for it.
     """

@@ -9,10 +9,10 @@ import pytest
 
 from dw_orchestration.local.syncing import (
     Connector,
-    IncrementalField,
-    SourceColumn,
+    CursorColumn,
+    OfferedColumn,
+    OfferedTable,
     SourceError,
-    SourceTable,
     connector_for,
 )
 
@@ -36,23 +36,23 @@ def test_a_table_is_described(connect: Any, postgres_database: Any) -> None:
         "create table t (a text, b bigint not null, c varchar(9) not null, d timestamptz, e numeric(9,2),"
         " f date, g real, primary key (c, b)); create index on t (d); create index on t (g, f)"
     )
-    expected = SourceTable(
+    expected = OfferedTable(
         name="t",
         columns=(
-            SourceColumn("a", "text", is_nullable=True),
-            SourceColumn("b", "bigint", is_nullable=False),
-            SourceColumn("c", "character varying(9)", is_nullable=False),
-            SourceColumn("d", "timestamp with time zone", is_nullable=True),
-            SourceColumn("e", "numeric(9,2)", is_nullable=True),
-            SourceColumn("f", "date", is_nullable=True),
-            SourceColumn("g", "real", is_nullable=True),
+            OfferedColumn("a", "text", is_nullable=True),
+            OfferedColumn("b", "bigint", is_nullable=False),
+            OfferedColumn("c", "character varying(9)", is_nullable=False),
+            OfferedColumn("d", "timestamp with time zone", is_nullable=True),
+            OfferedColumn("e", "numeric(9,2)", is_nullable=True),
+            OfferedColumn("f", "date", is_nullable=True),
+            OfferedColumn("g", "real", is_nullable=True),
         ),
         primary_keys=("c", "b"),
         incremental_fields=(
-            IncrementalField("b", "integer", is_indexed=False),
-            IncrementalField("d", "timestamp", is_indexed=True),
-            IncrementalField("e", "numeric", is_indexed=False),
-            IncrementalField("f", "date", is_indexed=False),
+            CursorColumn("b", "integer", is_indexed=False),
+            CursorColumn("d", "timestamp", is_indexed=True),
+            CursorColumn("e", "numeric", is_indexed=False),
+            CursorColumn("f", "date", is_indexed=False),
         ),
         rows=None,
     )

@@ -136,7 +136,7 @@ def test_generated_columns_arrive(lab: Lab, postgres_database: Any) -> None:
 
 @pytest.mark.parametrize("name", ["select", "Two Words", 'qu"ote', "it's", "ünï🦔", "semi;colon", "dot.dot"])
 def test_any_name_will_do(lab: Lab, postgres_database: Any, name: str) -> None:
-    """Tables and columns keep their names, whatever they are, in every sync type."""
+    """Tables and columns keep all of their names, in every sync type."""
     quoted = '"' + name.replace('"', '""') + '"'
     postgres_database.execute(f"create table {quoted} ({quoted} int primary key)")
     postgres_database.execute(f"insert into {quoted} values (1), (2)")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pytest
 
-from dw_orchestration.local.syncing import IncrementalField, SourceError, SourceTable, connector_for
-from dw_orchestration.local.syncing.models import SourceColumn
+from dw_orchestration.local.syncing import CursorColumn, OfferedTable, SourceError, connector_for
+from dw_orchestration.local.syncing.models import OfferedColumn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,19 +51,19 @@ def test_files_are_tables(lab: Lab, folder: Path) -> None:
     (folder / "README.md").write_text("no table")
     charge, event = lab.connector.discover()
     assert (
-        SourceTable(
+        OfferedTable(
             name="charge",
             columns=(
-                SourceColumn("id", "INTEGER", is_nullable=True),
-                SourceColumn("day", "DATE", is_nullable=True),
-                SourceColumn("name", "VARCHAR", is_nullable=True),
-                SourceColumn("share", "DOUBLE", is_nullable=True),
+                OfferedColumn("id", "INTEGER", is_nullable=True),
+                OfferedColumn("day", "DATE", is_nullable=True),
+                OfferedColumn("name", "VARCHAR", is_nullable=True),
+                OfferedColumn("share", "DOUBLE", is_nullable=True),
             ),
             primary_keys=("id",),
             incremental_fields=(
-                IncrementalField("id", "integer", is_indexed=False),
-                IncrementalField("day", "date", is_indexed=False),
-                IncrementalField("share", "numeric", is_indexed=False),
+                CursorColumn("id", "integer", is_indexed=False),
+                CursorColumn("day", "date", is_indexed=False),
+                CursorColumn("share", "numeric", is_indexed=False),
             ),
             rows=1,
         )
@@ -87,7 +87,7 @@ def test_types_survive(lab: Lab, folder: Path) -> None:
     "at", ["date '2024-01-01' + i::int", "timestamptz '2024-01-01 00:00:00Z' + i * interval 1 day", "i"]
 )
 def test_all_sync_types_work(lab: Lab, folder: Path, suffix: str, at: str) -> None:
-    """Files are merged and appended like any source, whatever the cursor's type."""
+    """Files are merged and appended like any source, for every type of cursor."""
     rows = "select i as id, {at} as \"at\", 'v' || ({version}) as v from range(1, {end}) r(i)"
     append = {"sync_type": "append", "incremental_field": "at"}
     write(rows.format(at=at, version=1, end=4), folder / f"t.{suffix}")
@@ -131,7 +131,7 @@ def test_a_broken_file_is_named(lab: Lab, folder: Path) -> None:
 
 
 def test_a_vanished_file_says_so(lab: Lab, folder: Path) -> None:
-    """A table without its file is an error of its own."""
+    """A table without its file has its own error."""
     write("select 1 as id", folder / "t.csv")
     with pytest.raises(SourceError, match="no file for table 'u'"):
         lab.sync("u")

@@ -59,7 +59,7 @@ def test_merging_follows_the_source(lab: Lab, postgres_database: Any, history: l
 def test_a_resync_equals_a_fresh_sync(
     lab: Lab, postgres_database: Any, history: list[list[Any]], deleted: set[int]
 ) -> None:
-    """Whatever came before, a resync leaves what a first sync would have."""
+    """After any history, a resync leaves what a first sync would have."""
     table = new_table(postgres_database, "id int primary key, v text, stamp bigint")
     for writes in history:
         for write in writes:

@@ -1,4 +1,4 @@
-"""A sync is visible whole or not at all, whatever happens to it."""
+"""A sync is visible whole or not at all, with every fault."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def holding(lab: Lab) -> Iterator[subprocess.Popen[str]]:
 
 @contextmanager
 def started(lab: Lab, table: str) -> Iterator[Future[SyncResult]]:
-    """Sync in another thread; whatever is still going on at the end is cancelled."""
+    """Sync in another thread; a sync that is still running at the end is cancelled."""
     with ThreadPoolExecutor(1) as pool:
         try:
             yield pool.submit(lab.sync, table)
@@ -118,7 +118,7 @@ def test_cancelling_stops_the_wait_for_the_file(lab: Lab, big: Any, holding: sub
 
 
 def test_a_sync_waits_for_the_file(lab: Lab, big: Any, holding: subprocess.Popen[str]) -> None:
-    """While another process reads the warehouse a sync waits; then it goes on."""
+    """While another process reads the warehouse a sync waits; then it continues."""
     with started(lab, "big") as running:
         with pytest.raises(TimeoutError):
             running.result(timeout=1)
@@ -183,7 +183,7 @@ def test_a_committed_job_is_known_and_not_repeated(lab: Lab, big: Any) -> None:
 
 
 def test_the_notes_of_jobs_are_bounded(lab: Lab, postgres_database: Any) -> None:
-    """The last 1000 jobs are remembered, and the file does not grow for ever."""
+    """The last 1000 jobs are remembered, and the file does not grow without limit."""
     postgres_database.execute("create table t (i int)")
     lab.sync("t")
     with duckdb.connect(str(lab.file)) as connection:

@@ -38,7 +38,7 @@ def test_full_refresh_replaces(lab: Lab, orders: Any) -> None:
 
 
 def test_progress_ends_at_the_rows_synced(lab: Lab, postgres_database: Any) -> None:
-    """Progress grows with each batch, up to the number of rows that the result states."""
+    """RowCounter grows with each batch, up to the number of rows that the result states."""
     postgres_database.execute("create table many as select i, md5(i::text) from generate_series(1, 300000) i")
     result = lab.sync("many")
     assert 300_000 == result.rows_synced == lab.progress[-1]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dw_orchestration.local.embedded import EmbeddedWarehouse, Endpoint
+from dw_orchestration.local.server import ServerEndpoint, WarehouseServer
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.models import SchemaUpdate
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
@@ -21,8 +21,8 @@ TABLES = ("customers", "invoices")
 class Project:
     """The warehouse, a client of it, and its tables by name (`a.customers`)."""
 
-    embedded: EmbeddedWarehouse
-    endpoint: Endpoint
+    embedded: WarehouseServer
+    endpoint: ServerEndpoint
     client: PostHogWarehouseClient
     clock: Clock
     sources: dict[str, str]
@@ -53,7 +53,7 @@ class Project:
         self.client.update_schema(self.tables()[name], SchemaUpdate.model_validate(settings))
 
     def settle(self, wait_until) -> None:
-        """Wait until no sync is going on."""
+        """Wait until no sync is running."""
         wait_until(lambda: not self.embedded.services.runner._runs)
 
     def jobs_by_schedule(self, name: str) -> list[str]:
@@ -69,7 +69,7 @@ def start(folder: Path, undo: ExitStack, wait_until) -> Project:
     for table in TABLES:
         (fixtures / f"{table}.jsonl").write_text("".join(json.dumps({"id": n}) + "\n" for n in range(10)))
     clock = Clock()
-    embedded = EmbeddedWarehouse(folder / "home", fixtures=fixtures.parent, look_every_s=None, now=clock)
+    embedded = WarehouseServer(folder / "home", fixtures=fixtures.parent, poll_every_s=None, now=clock)
     endpoint = embedded.start()
     undo.callback(embedded.stop)
     client = undo.enter_context(PostHogWarehouseClient(endpoint.host, 1, endpoint.api_key, rate_limits=None))

@@ -76,13 +76,13 @@ def plan_for(project, store: TakeoverStore):
 
 
 def took_over(project, store: TakeoverStore):
-    """What became of each table of a takeover of everything."""
+    """The outcome for each table when everything is taken over."""
     outcomes = apply_takeover(project.client, plan_for(project, store), store)
     return {outcome.name.removeprefix("stripe_"): outcome.change for outcome in outcomes}
 
 
 def gave_back(project, store: TakeoverStore, **options):
-    """What became of each table of a giving back."""
+    """The outcome for each table when everything is given back."""
     outcomes = give_back(project.client, store, **options)
     return {outcome.name.removeprefix("stripe_"): outcome.change for outcome in outcomes}
 
@@ -116,7 +116,7 @@ def test_plan_says_what_would_change_and_changes_nothing(project, tmp_path):
 
 
 def test_plan_leaves_what_dagster_could_not_drive(project):
-    """A table that is off, or that PostHog syncs monthly anyway, stays as it is, with the reason."""
+    """A disabled table, or one that PostHog syncs monthly anyway, stays as it is, with the reason."""
     project.set("a.customers", should_sync=False)
     project.set("a.invoices", sync_frequency="30day")
 
@@ -154,7 +154,7 @@ def test_pattern_that_names_no_table_is_refused(project, tmp_path):
 
 
 def test_takeover_keeps_tables_on_and_their_time_of_day(project, tmp_path):
-    """Only the frequency is changed: PostHog ends the long syncs of tables that are off."""
+    """Only the frequency is changed: PostHog ends the long syncs of disabled tables."""
     project.set("a.customers", sync_frequency="24hour", sync_time_of_day=time(7, 11))
 
     assert dict.fromkeys(NAMES, Change.MOVED) == took_over(project, store_for(project, tmp_path))
@@ -181,7 +181,7 @@ def test_embedded_scheduler_ticks_monthly_afterwards(project, tmp_path, wait_unt
     times=st.lists(st.none() | st.times(), min_size=4, max_size=4),
 )
 def test_law_of_giving_back(lasting_project, tmp_path_factory, frequencies, times):
-    """Whatever the frequencies and times are, Dagster's schedules stay the same and PostHog's come back exactly."""
+    """For all frequencies and times, Dagster's schedules stay the same and PostHog's come back exactly."""
     project = lasting_project
     for name, frequency, at in zip(NAMES, frequencies, times, strict=True):
         project.set(name, sync_frequency=frequency, sync_time_of_day=at and at.replace(microsecond=0))

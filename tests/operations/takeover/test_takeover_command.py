@@ -42,7 +42,7 @@ def test_plan_apply_and_give_back(command, project, tmp_path):
 
 
 def test_file_can_be_another_one(command, project, tmp_path):
-    """A code location of one's own names its file."""
+    """A user's own code location names its file."""
     own = tmp_path / "ours.json"
     command("--action", "apply", "stripe_a.invoices", "--file", str(own))
     assert ["a.invoices"] == [name for name, frequency in project.frequencies().items() if frequency == "30day"]

@@ -80,7 +80,7 @@ def test_mistyped_table_fails_the_run(definitions):
 
 
 def test_failed_table_fails_the_run_and_is_named(definitions, project):
-    """A table that the server keeps as it is, though it says yes, is shown in the failure, and the run is red."""
+    """A table that the server does not change, though it answers 200, is shown in the failure, and the run is red."""
     project.embedded.services.store._db.execute(
         "create trigger stubborn before update of sync_frequency on schemas"
         f" when old.id = '{project.tables()['a.invoices']}' begin select raise(ignore); end"

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from dw_orchestration.posthog.enums import AccessMethod, JobStatus
 from dw_orchestration.posthog.jobs import duration_s, is_over, was_interrupted
+from dw_orchestration.posthog.limits import LATE_ROWS
 from dw_orchestration.posthog.models import Job, Schema
 from dw_orchestration.sync import verdict
 from dw_orchestration.sync.attempt import Attempt
@@ -19,13 +20,11 @@ from dw_orchestration.sync.plan import Case, Follow, HoldOff, Refuse, WaitFor, d
 from dw_orchestration.sync.reader import FirstLook, Want
 from dw_orchestration.sync.settings import SyncMode, SyncSettings, TableRequest
 
-# Rows are looked for from a little before the newest one of the first look, in case one was still being written.
-LOOKBACK = timedelta(minutes=1)
 # `after` is compared strictly, and the row itself has to be found.
 JUST_BEFORE = timedelta(milliseconds=1)
 
 
-class Table:
+class TableSync:
     """The state of one table in a batch. `now` is always the time of its source's stopwatch, in seconds."""
 
     def __init__(self, request: TableRequest, *, settings: SyncSettings) -> None:
@@ -79,7 +78,7 @@ class Table:
         """What the next look should bring."""
         if self.job is not None and self.phase in {Phase.FOLLOWING, Phase.WAITING}:
             return Want(name=self.name, after=self.job.created_at - JUST_BEFORE, job_id=self.job.id)
-        after = self._newest_before and self._newest_before - LOOKBACK
+        after = self._newest_before and self._newest_before - LATE_ROWS
         return Want(name=self.name, after=after, job_id=None)
 
     def baseline(self, look: FirstLook) -> None:
@@ -137,7 +136,7 @@ class Table:
     def begin_trigger(self, now: float) -> None:
         """About to ask PostHog. Said before: a process stopped within the request knows what it may have begun."""
         self.started = True
-        self._attempt = Attempt(known=self.book.ids, horizon=self._horizon, mode=self.settings.mode)
+        self._attempt = Attempt(known=self.book.ids, horizon=self._horizon, mode=self.settings.sync_mode)
         self._enter(Phase.AWAITING, now)
 
     def trigger_accepted(self, now: float, *, at: datetime | None, took_s: float) -> None:
@@ -211,7 +210,7 @@ class Table:
         if error is not None:
             outcome = error.outcome
             # No retry may drop a table a second time.
-            error.allow_retries &= self.settings.mode is SyncMode.RELOAD
+            error.allow_retries &= self.settings.sync_mode is SyncMode.RELOAD
         # A sync that was only waited for is none of ours to report.
         job = self.job if self.phase is not Phase.WAITING else None
         self.phase = Phase.ENDED

@@ -14,20 +14,20 @@ from dw_orchestration.posthog.errors import (
     UnreachableError,
 )
 from dw_orchestration.sync import verdict
-from dw_orchestration.sync.cancel import Cancelling
+from dw_orchestration.sync.cancel import CANCEL_TIMEOUT_S, Cancelling
 from dw_orchestration.sync.clock import Clock, ServerClock, Stopwatch, SystemClock
 from dw_orchestration.sync.errors import BillingLimitReachedError
 from dw_orchestration.sync.events import BillingStopped, CancelReport, Ended, Notice, SyncEvent
-from dw_orchestration.sync.gate import POLL_BURST_S, Bucket, Gate
+from dw_orchestration.sync.gate import POLL_BURST_S, POLLS_PER_MIN, TRIGGERS_PER_MIN, Bucket, Gate
 from dw_orchestration.sync.pace import put_off
 from dw_orchestration.sync.phase import Phase
 from dw_orchestration.sync.roster import Roster
 from dw_orchestration.sync.settings import SyncMode, SyncSettings, TableRequest
-from dw_orchestration.sync.table import Table
+from dw_orchestration.sync.table_sync import TableSync
 from dw_orchestration.sync.watch import SourceWatch
 
 
-class SyncBatch:
+class SyncEngine:
     """Syncs a set of tables of one project, of any number of sources, in one thread.
 
     Args:
@@ -35,10 +35,11 @@ class SyncBatch:
         requests: The tables.
         settings: How it is to be done.
         clock: The machine's, or a test's.
+        triggers_per_min: How many tables it triggers in a minute, after those that may begin at once.
         chance: A number between 0 and 1, by which each pause between two looks is made a little longer.
 
     Example:
-        >>> batch = SyncBatch(client, requests, settings=SyncSettings())
+        >>> batch = SyncEngine(client, requests, settings=SyncSettings())
         >>> for event in batch.events():
         ...     report(event)
     """
@@ -51,6 +52,7 @@ class SyncBatch:
         settings: SyncSettings | None = None,
         clock: Clock | None = None,
         chance: Callable[[], float] = random.random,
+        triggers_per_min: float = TRIGGERS_PER_MIN,
     ) -> None:
         self._api = api
         self._chance = chance
@@ -58,10 +60,15 @@ class SyncBatch:
         self._clock = clock or SystemClock()
         self._stopwatch = Stopwatch(self._clock)
         self._server_clock = ServerClock(self._clock)
-        self._tables = [Table(request, settings=self._settings) for request in requests]
+        self._tables = [TableSync(request, settings=self._settings) for request in requests]
         sources = len({table.request.source_id for table in self._tables})
-        self._gate = Gate(settings=self._settings, sources=max(sources, 1), at=self._clock.monotonic())
-        self._polls = Bucket(per_min=self._settings.polls_per_min, burst_s=POLL_BURST_S, at=self._clock.monotonic())
+        self._gate = Gate(
+            settings=self._settings,
+            sources=max(sources, 1),
+            at=self._clock.monotonic(),
+            per_min=triggers_per_min,
+        )
+        self._polls = Bucket(per_min=POLLS_PER_MIN, burst_s=POLL_BURST_S, at=self._clock.monotonic())
         self._watches = self._watch_sources()
         self._roster = Roster(
             api,
@@ -88,18 +95,19 @@ class SyncBatch:
         if self._billing is not None:
             yield BillingStopped(error=self._billing, not_triggered=tuple(self._not_triggered))
 
-    def cancel_started(self) -> list[CancelReport]:
+    def cancel_started(self, *, timeout_s: float = CANCEL_TIMEOUT_S) -> list[CancelReport]:
         """Cancel the jobs that this batch has started, not those that it found, and wait until they have ended.
 
         For the end of a batch that a user stops; a sync that ended by itself meanwhile is no error.
         """
-        return Cancelling(self._api, self._tables, settings=self._settings, clock=self._clock).run()
+        cancelling = Cancelling(self._api, self._tables, settings=self._settings, clock=self._clock)
+        return cancelling.run(timeout_s=timeout_s)
 
     def _watch_sources(self) -> dict[str, SourceWatch]:
         ids = [table.id for table in self._tables]
         if len(ids) != len(set(ids)):
             raise ValueError("A table is asked for twice in one batch; name each once.")
-        by_source: dict[str, list[Table]] = {}
+        by_source: dict[str, list[TableSync]] = {}
         for table in self._tables:
             by_source.setdefault(table.request.source_id, []).append(table)
         return {
@@ -136,11 +144,11 @@ class SyncBatch:
         looker.plan_next()
         looker.next_at = put_off(looker.next_at, now=self._clock.monotonic(), chance=self._chance())
 
-    def _next_queued(self) -> Table | None:
+    def _next_queued(self) -> TableSync | None:
         queued = (table for table in self._tables if table.phase is Phase.QUEUED)
         return next((table for table in queued if self._watch_of(table).can_see), None)
 
-    def _take_turn(self, table: Table) -> Iterator[SyncEvent]:
+    def _take_turn(self, table: TableSync) -> Iterator[SyncEvent]:
         yield from table.take_turn(self._watch_of(table).now(), server_now=self._server_clock.now())
         if table.phase is Phase.HOLDING and not self._is_holding:
             self._is_holding = True
@@ -154,7 +162,7 @@ class SyncBatch:
         else:
             yield from self._trigger(table)
 
-    def _trigger(self, table: Table) -> Iterator[SyncEvent]:
+    def _trigger(self, table: TableSync) -> Iterator[SyncEvent]:
         watch, began = self._watch_of(table), self._clock.monotonic()
         table.begin_trigger(watch.now())
         try:
@@ -175,8 +183,8 @@ class SyncBatch:
         self._gate.passed(self._clock.monotonic())
         self._hurry(table)
 
-    def _ask_for(self, table: Table) -> datetime | None:
-        if self._settings.mode is SyncMode.RESYNC:
+    def _ask_for(self, table: TableSync) -> datetime | None:
+        if self._settings.sync_mode is SyncMode.RESYNC:
             return self._api.resync_schema(table.id)
         return self._api.reload_schema(table.id)
 
@@ -193,10 +201,10 @@ class SyncBatch:
             if table.phase is Phase.QUEUED:
                 yield table.end(verdict.refused(table.id, label=table.label, exc=exc))
 
-    def _watch_of(self, table: Table) -> SourceWatch:
+    def _watch_of(self, table: TableSync) -> SourceWatch:
         return self._watches[table.request.source_id]
 
-    def _hurry(self, table: Table) -> None:
+    def _hurry(self, table: TableSync) -> None:
         self._watch_of(table).hurry()
         self._roster.hurry()
 

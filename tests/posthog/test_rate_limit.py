@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dw_orchestration.posthog.budget import RateBudget, RateLimits, default_folder
+from dw_orchestration.posthog.rate_limit import DEFAULT_RATE_LIMITS, RateBudget, RateLimits, default_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.posthog.conftest import MakeClient, ScriptedServer
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TAKE_WITHOUT_WAITING = """
 import sys, time
 from pathlib import Path
-from dw_orchestration.posthog.budget import RateBudget, RateLimits
+from dw_orchestration.posthog.rate_limit import RateBudget, RateLimits
 
 class Spent(Exception): pass
 def stop(_): raise Spent
@@ -65,12 +65,12 @@ class Clock:
 
 
 @pytest.fixture
-def clock():
+def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-def make_budget(clock: Clock, tmp_path: Path):
+def make_budget(clock: Clock, tmp_path: Path) -> Iterator[Callable[..., RateBudget]]:
     made = []
 
     def make(name: str = "key", **limits: Any) -> RateBudget:
@@ -83,7 +83,7 @@ def make_budget(clock: Clock, tmp_path: Path):
         budget.close()
 
 
-def test_the_budget_of_a_minute_and_of_an_hour(make_budget: Callable[..., RateBudget], clock: Clock):
+def test_the_budget_of_a_minute_and_of_an_hour(make_budget: Callable[..., RateBudget], clock: Clock) -> None:
     """Each window holds its number of requests; what is too much waits until the oldest leaves it."""
     budget = make_budget()
     begun = clock.now_s
@@ -95,8 +95,8 @@ def test_the_budget_of_a_minute_and_of_an_hour(make_budget: Callable[..., RateBu
     assert sum(clock.slept) == budget.waited_s
 
 
-def test_no_window_ever_holds_more(make_budget: Callable[..., RateBudget], clock: Clock):
-    """Over a longer time with pauses of its own, no minute and no hour has more than its number."""
+def test_no_window_ever_holds_more(make_budget: Callable[..., RateBudget], clock: Clock) -> None:
+    """Over a longer time, with pauses between the requests, no minute and no hour exceeds its limit."""
     budget = make_budget(per_minute=4, per_hour=30)
     taken = []
     for n in range(100):
@@ -107,17 +107,17 @@ def test_no_window_ever_holds_more(make_budget: Callable[..., RateBudget], clock
         assert limit == max(sum(1 for t in taken if end - window_s < t <= end) for end in taken)
 
 
-def test_a_wait_is_logged_once(make_budget: Callable[..., RateBudget], caplog: pytest.LogCaptureFixture):
-    """One wait is one line, so that a run that stands still says why."""
+def test_a_wait_is_logged_once(make_budget: Callable[..., RateBudget], caplog: pytest.LogCaptureFixture) -> None:
+    """Each wait is logged with one line, which explains why a run makes no progress."""
     budget = make_budget(per_minute=1, per_hour=10)
-    with caplog.at_level(logging.INFO, logger="dw_orchestration.posthog.budget"):
+    with caplog.at_level(logging.INFO, logger="dw_orchestration.posthog.rate_limit"):
         budget.take()
         assert [] == caplog.messages
         budget.take()
-    assert ["The budget of requests to PostHog is spent: waiting 60.0 s."] == caplog.messages
+    assert ["Rate limit for PostHog used up: waiting 60.0 s before the next request."] == caplog.messages
 
 
-def test_budgets_of_one_key_are_one(make_budget: Callable[..., RateBudget], clock: Clock):
+def test_budgets_of_one_key_are_one(make_budget: Callable[..., RateBudget], clock: Clock) -> None:
     """Two budgets of the same name and folder count together; another name counts for itself."""
     first, second, other = make_budget(), make_budget(), make_budget("other")
     for budget in (first, second, first, other):
@@ -127,7 +127,7 @@ def test_budgets_of_one_key_are_one(make_budget: Callable[..., RateBudget], cloc
     assert [60] == [round(each) for each in clock.slept]
 
 
-def test_a_closed_budget_opens_again(make_budget: Callable[..., RateBudget], clock: Clock):
+def test_a_closed_budget_opens_again(make_budget: Callable[..., RateBudget], clock: Clock) -> None:
     """What was counted before closing still counts."""
     budget = make_budget()
     for _ in range(3):
@@ -137,20 +137,20 @@ def test_a_closed_budget_opens_again(make_budget: Callable[..., RateBudget], clo
     assert [60] == [round(each) for each in clock.slept]
 
 
-def test_an_unused_budget_leaves_nothing(make_budget: Callable[..., RateBudget], tmp_path: Path):
+def test_an_unused_budget_leaves_nothing(make_budget: Callable[..., RateBudget], tmp_path: Path) -> None:
     """Making and closing a budget that nothing was taken from touches no file."""
     make_budget().close()
     assert [] == list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("per_minute", "per_hour"), [(0, 10), (10, 10), (10, 601), (10, -1)])
-def test_limits_that_do_not_go_together_are_refused(per_minute: int, per_hour: int):
+def test_limits_that_do_not_go_together_are_refused(per_minute: int, per_hour: int) -> None:
     """Of two limits, each must be able to be the one that holds."""
-    with pytest.raises(ValueError, match="do not go together"):
+    with pytest.raises(ValueError, match="Invalid rate limits"):
         RateLimits(per_minute=per_minute, per_hour=per_hour)
 
 
-def test_processes_share_a_budget(tmp_path: Path):
+def test_processes_share_a_budget(tmp_path: Path) -> None:
     """Four processes together take exactly the budget, however they interleave."""
     command = [sys.executable, "-c", TAKE_WITHOUT_WAITING, str(tmp_path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -164,7 +164,7 @@ def test_processes_share_a_budget(tmp_path: Path):
     assert 400 == sum(taken)
 
 
-def test_threads_share_a_budget(make_budget: Callable[..., RateBudget], clock: Clock):
+def test_threads_share_a_budget(make_budget: Callable[..., RateBudget], clock: Clock) -> None:
     """Many threads of one process together take exactly the budget."""
     budget = make_budget(per_minute=40, per_hour=2000)
     begun, lock, first_minute = clock.now_s, threading.Lock(), count()
@@ -186,8 +186,8 @@ def test_threads_share_a_budget(make_budget: Callable[..., RateBudget], clock: C
     assert begun + 60 <= clock.now_s
 
 
-def test_old_calls_are_forgotten(make_budget: Callable[..., RateBudget], clock: Clock, tmp_path: Path):
-    """The file does not grow for ever: calls that no window counts any more are deleted."""
+def test_old_calls_are_forgotten(make_budget: Callable[..., RateBudget], clock: Clock, tmp_path: Path) -> None:
+    """The file stays small: calls that no window counts any more are deleted."""
     budget = make_budget(per_minute=1000, per_hour=2000)
     for _ in range(300):
         budget.take()
@@ -200,7 +200,7 @@ def test_old_calls_are_forgotten(make_budget: Callable[..., RateBudget], clock: 
     assert 101 == rows
 
 
-def test_the_file_does_not_hold_the_key(tmp_path: Path, key: str):
+def test_the_file_does_not_hold_the_key(tmp_path: Path, key: str) -> None:
     """Nothing that is written contains the key; different keys and hosts have different files."""
     limits = RateLimits(folder=tmp_path)
     for api_key, host in ((key, "https://a"), (f"{key}\n", "https://a"), (key, "https://b"), ("phx_2", "https://a")):
@@ -212,7 +212,7 @@ def test_the_file_does_not_hold_the_key(tmp_path: Path, key: str):
     assert not [path for path in files if key in path.name or key.encode() in path.read_bytes()]
 
 
-def test_the_default_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_the_default_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without a folder, the count is in one below the system's temporary folder that only its user reads."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     budget = RateBudget("key", limits=RateLimits())
@@ -224,27 +224,29 @@ def test_the_default_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_without_a_usable_file_the_process_counts_alone(
     make_budget: Callable[..., RateBudget], clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
+) -> None:
     """A folder that can't be made fails no request: the budget holds within the process, with a warning."""
     (tmp_path / "taken").write_text("a file, not a folder")
     budget = make_budget(folder=tmp_path / "taken")
     for _ in range(4):
         budget.take()
     assert [60] == [round(each) for each in clock.slept]
-    assert 1 == len([each for each in caplog.messages if "folder that can be written" in each])
+    assert 1 == len([each for each in caplog.messages if "to a writable folder" in each])
 
 
 def test_a_file_that_breaks_later_fails_no_request(
     make_budget: Callable[..., RateBudget], tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
+) -> None:
     """A file that is no database is not the request's fault either."""
     (tmp_path / "key.sqlite").write_bytes(b"no database" * 100)
     make_budget().take()
-    assert "kept by this process alone" in caplog.text
+    assert "counts only its own requests" in caplog.text
 
 
-def test_a_client_keeps_its_budget(make_client: MakeClient, server: ScriptedServer, slept: list[float], tmp_path: Path):
-    """A client takes one from its budget for each request it sends, and tells how long it waited."""
+def test_a_client_keeps_its_budget(
+    make_client: MakeClient, server: ScriptedServer, slept: list[float], tmp_path: Path
+) -> None:
+    """A client counts each request it sends, and knows how long it waited."""
     server.compute = lambda _: {"id": "s1", "name": "orders"}
     client = make_client(rate_limits=RateLimits(per_minute=2, per_hour=100, folder=tmp_path))
     for _ in range(2):
@@ -255,14 +257,14 @@ def test_a_client_keeps_its_budget(make_client: MakeClient, server: ScriptedServ
 
 def test_a_client_without_limits_waits_for_nothing(
     make_client: MakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """The budget can be switched off: nothing is written then."""
+) -> None:
+    """The budget can be disabled. Nothing is written then."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     client = make_client(rate_limits=None)
     client.reload_schema("s1")
     assert (0.0, []) == (client.waited_s, list(tmp_path.iterdir()))
 
 
-def test_the_default_is_half_of_what_posthog_allows():
-    """What else uses the key keeps the other half of 480 a minute and 4800 an hour."""
-    assert (480 // 2, 4800 // 2) == (RateLimits().per_minute, RateLimits().per_hour)
+def test_the_default_is_half_of_what_posthog_allows() -> None:
+    """Everything else that uses the key keeps the other half of 480 a minute and 4,800 an hour."""
+    assert (480 // 2, 4800 // 2) == (DEFAULT_RATE_LIMITS.per_minute, DEFAULT_RATE_LIMITS.per_hour)

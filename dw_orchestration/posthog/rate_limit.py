@@ -1,4 +1,7 @@
-"""A share of PostHog's rate limit, kept by all processes of a machine that use the same key."""
+"""A share of PostHog's rate limit, kept by all processes of a machine that use the same key.
+
+PostHog counts requests by key, so one process cannot know what is left: the count is kept in a file.
+"""
 
 import getpass
 import hashlib
@@ -15,47 +18,53 @@ from typing import cast
 
 from pyrate_limiter import AbstractBucket, Duration, InMemoryBucket, Rate, RateItem, SQLiteBucket
 
+from dw_orchestration.posthog.limits import DEFAULT_REQUESTS_PER_HOUR, DEFAULT_REQUESTS_PER_MINUTE
+
 logger = logging.getLogger(__name__)
 
-# Calls older than every window are deleted now and then; until then they cost only disk.
-CALLS_BETWEEN_CLEANINGS = 200
+# Calls that no window counts any more are deleted from time to time. Until then they cost only disk space.
+CALLS_BETWEEN_CLEANUPS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class RateLimits:
-    """How many requests to send. PostHog allows a key 480 a minute and 4800 an hour.
+    """How many requests to send. PostHog allows a key 480 a minute and 4,800 an hour.
 
     Args:
-        per_minute: Half of PostHog's, so that what else uses the key keeps the other half.
-        per_hour: Half of PostHog's.
-        folder: Where the count is kept; None is a folder of this user under the system's temporary one.
-            Processes that share a folder share the budget.
+        per_minute: By default half of PostHog's limit, so that everything else that uses the key keeps the other half.
+        per_hour: By default half of PostHog's limit.
+        folder: Where the count is kept. Processes that share a folder share the budget. None is this user's folder
+            below the system's temporary folder.
 
     Raises:
-        ValueError: One of the two numbers would never count.
+        ValueError: One of the two numbers could never take effect.
     """
 
-    per_minute: int = 240
-    per_hour: int = 2400
+    per_minute: int = DEFAULT_REQUESTS_PER_MINUTE
+    per_hour: int = DEFAULT_REQUESTS_PER_HOUR
     folder: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.per_minute < self.per_hour <= 60 * self.per_minute:
             raise ValueError(
-                f"{self.per_minute} requests a minute and {self.per_hour} an hour do not go together: "
-                "allow more in an hour than in a minute, and at most 60 times as many."
+                f"Invalid rate limits, {self.per_minute} requests per minute and {self.per_hour} per hour: "
+                "allow more per hour than per minute, and at most 60 times as many."
             )
 
 
-class RateBudget:
-    """Waits before a request while the budget is spent.
+DEFAULT_RATE_LIMITS = RateLimits()
 
-    `waited_s` is the time spent so; it is nobody's fault, so it should count against no deadline.
+
+class RateBudget:
+    """Delays requests while the rate limits are used up.
+
+    Attributes:
+        waited_s: The total delay so far. Subtract this time from deadlines.
 
     Args:
-        name: What the budget is for; processes that give the same name and folder share it.
+        name: Processes that use the same name and folder share the budget.
         limits: How many requests to allow.
-        now: Wall clock in seconds, as processes compare it.
+        now: Wall clock in seconds, which all processes share.
         sleep: Waits.
     """
 
@@ -74,11 +83,11 @@ class RateBudget:
         ]
         self._now = now
         self._sleep = sleep
-        # The file lock is polled; threads of one process queue here instead, where waking up is immediate.
+        # Processes poll the file lock. Threads of one process queue here instead, where they wake up immediately.
         self._lock = threading.Lock()
         self._calls = 0
         self._file = (limits.folder or default_folder()) / f"{name}.sqlite"
-        # Opened at the first request: making a client costs nothing and leaves nothing behind.
+        # Opened at the first request, so that a client that sends nothing leaves no file behind.
         self._bucket: AbstractBucket | None = None
 
     @classmethod
@@ -90,15 +99,15 @@ class RateBudget:
         limits: RateLimits,
         sleep: Callable[[float], None] = time.sleep,
     ) -> "RateBudget":
-        """The budget that belongs to a key. Only a hash of the key is written down."""
+        """The budget of one key. Only a hash of the key is stored."""
         digest = hashlib.sha256(f"{host}\n{api_key.strip()}".encode()).hexdigest()
         return cls(digest[:16], limits=limits, sleep=sleep)
 
     def take(self) -> None:
-        """Count one request, after waiting until there is room for it."""
+        """Wait until another request is allowed, and count it."""
         wait_s = self._try_take()
         if wait_s:
-            logger.info("The budget of requests to PostHog is spent: waiting %.1f s.", wait_s)
+            logger.info("Rate limit for PostHog used up: waiting %.1f s before the next request.", wait_s)
         while wait_s:
             self._sleep(wait_s)
             with self._lock:
@@ -113,42 +122,43 @@ class RateBudget:
             self._bucket = None
 
     def _try_take(self) -> float:
-        """Count one request if there is room for it; else the seconds until there may be."""
+        """Count one request and return 0, or return the seconds after which to try again."""
         with self._lock:
             try:
                 self._bucket = self._bucket or self._open()
                 return self._put(self._bucket)
             except (sqlite3.Error, OSError) as exc:
-                self._bucket = self._without_file(exc)
+                self._bucket = self._in_memory(exc)
                 return self._put(self._bucket)
 
     def _put(self, bucket: AbstractBucket) -> float:
         now_ms = int(self._now() * 1000)
-        if self._calls % CALLS_BETWEEN_CLEANINGS == 0:
+        if self._calls % CALLS_BETWEEN_CLEANUPS == 0:
             bucket.leak(now_ms)
         item = RateItem("call", now_ms)
         if bucket.put(item):
             self._calls += 1
             return 0.0
-        # Read under the same lock as the refusal it belongs to; never 0, or the caller would spin.
+        # Read under the same lock as the refusal: another thread's request would change it. At least a millisecond,
+        # because 0 means that the request was counted.
         return max(cast("int", bucket.waiting(item)), 1) / 1000
 
     def _open(self) -> AbstractBucket:
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return SQLiteBucket.init_from_file(self._rates, table="calls", db_path=str(self._file), use_file_lock=True)
 
-    def _without_file(self, exc: Exception) -> AbstractBucket:
-        """The budget protects the other users of the key; it is no reason to fail a sync."""
+    def _in_memory(self, exc: Exception) -> AbstractBucket:
+        """A fallback, because a file problem on this machine must not fail a sync."""
         logger.warning(
-            "The budget of requests is kept by this process alone, since its file cannot be used: %s. "
-            "Give the rate limits a folder that can be written.",
+            "Cannot use the rate limit's file: %s. This process now counts only its own requests. "
+            "Set the `folder` of the rate limits to a writable folder.",
             exc,
         )
         return InMemoryBucket(self._rates)
 
 
 def default_folder() -> Path:
-    """A folder of this user under the system's temporary one."""
-    # By number where there is one: a container's user often has no name.
+    """This user's folder below the system's temporary folder."""
+    # By number where the system has one: the user of a container often has no name.
     user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
     return Path(tempfile.gettempdir()) / f"dw_orchestration-{user}" / "rate_budget"

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class ServerEndpoint:
     """How to reach a running embedded warehouse; kept in `endpoint.json`."""
 
     host: str
@@ -42,21 +42,21 @@ class Endpoint:
     database: str
 
 
-class EmbeddedWarehouse:
+class WarehouseServer:
     """PostHog's data warehouse in one process. One per home folder; the caller sees to that.
 
     Args:
         home: folder of all that is kept.
-        fixtures: folder of the files that stand in for sources other than Postgres.
+        fixtures: folder of the files that replace sources other than Postgres.
         port: 0 takes a free one.
         shop: whether to start the shop and sync it.
         rate_limit_per_minute: calls of one key before 429; None for no limit.
         now: the time of day, for schedules and for what is written down.
         threads: how many syncs run at once.
-        look_every_s: how often the scheduler looks for what is due; None for never (a test does it).
+        poll_every_s: how often the scheduler looks for what is due; None for never (a test does it).
 
     Example:
-        >>> warehouse = EmbeddedWarehouse(Path("home"))
+        >>> warehouse = WarehouseServer(Path("home"))
         >>> endpoint = warehouse.start()
         >>> warehouse.stop()
     """
@@ -71,7 +71,7 @@ class EmbeddedWarehouse:
         rate_limit_per_minute: int | None = None,
         now: Callable[[], datetime] = utc_now,
         threads: int = 4,
-        look_every_s: float | None = 1.0,
+        poll_every_s: float | None = 1.0,
     ) -> None:
         self._home = home
         self._fixtures = fixtures or home / "fixtures"
@@ -80,12 +80,12 @@ class EmbeddedWarehouse:
         self._rate_limit_per_minute = rate_limit_per_minute
         self._now = now
         self._threads = threads
-        self._look_every_s = look_every_s
+        self._poll_every_s = poll_every_s
         self._open = ExitStack()
         self.services: Services
         self.scheduler: Scheduler
 
-    def start(self) -> Endpoint:
+    def start(self) -> ServerEndpoint:
         """Settle what an earlier process left, then answer calls, sync and schedule.
 
         Raises:
@@ -145,7 +145,7 @@ class EmbeddedWarehouse:
             runs=runner,
             discover=lambda source: runner.submit(partial(self._discover, source)),
             now=self._now,
-            look_every_s=self._look_every_s,
+            poll_every_s=self._poll_every_s,
         )
         self.scheduler.start()
         undo.callback(self.scheduler.stop)
@@ -156,9 +156,9 @@ class EmbeddedWarehouse:
         except SourceError as error:
             logger.warning("The tables of source %s could not be listed: %s", source.id, error)
 
-    def _endpoint(self, host: str, *, project_id: int) -> Endpoint:
+    def _endpoint(self, host: str, *, project_id: int) -> ServerEndpoint:
         path = self._home / "endpoint.json"
-        endpoint = Endpoint(
+        endpoint = ServerEndpoint(
             host=host,
             project_id=str(project_id),
             api_key=self._known_key(path) or self.services.store.add_key(scopes=["*"], at=self._now()),
@@ -169,7 +169,7 @@ class EmbeddedWarehouse:
         return endpoint
 
     def _known_key(self, path: Path) -> str | None:
-        """The key of the last start, so that clients that outlived it can go on."""
+        """The key of the last start, so that clients that outlived it can continue."""
         try:
             key = json.loads(path.read_text())["api_key"]
         except (FileNotFoundError, ValueError, KeyError, TypeError):
