@@ -34,6 +34,7 @@ PARTS = {
     "retry_policy": "RetryArgs",
     "translation": "TableAttributes",
 }
+JOBS = [each for each in (*OPERATIONS, RESYNC) if each.has_job]
 EXAMPLE = Problem(status=403, method="GET", path="/", host="", detail="missing scope 'external_data_source:write'")
 # Dagster's schema has this if the default is not a plain value
 UNSET = "__DAGSTER_UNSET_DEFAULT__"
@@ -75,7 +76,7 @@ def tables() -> dict[str, str]:
     found["classes"] = _table(["class", "materializing it"], ((f"`{each}`", _effect(each)) for each in SchemaClass))
     found["jobs"] = _table(
         ["job", "what it does"],
-        ((f"`…_{each.name}`", each.description) for each in (*OPERATIONS, RESYNC) if each.has_job),
+        ((f"`…_{each.name}`", each.description) for each in JOBS),
     )
     found["commands"] = _table(["command", "what it does"], commands(typer.main.get_command(app), path=("dw",)))
     found["exits"] = _table(["status", "meaning"], ((str(code.value), text) for code, text in MEANINGS.items()))

@@ -42,13 +42,13 @@ def defs() -> dg.Definitions:
     """The definitions; the state is fetched once, and read from its file by every other process."""
     if not STATE.exists():
         WAREHOUSE.take_snapshot().write(STATE)
-    snapshot = WarehouseSnapshot.read(STATE)
+    tables = Tables(WarehouseSnapshot.read(STATE), spec_of=spec_of)
     return dg.Definitions(
-        assets=[*build_posthog_assets(Tables(snapshot, spec_of=spec_of)), customers_by_country],
-        schedules=build_posthog_schedules(Tables(snapshot, spec_of=spec_of)),
+        assets=[*build_posthog_assets(tables), customers_by_country],
+        schedules=build_posthog_schedules(tables),
         sensors=[
-            build_job_status_sensor(Tables(snapshot, spec_of=spec_of)),
-            build_terminated_runs_sensor(Tables(snapshot, spec_of=spec_of)),
+            build_job_status_sensor(tables),
+            build_terminated_runs_sensor(tables),
         ],
         resources={"posthog_warehouse": WAREHOUSE, "shop": WAREHOUSE.database},
     )
