@@ -27,9 +27,8 @@ from dw_orchestration.posthog.jobs import is_over
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.sync.clock import SystemClock
 from dw_orchestration.sync.engine import SyncEngine
-from dw_orchestration.sync.errors import BillingLimitReachedError, NotTriggeredError, SyncError
+from dw_orchestration.sync.errors import BillingLimitReachedError, NotTriggeredError, SyncError, SyncOutcome
 from dw_orchestration.sync.events import Adopted, BillingStopped, Ended, Notice, Progress, SyncEvent
-from dw_orchestration.sync.outcome import SyncOutcome
 from dw_orchestration.sync.settings import TableRequest
 from dw_orchestration.tables.errors import SetupError
 

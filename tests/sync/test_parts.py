@@ -4,6 +4,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from dw_orchestration.sync.jobs import JobHistory
+from dw_orchestration.sync.polling import (
+    JITTER, AT_ONCE, NEVER, PollSchedule, TriggerGate, Wait, floor_s, interval_s, pause_s, search_s, sweep_s)
 from hypothesis import given
 from hypothesis import strategies as st
 from sync_model import START, World
@@ -13,11 +16,8 @@ from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import AccessMethod
 from dw_orchestration.posthog.models import Job, Schema
 from dw_orchestration.sync import errors
-from dw_orchestration.sync.book import JobBook
-from dw_orchestration.sync.clock import ServerClock, Stopwatch, SystemClock
-from dw_orchestration.sync.gate import Bucket, Gate
-from dw_orchestration.sync.outcome import SyncOutcome
-from dw_orchestration.sync.pace import Wait, floor_s, interval_s, pause_s, put_off, search_s, sweep_s
+from dw_orchestration.sync.clock import EngineClock, SystemClock
+from dw_orchestration.sync.errors import SyncOutcome
 from dw_orchestration.sync.settings import SyncSettings
 from dw_orchestration.tables.classify import SchemaClass, classify
 
@@ -36,16 +36,16 @@ def job(**traits: Any) -> Job:
 
 def test_the_usual_duration_is_the_median_of_the_completed_jobs():
     """Failed and unfinished jobs say nothing about what a sync takes."""
-    book = JobBook()
-    assert book.usual_s() is None
+    history = JobHistory()
+    assert history.usual_s() is None
     for n, took in enumerate([10, 20, 90]):
-        book.note([job(id=f"{n}", finished_at=START + timedelta(seconds=took))])
-    book.note([job(id="f", status="Failed"), job(id="r", status="Running", finished_at=None)])
-    book.note([job(id="old", finished_at=None)])
+        history.add([job(id=f"{n}", finished_at=START + timedelta(seconds=took))])
+    history.add([job(id="f", status="Failed"), job(id="r", status="Running", finished_at=None)])
+    history.add([job(id="old", finished_at=None)])
 
-    assert 20 == book.usual_s()
-    assert 50 == book.usual_s(besides=job(id="1"))
-    assert book.get(None) is None
+    assert 20 == history.usual_s()
+    assert 50 == history.usual_s(excluding=job(id="1"))
+    assert history.get(None) is None
 
 
 # --- classes ---

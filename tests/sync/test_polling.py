@@ -6,8 +6,8 @@ import pytest
 from sync_model import Run, Table, World, lags, one_table, play, problem, world_of
 
 from dw_orchestration.posthog.errors import ServerError
+from dw_orchestration.sync.errors import SyncOutcome
 from dw_orchestration.sync.events import Ended
-from dw_orchestration.sync.outcome import SyncOutcome
 
 
 @pytest.mark.parametrize(
