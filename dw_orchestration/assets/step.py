@@ -30,9 +30,8 @@ from dw_orchestration.posthog.models import Job
 from dw_orchestration.resources.warehouse import WarehouseResource, errors_as_failure
 from dw_orchestration.sync.clock import SystemClock
 from dw_orchestration.sync.engine import SyncEngine
-from dw_orchestration.sync.errors import BillingLimitReachedError, NotTriggeredError, SyncError
+from dw_orchestration.sync.errors import BillingLimitReachedError, NotTriggeredError, SyncError, SyncOutcome
 from dw_orchestration.sync.events import Adopted, BillingStopped, Ended, Notice, Progress, SyncEvent
-from dw_orchestration.sync.outcome import SyncOutcome
 from dw_orchestration.sync.settings import TableRequest
 from dw_orchestration.tables.table import Table
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.sync.engine import SyncEngine
+from dw_orchestration.sync.errors import SyncOutcome
 from dw_orchestration.sync.events import Adopted, CancelReport, Ended, SyncEvent
-from dw_orchestration.sync.outcome import SyncOutcome
 from dw_orchestration.sync.settings import SyncSettings, TableRequest
 
 if TYPE_CHECKING:

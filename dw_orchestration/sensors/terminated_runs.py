@@ -8,7 +8,7 @@ import dagster as dg
 from dw_orchestration.assets.event_log import Adoption, EventLog
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.errors import PostHogError
-from dw_orchestration.sync.leftovers import StartedJob, cancel_leftovers
+from dw_orchestration.sync.cancel import StartedJob, cancel_started_jobs
 from dw_orchestration.tables.errors import SetupError
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
@@ -43,7 +43,7 @@ def build_terminated_runs_sensor(
             return dg.SkipReason("The run has left no sync behind.")
         try:
             with getattr(context.resources, resource_key).connect() as client:
-                reports = list(cancel_leftovers(client, left))
+                reports = list(cancel_started_jobs(client, left))
         except (PostHogError, SetupError) as error:
             raise dg.Failure(f"Syncs of a terminated run may still be running. {error}") from None
         for report in reports:

@@ -1,12 +1,19 @@
-"""Trigger, adopt, follow and cancel the syncs of many tables. Knows neither Dagster nor HTTP nor a real clock.
+"""The sync engine: triggers, adopts, follows and cancels the syncs of many tables.
 
-batch     SyncEngine: the loop over sources and triggers
-watch     one source: when to look, what follows from a look, what to do when it fails
-roster    many sources at once: their records from one list, which tells whose jobs to read
-reader    what to read with how few requests        pace, gate, blindness   when
-table     one table's way from its turn to its end
-plan      what to do at its turn                    attempt                 which job a trigger caused
-book      what was seen of its jobs                 outcome, verdict        what a job's end means
-cancel    stop what the batch has started
-settings, events, errors, classify, api, clock      what callers meet
+Imports neither Dagster nor HTTP, and reads no real clock.
+
+engine        SyncEngine: the loop that polls sources and triggers tables, whichever is due first
+source        SourcePoller: polls one source; SourceListPoller: one list for many sources
+table_sync    TableSync: the state machine of one table, with its transition table
+decide        what to do for a table when its turn comes, as a pure function
+jobs          JobHistory: the jobs of a table; JobReader: reads them with few requests
+polling       when the next request is sent, with the theory at the top
+cancel        cancels what a run has started
+settings      SyncSettings and TableRequest: what callers ask for
+events        what the engine reports while it runs
+errors        the outcomes, and an error class and text for each way to fail
+clock         the clocks, and the `Now` that pollers hand to their tables
+
+The rule of the folder: everything that affects a table's state is in `table_sync`, and everything that delays a request
+is in `polling`.
 """

@@ -1,8 +1,9 @@
-"""Sync many tables at once: trigger, adopt, follow."""
+"""The loop of the engine: polls sources and triggers tables, whichever is due first, until every table has ended."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from typing import assert_never
 
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.errors import (
@@ -13,18 +14,16 @@ from dw_orchestration.posthog.errors import (
     UnexpectedAnswerError,
     UnreachableError,
 )
-from dw_orchestration.sync import verdict
-from dw_orchestration.sync.cancel import CANCEL_TIMEOUT_S, Cancelling
-from dw_orchestration.sync.clock import Clock, ServerClock, Stopwatch, SystemClock
+from dw_orchestration.sync import errors
+from dw_orchestration.sync.cancel import CANCEL_TIMEOUT_S, Cancellation
+from dw_orchestration.sync.clock import Clock, EngineClock, SystemClock
+from dw_orchestration.sync.decide import Adopt, Hold, Refuse, Trigger, WaitFor
 from dw_orchestration.sync.errors import BillingLimitReachedError
 from dw_orchestration.sync.events import BillingStopped, CancelReport, Ended, Notice, SyncEvent
-from dw_orchestration.sync.gate import POLL_BURST_S, POLLS_PER_MIN, TRIGGERS_PER_MIN, Bucket, Gate
-from dw_orchestration.sync.pace import put_off
-from dw_orchestration.sync.phase import Phase
-from dw_orchestration.sync.roster import Roster
+from dw_orchestration.sync.polling import TRIGGERS_PER_MIN, TriggerGate
 from dw_orchestration.sync.settings import SyncMode, SyncSettings, TableRequest
-from dw_orchestration.sync.table_sync import TableSync
-from dw_orchestration.sync.watch import SourceWatch
+from dw_orchestration.sync.source import SourceListPoller, SourcePoller
+from dw_orchestration.sync.table_sync import State, TableSync
 
 
 class SyncEngine:
@@ -33,14 +32,17 @@ class SyncEngine:
     Args:
         api: The client.
         requests: The tables.
-        settings: How it is to be done.
-        clock: The machine's, or a test's.
-        triggers_per_min: How many tables it triggers in a minute, after those that may begin at once.
-        chance: A number between 0 and 1, by which each pause between two looks is made a little longer.
+        settings: How to sync them.
+        clock: The machine's clock, or a test's.
+        chance: Returns a random number between 0 and 1, which makes each pause between two polls a little longer.
+        triggers_per_min: How many tables it triggers in a minute, after one of each source.
+
+    Raises:
+        ValueError: Two requests are for the same table.
 
     Example:
-        >>> batch = SyncEngine(client, requests, settings=SyncSettings())
-        >>> for event in batch.events():
+        >>> engine = SyncEngine(client, requests, settings=SyncSettings())
+        >>> for event in engine.events():
         ...     report(event)
     """
 
@@ -55,160 +57,153 @@ class SyncEngine:
         triggers_per_min: float = TRIGGERS_PER_MIN,
     ) -> None:
         self._api = api
-        self._chance = chance
         self._settings = settings or SyncSettings()
-        self._clock = clock or SystemClock()
-        self._stopwatch = Stopwatch(self._clock)
-        self._server_clock = ServerClock(self._clock)
+        self._machine_clock = clock or SystemClock()
+        self._clock = EngineClock(self._machine_clock)
         self._tables = [TableSync(request, settings=self._settings) for request in requests]
-        sources = len({table.request.source_id for table in self._tables})
-        self._gate = Gate(
+        if len({table.id for table in self._tables}) < len(self._tables):
+            raise ValueError("A table is requested twice. Request each table once.")
+        by_source: dict[str, list[TableSync]] = {}
+        for table in self._tables:
+            by_source.setdefault(table.request.source_id, []).append(table)
+        self._gate = TriggerGate(
+            sources=max(len(by_source), 1),
             settings=self._settings,
-            sources=max(sources, 1),
-            at=self._clock.monotonic(),
+            now=self._clock.monotonic(),
             per_min=triggers_per_min,
         )
-        self._polls = Bucket(per_min=POLLS_PER_MIN, burst_s=POLL_BURST_S, at=self._clock.monotonic())
-        self._watches = self._watch_sources()
-        self._roster = Roster(
-            api,
-            list(self._watches.values()),
-            settings=self._settings,
-            clock=self._clock,
-            stopwatch=self._stopwatch,
+        self._last_poll_at = self._clock.monotonic()
+        self._pollers = {
+            source_id: SourcePoller(api, source_id, tables, settings=self._settings, clock=self._clock, chance=chance)
+            for source_id, tables in by_source.items()
+        }
+        self._list_poller = SourceListPoller(
+            api, list(self._pollers.values()), settings=self._settings, clock=self._clock, chance=chance
         )
         self._billing: BillingLimitReachedError | None = None
         self._not_triggered: list[str] = []
-        self._is_holding = False
+        self._is_hold_noted = False
 
     def events(self) -> Iterator[SyncEvent]:
-        """Do it, and tell what happens as it happens.
+        """Sync the tables, and report what happens as it happens.
 
-        For each table `Adopted` comes before the wait for its job, and `Ended` comes exactly once. What goes wrong
-        with a table is in its `Ended`; nothing is raised.
+        Each table is `Adopted` before the wait for its job, and `Ended` exactly once. An error of a table is in its
+        `Ended`; nothing is raised.
         """
-        for event in self._steps():
+        for event in self._loop():
             yield event
             if isinstance(event, Ended) and isinstance(event.error, BillingLimitReachedError) and not self._billing:
                 self._billing = event.error
-                yield Notice(text="The project's billing limit is reached: no further table is triggered.")
+                yield Notice(text="The project is over its billing limit: no further table is triggered.")
         if self._billing is not None:
             yield BillingStopped(error=self._billing, not_triggered=tuple(self._not_triggered))
 
     def cancel_started(self, *, timeout_s: float = CANCEL_TIMEOUT_S) -> list[CancelReport]:
-        """Cancel the jobs that this batch has started, not those that it found, and wait until they have ended.
+        """Cancel the jobs that this engine has started, but not those that it found, and wait until they have ended.
 
-        For the end of a batch that a user stops; a sync that ended by itself meanwhile is no error.
+        For a run that a user stops. A job that has meanwhile ended by itself is not an error.
+
+        Args:
+            timeout_s: How long to wait for the jobs to end.
         """
-        cancelling = Cancelling(self._api, self._tables, settings=self._settings, clock=self._clock)
-        return cancelling.run(timeout_s=timeout_s)
+        cancellation = Cancellation(self._api, self._tables, settings=self._settings, clock=self._machine_clock)
+        return cancellation.run(timeout_s=timeout_s)
 
-    def _watch_sources(self) -> dict[str, SourceWatch]:
-        ids = [table.id for table in self._tables]
-        if len(ids) != len(set(ids)):
-            raise ValueError("A table is asked for twice in one batch; name each once.")
-        by_source: dict[str, list[TableSync]] = {}
-        for table in self._tables:
-            by_source.setdefault(table.request.source_id, []).append(table)
-        return {
-            source_id: SourceWatch(
-                self._api,
-                source_id,
-                tables,
-                settings=self._settings,
-                clock=self._clock,
-                stopwatch=self._stopwatch,
-                server_clock=self._server_clock,
-            )
-            for source_id, tables in by_source.items()
-        }
-
-    def _steps(self) -> Iterator[SyncEvent]:
-        """Look at sources and trigger tables, whatever is due first, until every table has ended."""
-        while live := [watch for watch in self._watches.values() if watch.live]:
-            lookers: list[Roster | SourceWatch] = [self._roster, *live]
-            looker = min(lookers, key=lambda looker: looker.next_at)
-            # The list is never held up: it tells which of the sources' turns matter.
-            look_at = looker.next_at if looker is self._roster else max(looker.next_at, self._polls.at)
+    def _loop(self) -> Iterator[SyncEvent]:
+        while live := [poller for poller in self._pollers.values() if poller.live]:
+            pollers: list[SourceListPoller | SourcePoller] = [self._list_poller, *live]
+            poller = min(pollers, key=lambda poller: poller.schedule.next_at)
+            poll_at = poller.schedule.next_at
+            if poller is not self._list_poller:
+                # Take turns with the triggers. The list does not: it shows which sources must be polled at all.
+                poll_at = max(poll_at, self._last_poll_at)
             table = self._next_queued()
-            if table is None or look_at <= self._gate.at:
-                self._sleep_until(look_at)
-                yield from self._look(looker)
+            if table is None or poll_at <= self._gate.at:
+                self._clock.sleep_until(poll_at)
+                yield from poller.poll()
+                self._last_poll_at = self._clock.monotonic()
             else:
-                self._sleep_until(self._gate.at)
+                self._clock.sleep_until(self._gate.at)
                 yield from self._take_turn(table)
 
-    def _look(self, looker: Roster | SourceWatch) -> Iterator[SyncEvent]:
-        yield from looker.look()
-        self._polls.take(self._clock.monotonic(), cost=looker.cost)
-        looker.plan_next()
-        looker.next_at = put_off(looker.next_at, now=self._clock.monotonic(), chance=self._chance())
-
     def _next_queued(self) -> TableSync | None:
-        queued = (table for table in self._tables if table.phase is Phase.QUEUED)
-        return next((table for table in queued if self._watch_of(table).can_see), None)
+        queued = (table for table in self._tables if table.state is State.QUEUED)
+        return next((table for table in queued if self._poller_of(table).is_reachable), None)
 
     def _take_turn(self, table: TableSync) -> Iterator[SyncEvent]:
-        yield from table.take_turn(self._watch_of(table).now(), server_now=self._server_clock.now())
-        if table.phase is Phase.HOLDING and not self._is_holding:
-            self._is_holding = True
+        now = self._poller_of(table).now()
+        action, notices = table.next_action(now)
+        yield from notices
+        match action:
+            case Trigger() if self._billing is not None:
+                self._not_triggered.append(table.id)
+                yield table.refuse(errors.not_triggered(table.id, label=table.label))
+                return
+            case Trigger():
+                yield from self._trigger(table)
+                return
+            case Adopt(job, started):
+                yield from table.adopt(job, now, started=started)
+            case WaitFor(job):
+                yield table.wait_for(job, now)
+            case Hold():
+                table.hold(now)
+                yield from self._note_hold()
+            case Refuse(error):
+                yield table.refuse(error)
+            case _:
+                assert_never(action)
+        self._poll_soon(table)
+
+    def _note_hold(self) -> Iterator[SyncEvent]:
+        if not self._is_hold_noted:
+            self._is_hold_noted = True
             after = self._settings.trigger_after
-            yield Notice(text=f"PostHog's own syncs are due and may yet begin; none is started before {after}.")
-        if table.phase is not Phase.QUEUED:
-            self._hurry(table)
-        elif self._billing is not None:
-            self._not_triggered.append(table.id)
-            yield table.end(verdict.not_triggered(table.id, label=table.label))
-        else:
-            yield from self._trigger(table)
+            yield Notice(text=f"PostHog's own syncs are due and may still start. Nothing is triggered before {after}.")
 
     def _trigger(self, table: TableSync) -> Iterator[SyncEvent]:
-        watch, began = self._watch_of(table), self._clock.monotonic()
-        table.begin_trigger(watch.now())
+        poller, began = self._poller_of(table), self._clock.monotonic()
+        table.begin_trigger(poller.now())
         try:
-            with self._stopwatch.stopped():
-                at = self._ask_for(table)
+            with self._clock.paused():
+                at = self._send_trigger(table)
         except (RateLimitedError, UnreachableError) as exc:
-            table.trigger_undone()
+            # These alone are sure to have had no effect, so the table may be triggered again.
+            table.trigger_not_accepted()
             yield from self._close_gate(exc)
             return
         except (LostAnswerError, ServerError, UnexpectedAnswerError) as exc:
-            text = f"{table.label}: the trigger's answer was lost; it is not repeated, its job is looked for. {exc}"
+            # The trigger may have had its effect. A second one could start, and bill, a second sync.
+            text = f"{table.label}: the answer to the trigger was lost. It is not repeated; waiting for its job. {exc}"
             yield Notice(text=text, schema_id=table.id)
         except PostHogError as exc:
-            yield table.end(verdict.refused(table.id, label=table.label, exc=exc))
+            yield table.refuse(errors.refused(table.id, label=table.label, exc=exc))
         else:
-            self._server_clock.learn(at)
-            table.trigger_accepted(watch.now(), at=at, took_s=self._clock.monotonic() - began)
+            self._clock.learn(at)
+            table.trigger_accepted(poller.now(), at=at, took_s=self._clock.monotonic() - began)
         self._gate.passed(self._clock.monotonic())
-        self._hurry(table)
+        self._poll_soon(table)
 
-    def _ask_for(self, table: TableSync) -> datetime | None:
+    def _send_trigger(self, table: TableSync) -> datetime | None:
         if self._settings.sync_mode is SyncMode.RESYNC:
             return self._api.resync_schema(table.id)
         return self._api.reload_schema(table.id)
 
     def _close_gate(self, exc: RateLimitedError | UnreachableError) -> Iterator[SyncEvent]:
-        """PostHog did not take a trigger: it did nothing, so the trigger may be sent again, later."""
         now = self._clock.monotonic()
-        told_s = exc.retry_after_s if isinstance(exc, RateLimitedError) else None
-        pause_s = told_s or self._settings.poll_max_s
+        asked_s = exc.retry_after_s if isinstance(exc, RateLimitedError) else None
+        pause_s = asked_s or self._settings.poll_max_s
         self._gate.close(now, pause_s=pause_s)
         if not self._gate.is_given_up(now):
             yield Notice(text=f"No table is triggered for {pause_s:.0f} s: {exc}")
             return
         for table in self._tables:
-            if table.phase is Phase.QUEUED:
-                yield table.end(verdict.refused(table.id, label=table.label, exc=exc))
+            if table.state is State.QUEUED:
+                yield table.refuse(errors.refused(table.id, label=table.label, exc=exc))
 
-    def _watch_of(self, table: TableSync) -> SourceWatch:
-        return self._watches[table.request.source_id]
+    def _poller_of(self, table: TableSync) -> SourcePoller:
+        return self._pollers[table.request.source_id]
 
-    def _hurry(self, table: TableSync) -> None:
-        self._watch_of(table).hurry()
-        self._roster.hurry()
-
-    def _sleep_until(self, at: float) -> None:
-        left_s = at - self._clock.monotonic()
-        if left_s > 0:
-            self._clock.sleep(left_s)
+    def _poll_soon(self, table: TableSync) -> None:
+        self._poller_of(table).poll_soon()
+        self._list_poller.poll_soon()

@@ -1,41 +1,56 @@
-"""How a sync can end other than completed.
+"""How a sync can end: the outcomes, an error class for each outcome but success, and the texts of the errors.
 
-The tree; `allow_retries` says whether another try can help, `retry_after_s` when:
+The tree; `allow_retries` says whether another try can help, and `retry_after_s` when:
 
     SyncError
-    ├── SyncFailedError             the job failed; carries its own error
+    ├── SyncFailedError             the job failed; carries the job's own error
     ├── SyncCancelledError          somebody stopped the job
-    ├── TurnedOffByPostHogError     the job failed for good, and PostHog switched the table off
+    ├── DisabledByPostHogError      the job failed permanently, and PostHog disabled the table
     ├── BillingLimitReachedError    the project is over its billing limit
-    ├── BillingLimitTooLowError     this table's rows would pass the billing limit
-    ├── NotTriggeredError           not tried: billing had stopped the batch before
-    ├── SyncNeverStartedError       PostHog took the trigger, and no job appeared
+    ├── BillingLimitTooLowError     this table's rows would exceed the billing limit
+    ├── NotTriggeredError           not tried, because another table had met the billing limit
+    ├── SyncNeverStartedError       PostHog accepted the trigger, but no job appeared
     ├── SyncStalledError            the job runs without progress
-    ├── SyncTooLongError            the job runs, and the time is up
+    ├── SyncTooLongError            the job still runs when the time is up
     ├── UnknownStatusError          the job has a status that this version does not know
-    ├── SchemaDeletedError          the table or its source is gone
-    ├── NotSyncableError            not a table that a reload syncs
-    ├── AlreadyRunningError         a sync was running, and the settings say to fail then
-    ├── FailureStreakError          PostHog would defer the sync: too many failed in a row
+    ├── SchemaDeletedError          the table or its source does not exist
+    ├── NotSyncableError            a reload does not sync this kind of table
+    ├── AlreadyRunningError         a sync was running, and `if_running` is `fail`
+    ├── FailureStreakError          PostHog would defer the sync, because too many failed in a row
     ├── TriggerRefusedError         PostHog refused the trigger
-    └── PollingLostError            PostHog could not be asked for too long
+    └── SourceUnreachableError      PostHog was unreachable for too long
 """
 
+from datetime import timedelta
+from enum import StrEnum
 from typing import ClassVar, Self
 
+from dw_orchestration.posthog.enums import JobStatus, SyncStatus
+from dw_orchestration.posthog.errors import (
+    BadRequestError,
+    BillingLimitError,
+    NotFoundError,
+    PermissionDeniedError,
+    PostHogError,
+    RateLimitedError,
+    UnreachableError,
+)
+from dw_orchestration.posthog.jobs import table_was_deleted, was_cancelled
 from dw_orchestration.posthog.models import Job
-from dw_orchestration.sync.outcome import SyncOutcome
+from dw_orchestration.sync.jobs import JobHistory
 from dw_orchestration.tables.classify import SchemaClass
 
+# `dw_orchestration.errors` exports these names.
 __all__ = [
     "AlreadyRunningError",
     "BillingLimitReachedError",
     "BillingLimitTooLowError",
+    "DisabledByPostHogError",
     "FailureStreakError",
     "NotSyncableError",
     "NotTriggeredError",
-    "PollingLostError",
     "SchemaDeletedError",
+    "SourceUnreachableError",
     "SyncCancelledError",
     "SyncError",
     "SyncFailedError",
@@ -43,9 +58,32 @@ __all__ = [
     "SyncStalledError",
     "SyncTooLongError",
     "TriggerRefusedError",
-    "TurnedOffByPostHogError",
     "UnknownStatusError",
 ]
+
+
+class SyncOutcome(StrEnum):
+    """How the engine's work on a table ended."""
+
+    COMPLETED = "completed"
+    SUBMITTED = "submitted"
+    """The table's job is known, and the engine does not wait for it. This claims no success."""
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    BILLING_LIMIT = "billing_limit"
+    BILLING_LIMIT_TOO_LOW = "billing_limit_too_low"
+    NEVER_STARTED = "never_started"
+    STALLED = "stalled"
+    TOO_LONG = "too_long"
+    UNKNOWN_STATUS = "unknown_status"
+    DISABLED_BY_POSTHOG = "disabled_by_posthog"
+    DELETED = "deleted"
+    NOT_SYNCABLE = "not_syncable"
+    ALREADY_RUNNING = "already_running"
+    FAILURE_STREAK = "failure_streak"
+    REFUSED = "refused"
+    NOT_TRIGGERED = "not_triggered"
+    UNREACHABLE = "unreachable"
 
 
 class SyncError(Exception):
@@ -53,9 +91,9 @@ class SyncError(Exception):
 
     Attributes:
         allow_retries: Whether another try can help.
-        retry_after_s: How long to wait before it, in seconds, where that is known.
+        retry_after_s: How long to wait before another try, in seconds, if that is known.
         schema_id: The table.
-        job_id: The job, where there was one.
+        job_id: The job, if there was one.
     """
 
     outcome: ClassVar[SyncOutcome]
@@ -91,105 +129,108 @@ class SyncFailedError(SyncError):
 
     outcome = SyncOutcome.FAILED
     retry_helps = True
-    cure = "Mend what the error names, then sync again."
+    cure = "Fix the cause above, then sync again."
     job_error: str | None = None
 
 
 class SyncCancelledError(SyncError):
-    """Somebody stopped the job: a user, a newer run, or the table's switch. Not a failure of the source."""
+    """A user, a newer sync or a change of the table's settings stopped the job. The source is not at fault."""
 
     outcome = SyncOutcome.CANCELLED
-    cure = "If that was not meant, sync again."
+    cure = "If this was not intended, sync again."
 
 
-class TurnedOffByPostHogError(SyncError):
-    """The job failed with an error that PostHog does not retry, and PostHog has switched the table off."""
+class DisabledByPostHogError(SyncError):
+    """The job failed with an error that PostHog does not retry, and PostHog disabled the table."""
 
-    outcome = SyncOutcome.TURNED_OFF
-    cure = "Mend what the error names and switch the table on in PostHog; until then no schedule runs it."
+    outcome = SyncOutcome.DISABLED_BY_POSTHOG
+    cure = "Fix the cause above and enable the table in PostHog. Until then, no schedule syncs it."
 
 
 class BillingLimitReachedError(SyncError):
-    """The project is over its billing limit. Nothing is synced until the limit is raised or the period turns."""
+    """The project is over its billing limit. PostHog syncs nothing until the limit is raised or the period ends."""
 
     outcome = SyncOutcome.BILLING_LIMIT
-    cure = "Raise the limit in PostHog or wait for the next period; another try before is useless."
+    cure = "Raise the limit in PostHog or wait for the next billing period. Until then, retries cannot succeed."
 
 
 class BillingLimitTooLowError(SyncError):
-    """PostHog counted the rows first: this table's sync would pass the project's billing limit."""
+    """PostHog counted the rows before the sync: this table would exceed the project's billing limit."""
 
     outcome = SyncOutcome.BILLING_LIMIT_TOO_LOW
-    cure = "Raise the limit in PostHog, or sync less: an incremental sync type or fewer columns."
+    cure = "Raise the limit in PostHog, or sync less: use an incremental sync type or fewer columns."
 
 
 class NotTriggeredError(SyncError):
-    """The table was not tried, because the project's billing limit had stopped the batch."""
+    """The table was not tried, because another table of the same run had met the project's billing limit."""
 
     outcome = SyncOutcome.NOT_TRIGGERED
-    cure = "Raise the limit in PostHog, then sync it again."
+    cure = "Raise the limit in PostHog, then sync the table again."
 
 
 class SyncNeverStartedError(SyncError):
-    """PostHog took the trigger, or its answer was lost, and no job appeared in time."""
+    """PostHog accepted the trigger, or its answer was lost, but no job appeared in time."""
 
     outcome = SyncOutcome.NEVER_STARTED
     retry_helps = True
     cure = (
-        "Try again; if it stays so, look at the table in PostHog: a schedule may be missing, a leftover sync may hold "
-        "its lock, or its workers may be busy (then raise start_timeout_s)."
+        "Try again. If it happens again, check the table in PostHog: its schedule may be missing, an earlier sync may "
+        "still hold its lock, or PostHog's workers may be busy (then raise start_timeout_s)."
     )
 
 
 class SyncStalledError(SyncError):
-    """The job runs, and neither its rows nor its status have changed for too long."""
+    """The job runs, but neither its rows nor its status have changed for too long."""
 
     outcome = SyncOutcome.STALLED
-    cure = "Look at the sync in PostHog and cancel it there if it is stuck; raise stall_timeout_s if it is not."
+    cure = "Check the sync in PostHog. Cancel it there if it is stuck; otherwise raise stall_timeout_s."
 
 
 class SyncTooLongError(SyncError):
     """The job still runs when the time for it is up."""
 
     outcome = SyncOutcome.TOO_LONG
-    cure = "It goes on at PostHog: wait for it there, or cancel it. Raise total_timeout_s if that is normal."
+    cure = "PostHog continues the sync: wait until it ends there, or cancel it. If it is normal, raise total_timeout_s."
 
 
 class UnknownStatusError(SyncError):
-    """The job's status is one that this version does not know; it is never taken for success."""
+    """The job's status is one that this version does not know. Such a status never counts as success."""
 
     outcome = SyncOutcome.UNKNOWN_STATUS
-    cure = "Look at the sync in PostHog, and update this package."
+    cure = "Check the sync in PostHog, and update this package."
 
 
 class SchemaDeletedError(SyncError):
-    """The table, or its whole source, is not there (any more)."""
+    """The table, or its whole source, does not exist in PostHog."""
 
     outcome = SyncOutcome.DELETED
-    cure = "Refresh the definitions if it was deleted on purpose; otherwise add the table again in PostHog."
+    cure = "If it was deleted on purpose, refresh the definitions; otherwise add the table again in PostHog."
 
 
 class NotSyncableError(SyncError):
-    """Not a table that a reload syncs; `schema_class` says what it is, and the text why."""
+    """A reload does not sync this kind of table; `schema_class` is the kind, and the text says why."""
 
     outcome = SyncOutcome.NOT_SYNCABLE
     schema_class: SchemaClass | None = None
 
 
 class AlreadyRunningError(SyncError):
-    """A sync of the table was running, and the settings say to fail then."""
+    """A sync of the table was running, and `if_running` is `fail`."""
 
     outcome = SyncOutcome.ALREADY_RUNNING
     retry_helps = True
-    cure = "Wait for its end, or set if_running to attach or wait_then_reload."
+    cure = "Wait until it ends, or set if_running to attach or wait_then_reload."
 
 
 class FailureStreakError(SyncError):
-    """Too many syncs failed in a row: PostHog would take the trigger and start nothing until a gap has passed."""
+    """Too many syncs failed in a row. PostHog would accept the trigger, but start nothing until a pause has passed."""
 
     outcome = SyncOutcome.FAILURE_STREAK
     retry_helps = True
-    cure = "Mend what the error names; a resync starts at once, but drops the table and bills all its rows."
+    cure = (
+        "Fix the cause above, then sync again after the pause. A resync starts at once, but it deletes the table's "
+        "data, and PostHog bills all of its rows."
+    )
 
 
 class TriggerRefusedError(SyncError):
@@ -198,9 +239,171 @@ class TriggerRefusedError(SyncError):
     outcome = SyncOutcome.REFUSED
 
 
-class PollingLostError(SyncError):
-    """PostHog could not be asked for so long that the sync was given up; it may well be running."""
+class SourceUnreachableError(SyncError):
+    """PostHog was unreachable for so long that the engine gave up. The sync may still be running."""
 
-    outcome = SyncOutcome.POLLING_LOST
+    outcome = SyncOutcome.UNREACHABLE
     retry_helps = True
-    cure = "Try again when PostHog answers: a sync that still runs is attached to, not started twice."
+    cure = "Try again when PostHog is reachable. A sync that still runs is then attached to, not started twice."
+
+
+# --- from what was found to the error ---
+
+
+def error_for(job: Job, *, label: str, history: JobHistory) -> SyncError | None:
+    """The error for a job that has ended; None if it completed.
+
+    Args:
+        job: The job.
+        label: The table, for the message.
+        history: The table's jobs, for its failure streak.
+    """
+    match job.status:
+        case JobStatus.COMPLETED:
+            return None
+        case JobStatus.BILLING_LIMIT:
+            what = f"{label} was not synced: the project is over its billing limit."
+            return BillingLimitReachedError.of(job, what)
+        case JobStatus.BILLING_LIMIT_TOO_LOW:
+            what = f"{label} was not synced: its rows would exceed the project's billing limit ({_reason(job)})."
+            return BillingLimitTooLowError.of(job, what)
+        case JobStatus.FAILED | JobStatus.CANCELLED:
+            return _failure(job, label=label, history=history)
+        case _:
+            return unknown_status(job, label=label)
+
+
+def _failure(job: Job, *, label: str, history: JobHistory) -> SyncError:
+    # The order matters: PostHog gives all of these the status Failed, and a deleted table's text also says "stopped".
+    if table_was_deleted(job):
+        what = f"The sync of {label} was stopped, because the table was deleted in PostHog."
+        return SchemaDeletedError.of(job, what)
+    if was_cancelled(job):
+        return SyncCancelledError.of(job, f"The sync of {label} was cancelled: {_reason(job)}.")
+    if not job.table.should_sync:
+        what = f"The sync of {label} failed, and PostHog disabled the table: {_reason(job)}."
+        return DisabledByPostHogError.of(job, what)
+    error = SyncFailedError.of(job, f"The sync of {label} failed: {_reason(job)}.")
+    error.job_error = job.latest_error
+    if (until := history.deferred_until()) is not None:
+        error.retry_after_s = max(0.0, (until - (job.finished_at or job.created_at)).total_seconds())
+    return error
+
+
+def unknown_status(job: Job, *, label: str) -> UnknownStatusError:
+    """The error for a job whose status this version does not know."""
+    what = f"The sync of {label} has the status {str(job.status)!r}, which this version does not know."
+    return UnknownStatusError.of(job, what)
+
+
+def stalled(job: Job, *, label: str, after_s: float) -> SyncStalledError:
+    """The error for a job without progress."""
+    what = f"The sync of {label} has shown no progress for {_span(after_s)}, at {job.rows_synced or 0} rows."
+    return SyncStalledError.of(job, what)
+
+
+def too_long(job: Job, *, label: str, after_s: float) -> SyncTooLongError:
+    """The error for a job that still runs when the time is up."""
+    what = f"The sync of {label} has not ended after {_span(after_s)}, at {job.rows_synced or 0} rows."
+    return SyncTooLongError.of(job, what)
+
+
+def never_started(
+    schema_id: str, *, label: str, status: SyncStatus | None, newest: Job | None, after_s: float, lost: bool
+) -> SyncNeverStartedError:
+    """The error for a trigger without a job, with what PostHog shows instead.
+
+    Args:
+        schema_id: The table.
+        label: The table, for the message.
+        status: The status in the table's record.
+        newest: The table's newest job.
+        after_s: How long the engine waited for a job.
+        lost: Whether the answer to the trigger was lost.
+    """
+    accepted = "The answer to the trigger was lost" if lost else "PostHog accepted the trigger"
+    last = (
+        f"its newest job is {newest.id} ({newest.status}, {newest.created_at:%F %T} UTC)" if newest else "it has no job"
+    )
+    what = (
+        f"{label} did not start. {accepted}, but no job appeared within {_span(after_s)}; "
+        f"PostHog shows the table {f'as {status}' if status else 'without a status'}, and {last}."
+    )
+    return SyncNeverStartedError(what, schema_id=schema_id)
+
+
+def deleted(schema_id: str, *, label: str) -> SchemaDeletedError:
+    """The error for a table that PostHog does not have."""
+    return SchemaDeletedError(f"{label} does not exist in PostHog.", schema_id=schema_id)
+
+
+def not_triggered(schema_id: str, *, label: str) -> NotTriggeredError:
+    """The error for a table that was not tried, because another one had met the billing limit."""
+    what = f"{label} was not triggered: the project is over its billing limit."
+    return NotTriggeredError(what, schema_id=schema_id)
+
+
+def not_syncable(schema_id: str, *, label: str, found: SchemaClass) -> NotSyncableError:
+    """The error for a table of another class than syncable."""
+    error = NotSyncableError(f"{label} cannot be synced from here: {found.reason}", schema_id=schema_id)
+    error.schema_class = found
+    return error
+
+
+def in_streak(schema_id: str, *, label: str, history: JobHistory, wait_s: float) -> FailureStreakError:
+    """The error for a table whose sync PostHog would defer."""
+    streak = history.failure_streak()
+    what = (
+        f"{label} was not triggered: its last {len(streak)} syncs failed ({_reason(streak[0])}), and PostHog starts "
+        f"no other for {_span(wait_s)}."
+    )
+    return FailureStreakError(what, schema_id=schema_id, job_id=streak[0].id, retry_after_s=wait_s)
+
+
+def refused(schema_id: str, *, label: str, exc: PostHogError) -> SyncError:
+    """The error for a trigger that PostHog did not accept, caused by `exc`."""
+    error = _refusal(schema_id, label=label, exc=exc)
+    error.__cause__ = exc
+    return error
+
+
+def _refusal(schema_id: str, *, label: str, exc: PostHogError) -> SyncError:
+    what = f"{label} was not triggered: {exc}"
+    match exc:
+        case NotFoundError():
+            return deleted(schema_id, label=label)
+        case BillingLimitError():
+            return BillingLimitReachedError(what, schema_id=schema_id)
+        case PermissionDeniedError() if "managed by PostHog" in exc.detail:
+            return not_syncable(schema_id, label=label, found=SchemaClass.EXTERNAL)
+        case RateLimitedError():
+            after_s = exc.retry_after_s
+            return TriggerRefusedError(what, schema_id=schema_id, allow_retries=True, retry_after_s=after_s)
+        case BadRequestError() | UnreachableError():
+            return TriggerRefusedError(what, schema_id=schema_id, allow_retries=True)
+        case _:
+            return TriggerRefusedError(what, schema_id=schema_id)
+
+
+def not_readable(schema_id: str, *, label: str, exc: PostHogError) -> TriggerRefusedError:
+    """The error for a source that the API key may not read, caused by `exc`."""
+    error = TriggerRefusedError(f"{label} was not triggered: its source cannot be read. {exc}", schema_id=schema_id)
+    error.__cause__ = exc
+    return error
+
+
+def unreachable(schema_id: str, *, label: str, exc: PostHogError) -> SourceUnreachableError:
+    """The error for a source that was unreachable for too long, caused by `exc`."""
+    error = SourceUnreachableError(
+        f"Gave up on {label}: PostHog was unreachable for too long. {exc}", schema_id=schema_id
+    )
+    error.__cause__ = exc
+    return error
+
+
+def _reason(job: Job) -> str:
+    return (job.latest_error or "PostHog gave no reason").strip().rstrip(".")
+
+
+def _span(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

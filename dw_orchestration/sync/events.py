@@ -1,24 +1,24 @@
-"""What a batch tells while it goes."""
+"""The events that the engine reports while it runs."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 from dw_orchestration.posthog.models import Job
-from dw_orchestration.sync.errors import BillingLimitReachedError, SyncError
-from dw_orchestration.sync.outcome import SyncOutcome
+from dw_orchestration.sync.errors import BillingLimitReachedError, SyncError, SyncOutcome
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adopted:
-    """The table's job is known. Record it at once: a later try of the same run resumes it instead of triggering.
+    """The table's job is known.
 
-    A table whose sync PostHog restarts, or a newer run replaces, is adopted again, with the successor.
+    Record the job at once, so that a later try of the same run resumes it instead of triggering another sync. If
+    PostHog restarts the sync, or a newer sync replaces it, a second `Adopted` reports the new job.
     """
 
     schema_id: str
     job: Job
     started: bool
-    """Whether this batch started the job, rather than finding it."""
+    """Whether this run of the engine started the job. Otherwise it was found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,22 +32,22 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """The table's part in the batch is over; exactly once for each table."""
+    """The engine is done with the table. Each table ends exactly once."""
 
     schema_id: str
     job: Job | None
     outcome: SyncOutcome
     error: SyncError | None = None
     queue_s: float | None = None
-    """From PostHog's accepting the trigger to the job; None for a sync that was already there."""
+    """Seconds from PostHog's acceptance of the trigger to the job; None if this run did not start the job."""
     duration_s: float | None = None
     usual_s: float | None = None
-    """What the table's last completed syncs took (their median)."""
+    """The median duration of the table's latest completed syncs, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """Something that a reader of the log wants to know."""
+    """A line for the log."""
 
     text: str
     schema_id: str | None = None
@@ -55,7 +55,7 @@ class Notice:
 
 @dataclass(frozen=True, kw_only=True)
 class BillingStopped:
-    """The last event of a batch in which the billing limit was met: one message for all tables that it cost."""
+    """The last event if the project is over its billing limit: one message for all tables that were not triggered."""
 
     error: BillingLimitReachedError
     not_triggered: tuple[str, ...]
@@ -65,21 +65,21 @@ SyncEvent = Adopted | Progress | Ended | Notice | BillingStopped
 
 
 class CancelResult(StrEnum):
-    """What became of cancelling a table's sync."""
+    """The result of cancelling a table's sync."""
 
     CANCELLED = "cancelled"
     ALREADY_FINISHED = "already_finished"
     REPLACED = "replaced"
-    """Another run, which is not ours, has taken its place; it was left alone."""
+    """Another sync, which was not started here, has replaced ours. It was not cancelled."""
     NO_JOB = "no_job"
-    """Triggered, and no job has appeared: there was nothing to cancel, and it may yet start."""
+    """The table was triggered, but no job has appeared. There was nothing to cancel, and the sync may still start."""
     NOT_CONFIRMED = "not_confirmed"
-    """The job still runs at the end of the time for it."""
+    """The job still showed as running when the time was up, or PostHog was unreachable."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CancelReport:
-    """How cancelling one table's sync went."""
+    """The result of cancelling one table's sync, with a line for the log."""
 
     schema_id: str
     job_id: str | None
@@ -88,5 +88,5 @@ class CancelReport:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether nothing that this batch started is running for the table any more."""
+        """Whether no sync that we started is running for the table any more."""
         return self.result in {CancelResult.CANCELLED, CancelResult.ALREADY_FINISHED, CancelResult.REPLACED}

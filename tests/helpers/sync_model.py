@@ -27,9 +27,9 @@ from dw_orchestration.posthog.errors import (
 )
 from dw_orchestration.posthog.models import Job, Schema, Source
 from dw_orchestration.sync.engine import SyncEngine
+from dw_orchestration.sync.errors import SyncOutcome
 from dw_orchestration.sync.events import Ended, Notice, SyncEvent
-from dw_orchestration.sync.gate import TRIGGERS_PER_MIN
-from dw_orchestration.sync.outcome import SyncOutcome
+from dw_orchestration.sync.polling import TRIGGERS_PER_MIN
 from dw_orchestration.sync.settings import SyncSettings, TableRequest
 
 if TYPE_CHECKING:

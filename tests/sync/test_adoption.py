@@ -6,9 +6,8 @@ from functools import partial
 import pytest
 from sync_model import START, Run, Table, World, one_table, play, requests_for
 
-from dw_orchestration.sync.errors import AlreadyRunningError, SyncNeverStartedError
+from dw_orchestration.sync.errors import AlreadyRunningError, SyncNeverStartedError, SyncOutcome
 from dw_orchestration.sync.events import Adopted, Ended, Progress
-from dw_orchestration.sync.outcome import SyncOutcome
 from dw_orchestration.sync.settings import IfRunning, SyncSettings, TableRequest
 
 DAY_S = 86_400.0
@@ -237,9 +236,9 @@ def test_a_run_that_leaves_no_job_is_never_started():
     assert isinstance(error, SyncNeverStartedError)
     assert error.allow_retries
     assert 120 <= world.t <= 160
-    assert "PostHog took the trigger" in str(error)
-    assert "no job appeared in 0:02:00" in str(error)
-    assert f"shows it as Running, and its newest job is {old.id} (Completed" in str(error)
+    assert "PostHog accepted the trigger" in str(error)
+    assert "no job appeared within 0:02:00" in str(error)
+    assert f"shows the table as Running, and its newest job is {old.id} (Completed" in str(error)
 
 
 def test_a_table_without_any_job_says_so():
@@ -249,8 +248,8 @@ def test_a_table_without_any_job_says_so():
 
     text = str(play(world).to_end().error())
 
-    assert "PostHog took the trigger" in text
-    assert "no job is known" in text
+    assert "PostHog accepted the trigger" in text
+    assert "it has no job" in text
 
 
 @pytest.mark.parametrize(
@@ -325,7 +324,7 @@ def test_posthogs_own_sync_comes_first_if_it_comes_in_time(tables: int, sources:
 
     assert (0, {SyncOutcome.COMPLETED}) == (sum(world.triggers.values()), set(played.outcomes().values()))
     assert {False} == {adopted.started for adopted in played.all(Adopted)}
-    assert 1 == played.notices().count("may yet begin")
+    assert 1 == played.notices().count("may still start")
 
 
 @pytest.mark.parametrize("skew_s", [-300.0, 0.0, 300.0])

@@ -6,8 +6,8 @@ import pytest
 from sync_model import START, Run, Table, World, one_table, play, requests_for
 
 from dw_orchestration.sync import errors
+from dw_orchestration.sync.errors import SyncOutcome
 from dw_orchestration.sync.events import Adopted
-from dw_orchestration.sync.outcome import SyncOutcome
 from dw_orchestration.sync.settings import IfRunning, SyncMode, SyncSettings
 
 

@@ -4,8 +4,8 @@ import pytest
 from sync_model import CANCELLED, RESTARTED, Run, Table, World, one_table, play, problem, requests_for
 
 from dw_orchestration.posthog.errors import BadRequestError, ServerError
+from dw_orchestration.sync.errors import SyncOutcome
 from dw_orchestration.sync.events import Adopted, CancelResult, Ended, Notice
-from dw_orchestration.sync.outcome import SyncOutcome
 from dw_orchestration.sync.settings import IfRunning
 
 
@@ -135,7 +135,7 @@ def test_a_job_that_does_not_end_is_not_confirmed():
 
     assert (CancelResult.NOT_CONFIRMED, False, 1) == (report.result, report.is_stopped, world.cancels["t"])
     assert 30 <= world.t - began <= 35
-    assert "its sync still shows as running" in report.text
+    assert "its sync is still shown as running" in report.text
 
 
 def test_a_request_that_is_not_taken_is_repeated():
@@ -161,7 +161,7 @@ def test_trouble_to_the_end_is_in_the_report():
     (report,) = played.engine.cancel_started()
 
     assert report.result is CancelResult.NOT_CONFIRMED
-    assert "PostHog does not answer" in report.text
+    assert "PostHog is unreachable" in report.text
 
 
 def test_a_newer_run_of_somebody_else_is_not_hit():

@@ -9,8 +9,8 @@ from sync_model import CANCELLED, RESTARTED, Run, Table, World, one_table, play
 from dw_orchestration.posthog.enums import AccessMethod, SyncType
 from dw_orchestration.posthog.errors import UnreachableError
 from dw_orchestration.sync import errors
+from dw_orchestration.sync.errors import SyncOutcome
 from dw_orchestration.sync.events import Adopted, Progress
-from dw_orchestration.sync.outcome import SyncOutcome
 from dw_orchestration.sync.settings import OnStall
 from dw_orchestration.tables.classify import SchemaClass
 
@@ -40,8 +40,8 @@ GIVEN_UP = "Sync stopped because of an error that retrying would not fix"
             errors.SchemaDeletedError,
             False,
         ),
-        (Run(status="Failed", error="bad password", turns_off=True), errors.TurnedOffByPostHogError, False),
-        (Run(status="Failed", error=GIVEN_UP, turns_off=True), errors.TurnedOffByPostHogError, False),
+        (Run(status="Failed", error="bad password", turns_off=True), errors.DisabledByPostHogError, False),
+        (Run(status="Failed", error=GIVEN_UP, turns_off=True), errors.DisabledByPostHogError, False),
         (Run(status="Billing limits", duration_s=0.1), errors.BillingLimitReachedError, False),
         (Run(status="Billing limit too low", error="5 rows too many"), errors.BillingLimitTooLowError, False),
         (Run(status="Hibernated"), errors.UnknownStatusError, False),
@@ -222,7 +222,7 @@ def test_a_table_that_is_switched_off_during_its_sync_is_mentioned():
 
     played = play(world).to_end()
 
-    assert 1 == played.notices().count("was switched off in PostHog while its sync runs")
+    assert 1 == played.notices().count("was disabled in PostHog during its sync")
     assert played.ended().outcome is SyncOutcome.COMPLETED
 
 

@@ -23,8 +23,8 @@ from sync_model import (
 )
 
 from dw_orchestration.posthog.errors import AnswerTimeoutError, ServerError, UnreachableError
+from dw_orchestration.sync.errors import SyncOutcome
 from dw_orchestration.sync.events import Adopted, BillingStopped, Ended, Progress
-from dw_orchestration.sync.outcome import SyncOutcome
 from dw_orchestration.sync.settings import IfRunning, SyncMode
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ START_TIMEOUT_S, STALL_S, TOTAL_S = 120.0, 900.0, 3600.0
 HOPS = 4
 ENDS_OF_JOBS = {
     "Completed": {SyncOutcome.COMPLETED},
-    "Failed": {SyncOutcome.FAILED, SyncOutcome.CANCELLED, SyncOutcome.TURNED_OFF},
+    "Failed": {SyncOutcome.FAILED, SyncOutcome.CANCELLED, SyncOutcome.DISABLED_BY_POSTHOG},
     "Billing limits": {SyncOutcome.BILLING_LIMIT},
     "Billing limit too low": {SyncOutcome.BILLING_LIMIT_TOO_LOW},
     "Hibernated": {SyncOutcome.UNKNOWN_STATUS},
@@ -47,7 +47,7 @@ NO_JOB_NEEDED = {
     SyncOutcome.NOT_TRIGGERED,
     SyncOutcome.NOT_SYNCABLE,
     SyncOutcome.DELETED,
-    SyncOutcome.POLLING_LOST,
+    SyncOutcome.UNREACHABLE,
     SyncOutcome.BILLING_LIMIT,
     SyncOutcome.STALLED,
     SyncOutcome.TOO_LONG,

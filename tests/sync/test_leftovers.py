@@ -7,8 +7,8 @@ from sync_model import CANCELLED, START, Run, Table, World, one_table, problem
 
 from dw_orchestration.posthog.enums import CancelOutcome
 from dw_orchestration.posthog.errors import ServerError
+from dw_orchestration.sync.cancel import StartedJob, cancel_started_jobs
 from dw_orchestration.sync.events import CancelReport, CancelResult
-from dw_orchestration.sync.leftovers import StartedJob, cancel_leftovers
 
 
 def running(world: World, table: Table) -> StartedJob:
@@ -28,7 +28,7 @@ def running(world: World, table: Table) -> StartedJob:
 
 def results(world: World, *jobs: StartedJob) -> list[CancelResult]:
     """What became of each."""
-    return [report.result for report in cancel_leftovers(world, jobs)]
+    return [report.result for report in cancel_started_jobs(world, jobs)]
 
 
 def test_a_running_job_is_cancelled():
@@ -43,7 +43,7 @@ def test_a_running_job_is_cancelled():
             result=CancelResult.CANCELLED,
             text=f"users: its sync {job.job_id} is cancelled",
         )
-    ] == list(cancel_leftovers(world, [job]))
+    ] == list(cancel_started_jobs(world, [job]))
 
     assert world.rows_of(table)[-1].finished_at is None
     world.sleep(10)

@@ -1,154 +1,219 @@
-"""How many requests a batch makes, and how soon it sees an end."""
+"""When the next request is sent."""
 
-from statistics import median
+from collections.abc import Callable
 
 import pytest
-from sync_model import Run, Table, World, lags, one_table, play, problem, world_of
+from hypothesis import given
+from hypothesis import strategies as st
+from sync_model import problem, too_many_requests
 
 from dw_orchestration.posthog.errors import ServerError
-from dw_orchestration.sync.events import Ended
-from dw_orchestration.sync.outcome import SyncOutcome
+from dw_orchestration.sync.polling import (
+    AT_ONCE,
+    NEVER,
+    PollSchedule,
+    TriggerGate,
+    Wait,
+    floor_s,
+    interval_s,
+    listed_pause_s,
+    pause_s,
+    search_s,
+    sweep_s,
+)
+from dw_orchestration.sync.settings import SyncSettings
+
+waits = st.builds(
+    Wait,
+    waited_s=st.floats(0, 1e6),
+    job_age_s=st.floats(0, 1e6),
+    usual_s=st.none() | st.floats(0, 1e6),
+)
+
+
+def schedule(*, at: float = 0.0, chance: Callable[[], float] = lambda: 0.0) -> PollSchedule:
+    """A schedule with the default settings."""
+    return PollSchedule(at=at, settings=SyncSettings(), chance=chance)
+
+
+# --- intervals ---
+
+
+@given(waits)
+def test_an_interval_is_within_its_bounds(wait: Wait) -> None:
+    """Never shorter than the shortest, never longer than the longest interval."""
+    settings = SyncSettings()
+
+    assert settings.poll_min_s <= interval_s(wait, settings=settings) <= settings.poll_max_s
 
 
 @pytest.mark.parametrize(
-    ("tables", "sources", "duration_s", "others", "lag_s", "in_s"),
+    ("waited_s", "usual_s", "expected"),
     [
-        (1, 1, 60, 35, 2, 70),
-        (50, 1, 60, 45, 3, 85),
-        (100, 1, 60, 60, 3, 100),
-        (1000, 1, 60, 300, 3, 400),
-        (1, 10, 20, 50, 3, 30),
-        (1, 50, 3600, 2000, 3, 3620),
-        (5, 60, 600, 850, 3, 680),
-        (1, 1, 3600, 300, 3, 3610),
-        (200, 1, 3600, 600, 20, 3750),
+        (0, None, 2),
+        (40, None, 2),
+        (200, None, 10),
+        (10_000, None, 30),
+        (600, 3600, 30),
+        (3410, 3600, 10),
+        (3430, 3600, 2),
+        (3770, 3600, 2),
+        (3790, 3600, 30),
     ],
 )
-@pytest.mark.parametrize("past", [True, False])
-def test_requests_and_delays_stay_within_their_budget(
-    *, tables: int, sources: int, duration_s: float, others: int, lag_s: float, in_s: float, past: bool
-):
-    """One trigger for each table, few other requests, and each end is seen soon, with or without a history."""
-    world = world_of(tables, sources=sources, duration_s=duration_s, past=past)
+def test_polls_are_frequent_at_first_and_around_the_usual_end(
+    waited_s: float, usual_s: float | None, expected: float
+) -> None:
+    """2 s at first, up to 30 s with the age, never past the time when the end is due, and 2 s around it."""
+    wait = Wait(waited_s=waited_s, job_age_s=waited_s, usual_s=usual_s)
 
-    seen = lags(world)
-
-    assert {1} == set(world.triggers.values())
-    assert tables * sources == len(world.triggers)
-    assert world.others <= others
-    assert world.t <= (in_s if past else in_s + 30)
-    assert median(seen) <= (lag_s if past else max(lag_s, 30))
+    assert expected == interval_s(wait, settings=SyncSettings())
 
 
-def test_few_tables_cost_one_request_a_look():
-    """Thirty tables are looked at with one request, as one table is."""
-    one, thirty = world_of(1), world_of(30)
-    lags(one)
-    lags(thirty)
+@given(st.lists(waits), st.integers(1, 20))
+def test_a_poll_of_many_requests_comes_less_often(some: list[Wait], cost: int) -> None:
+    """A pause pays for the requests of its poll, and no pause is longer than the longest."""
+    settings = SyncSettings()
+    planned = schedule()
+    planned.cost = cost
+    planned.plan(pause_s(some, settings=settings), now=100.0)
 
-    looks = [len(names) for names in thirty.page_reads]
-    assert max(looks) == 30
-    assert thirty.others <= one.others + 10
-
-
-def test_an_old_job_does_not_make_each_look_read_the_past_of_the_others():
-    """A job that runs since yesterday is read apart from the tables that have just been triggered."""
-    world = World()
-    old, fresh = Table("old", "old", status="Running"), Table("fresh", "fresh", usual_run=Run(queue_s=100))
-    world.add("s", old, fresh)
-    row = world.past(old, ago_s=50_000, took_s=None)
-    for n in range(400):
-        world.past(fresh, ago_s=49_000 - n * 120, took_s=1)
-    world.at(90, lambda: world._finish(row, "Completed", error=None))
-
-    ended = play(world).until(Ended)
-
-    assert ("old", SyncOutcome.COMPLETED) == (ended.schema_id, ended.outcome)
-    assert (0, 1) == (world.triggers["old"], world.triggers["fresh"])
-    assert world.t <= 95
-    assert 1 == max(world.rows_read[-20:])
+    assert floor_s(cost=cost, settings=settings) <= planned.next_at - 100.0 <= settings.poll_max_s
+    assert settings.poll_min_s <= floor_s(cost=cost, settings=settings) < floor_s(cost=100, settings=settings)
 
 
-def test_a_changed_record_makes_a_table_of_many_be_read():
-    """Of more than fifty tables only those are read that wait for their job or whose record has changed."""
-    world = world_of(120, duration_s=1800)
+@pytest.mark.parametrize(
+    ("waited_s", "usual_s", "search", "sweep"),
+    [
+        (0, None, 6, 60),
+        (20, None, 20, 60),
+        (900, None, 30, 90),
+        (9000, None, 30, 300),
+        (0, 20, 6, 60),
+        (0, 200, 6, 200),
+        (100, 200, 30, 100),
+        (190, 200, 30, 60),
+        (0, 3600, 6, 300),
+    ],
+)
+def test_a_listed_table_is_read_seldom(*, waited_s: float, usual_s: float | None, search: float, sweep: float) -> None:
+    """A new job is searched for less and less often; a job whose record says Running is read every few minutes."""
+    settings, wait = SyncSettings(), Wait(waited_s=waited_s, job_age_s=waited_s, usual_s=usual_s)
 
-    lags(world)
-
-    assert all(0 < len(names) <= 50 for names in world.page_reads[1:])
-
-
-def test_a_record_that_lies_is_found_out():
-    """A table whose record goes on saying Running after its job's end is read now and then all the same."""
-    world = world_of(60, duration_s=600)
-
-    def paint() -> None:
-        for table in world.sources["source-0"]:
-            table.status, table.last_synced_at = "Running", None
-        world.at(world.t + 0.5, paint)
-        if world.t > 5000:
-            raise AssertionError("the batch never ended")
-
-    world.at(0, paint)
-
-    assert max(lags(world)) <= 160
+    assert (search, sweep) == (search_s(wait, settings=settings), sweep_s(wait, settings=settings))
 
 
-def test_a_table_that_is_deleted_among_many_ends_deleted():
-    """The record of many tables tells at once which are gone."""
-    world = world_of(60)
-    gone = world.table("0-3")
-    world.at(30, lambda: world.delete(gone))
+def test_the_deadlines_of_a_listed_table_are_kept() -> None:
+    """A running job is read ten times before its shortest deadline."""
+    wait = Wait(waited_s=100)
 
-    played = play(world).to_end()
-
-    outcomes = played.outcomes()
-    assert outcomes.pop("0-3") is SyncOutcome.DELETED
-    assert {SyncOutcome.COMPLETED} == set(outcomes.values())
+    assert 20 == sweep_s(wait, settings=SyncSettings(stall_timeout_s=200))
+    assert 30 == sweep_s(wait, settings=SyncSettings(total_timeout_s=300))
+    assert 2 == sweep_s(wait, settings=SyncSettings(total_timeout_s=1))
 
 
-def test_a_foreign_run_is_seen_while_a_table_waits_for_its_turn():
-    """PostHog's own schedule starts a queued table of many: it is attached to, not triggered."""
-    world = world_of(60)
-    last = world.table("0-59")
-    world.at(1, lambda: world.start(last, Run(duration_s=600)))
+@pytest.mark.parametrize(
+    ("wait", "expected"),
+    [
+        (Wait(waited_s=10, is_for_job=True, seems_running=True), 10),
+        (Wait(waited_s=10, is_for_s=25.0), 25),
+        (Wait(waited_s=10, is_for_s=0.5), 2),
+        (Wait(waited_s=10, seems_running=True), 60),
+        (Wait(waited_s=10), 2),
+    ],
+)
+def test_what_a_listed_table_waits_for_decides_its_interval(wait: Wait, expected: float) -> None:
+    """A search, a time, a job that seems to run, or one that the record shows as ended."""
+    settings = SyncSettings()
 
-    play(world, triggers_per_min=30).to_end()
-
-    assert 0 == world.triggers["0-59"]
-
-
-def test_triggers_do_not_starve_polls():
-    """Ends are seen soon although hundreds of tables are still to be triggered."""
-    world = world_of(300, duration_s=10)
-
-    seen = lags(world)
-
-    assert world.t > 70
-    assert max(seen) <= 10
+    assert expected == listed_pause_s([wait], settings=settings)
+    assert expected == listed_pause_s([wait, Wait(waited_s=10_000, seems_running=True)], settings=settings)
+    assert 120 == listed_pause_s([], settings=settings)
 
 
-def test_an_outage_of_one_source_does_not_hold_up_another():
-    """Each source is looked at for itself, and triggered when it can be seen."""
-    world, _ = one_table()
-    world.add("u", Table("u", "u"))
-    world.faults["get_source s"].extend(ServerError(problem(502)) for _ in range(5))
-
-    ends = {end.schema_id: end for end in play(world).to_end().all(Ended)}
-
-    assert ["u", "t"] == list(ends)
-    assert {SyncOutcome.COMPLETED} == {end.outcome for end in ends.values()}
+# --- schedules ---
 
 
-def test_batches_that_began_together_drift_apart():
-    """Runs that one schedule's tick started do not go on asking at the same moments, nor much more seldom."""
-    least, middle, most = [looks_at_ten_minutes(chance) for chance in (1.0, 0.5, 0.0)]
+@given(st.floats(0, 1e6), st.floats(2, 1e6), st.floats(0, 1))
+def test_chance_makes_a_pause_longer_by_at_most_a_tenth(now: float, pause: float, chance: float) -> None:
+    """The pauses that PostHog asked for, and the budgets of requests, are kept whatever the random number is."""
+    planned = schedule(chance=lambda: chance)
+    planned.plan(pause, now=now)
 
-    assert 0.85 * most < least < middle < most
+    assert now + pause - 1e-6 <= planned.next_at <= now + pause * 1.1 + 1e-6
 
 
-def looks_at_ten_minutes(chance: float) -> int:
-    """How often a batch reads the jobs of a sync of ten minutes."""
-    world, _ = one_table(Run(duration_s=600), world=World(chance=chance))
-    assert [SyncOutcome.COMPLETED] == list(play(world).to_end().outcomes().values())
-    return world.calls["list_jobs"]
+def test_a_schedule_that_rests_for_ever_stays_so() -> None:
+    """`NEVER` has no pause that could be made longer, and nothing makes the next poll come sooner."""
+    planned = schedule(at=AT_ONCE, chance=lambda: 1.0)
+    planned.rest(NEVER, now=5.0)
+    planned.plan(2.0, now=5.0)
+    planned.poll_soon(2.0, now=6.0)
+
+    assert NEVER == planned.next_at
+
+
+def test_a_trigger_makes_the_next_poll_come_soon() -> None:
+    """Sooner than planned, but not sooner than the cost of the last poll and its rest allow, and never later."""
+    planned = schedule()
+    planned.plan(30.0, now=100.0)
+    planned.poll_soon(2.0, now=110.0)
+    assert 112 == planned.next_at
+    planned.poll_soon(2.0, now=111.0)
+    assert 112 == planned.next_at
+
+    planned.cost = 9
+    planned.plan(30.0, now=200.0)
+    planned.poll_soon(2.0, now=201.0)
+    assert 210 == planned.next_at
+
+    planned.rest(25.0, now=200.0)
+    planned.plan(30.0, now=200.0)
+    planned.poll_soon(2.0, now=201.0)
+    assert 225 == planned.next_at
+
+
+def test_an_outage_decides_alone_when_to_poll() -> None:
+    """Twice as long each time, or as long as PostHog asked for; a success ends it."""
+    planned = schedule()
+    pauses = []
+    for exc in [ServerError(problem(502))] * 6 + [too_many_requests(70), too_many_requests(None)]:
+        outage = planned.failed(exc, now=10.0, watched_s=3.0)
+        planned.plan(1.0, now=10.0)
+        planned.poll_soon(1.0, now=10.0)
+        planned.poll_at_once()
+        pauses.append(planned.next_at - 10.0)
+
+    assert [2, 4, 8, 16, 30, 30, 70, 30] == pauses
+    assert (3.0, outage) == (outage.watched_s, planned.succeeded())
+    assert planned.succeeded() is None
+    planned.poll_at_once()
+    assert AT_ONCE == planned.next_at
+
+
+# --- the gate ---
+
+
+@given(st.lists(st.floats(0, 30), max_size=60), st.floats(1, 600), st.integers(1, 100))
+def test_triggers_keep_their_pace_after_the_burst(pauses: list[float], per_min: float, sources: int) -> None:
+    """No more triggers go than one per source and then the pace; and never two without a poll's turn between."""
+    gate = TriggerGate(sources=sources, settings=SyncSettings(), now=0.0, per_min=per_min)
+    now = 0.0
+    for sent, pause in enumerate(pauses):
+        now = max(now + pause, gate.at)
+        assert sent <= sources + now * per_min / 60 + 1e-6
+        gate.passed(now)
+        assert now <= gate.at
+
+
+@pytest.mark.parametrize(("sources", "at_once"), [(1, 1), (2, 2), (60, 60), (100, 61)])
+def test_each_source_may_begin_at_once(sources: int, at_once: int) -> None:
+    """As many triggers as there are sources, up to some sixty, go as fast as they are answered; then the pace holds."""
+    gate = TriggerGate(sources=sources, settings=SyncSettings(), now=0.0)
+    times = []
+    for _ in range(70):
+        times.append(gate.at)
+        gate.passed(gate.at)
+
+    assert [0.0] * at_once == times[:at_once]
+    assert [0.25 * n for n in range(1, 71 - at_once)] == pytest.approx(times[at_once:])

@@ -8,7 +8,7 @@ import pytest
 from sync_model import Run, Table, World, lags, play, problem, too_many_requests, world_of
 
 from dw_orchestration.posthog.errors import PostHogError, ServerError
-from dw_orchestration.sync.outcome import SyncOutcome
+from dw_orchestration.sync.errors import SyncOutcome
 
 
 def bad_gateway() -> PostHogError:

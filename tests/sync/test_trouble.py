@@ -5,8 +5,8 @@ from sync_model import Run, Table, World, one_table, play, problem, requests_for
 
 from dw_orchestration.posthog import errors as api
 from dw_orchestration.sync import errors
+from dw_orchestration.sync.errors import SyncOutcome
 from dw_orchestration.sync.events import Adopted, BillingStopped
-from dw_orchestration.sync.outcome import SyncOutcome
 from dw_orchestration.tables.classify import SchemaClass
 
 DAY_S = 86_400.0
@@ -237,8 +237,8 @@ def test_failing_polls_do_not_fail_a_table():
     played = play(world, start_timeout_s=60).to_end()
 
     assert played.ended().outcome is SyncOutcome.COMPLETED
-    assert 1 == played.notices().count("cannot be read at the moment")
-    assert 1 == played.notices().count("can be read again")
+    assert 1 == played.notices().count("is unreachable")
+    assert 1 == played.notices().count("is reachable again")
 
 
 def test_an_outage_beyond_the_budget_is_the_end():
@@ -249,7 +249,7 @@ def test_an_outage_beyond_the_budget_is_the_end():
     played = play(world).to_end()
 
     error = played.error()
-    assert isinstance(error, errors.PollingLostError)
+    assert isinstance(error, errors.SourceUnreachableError)
     assert (True, True) == (error.allow_retries, isinstance(error.__cause__, api.ServerError))
     assert 900 <= world.t <= 960
 
@@ -269,7 +269,7 @@ def test_a_rate_limit_without_end_is_the_end():
     world, _ = one_table()
     world.outages.append((5, 1e9, lambda: too_many_requests(100)))
 
-    assert play(world, total_timeout_s=3600).to_end().ended().outcome is SyncOutcome.POLLING_LOST
+    assert play(world, total_timeout_s=3600).to_end().ended().outcome is SyncOutcome.UNREACHABLE
     assert 3600 <= world.t <= 3800
 
 

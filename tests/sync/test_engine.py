@@ -1,0 +1,154 @@
+"""How many requests a batch makes, and how soon it sees an end."""
+
+from statistics import median
+
+import pytest
+from sync_model import Run, Table, World, lags, one_table, play, problem, world_of
+
+from dw_orchestration.posthog.errors import ServerError
+from dw_orchestration.sync.errors import SyncOutcome
+from dw_orchestration.sync.events import Ended
+
+
+@pytest.mark.parametrize(
+    ("tables", "sources", "duration_s", "others", "lag_s", "in_s"),
+    [
+        (1, 1, 60, 35, 2, 70),
+        (50, 1, 60, 45, 3, 85),
+        (100, 1, 60, 60, 3, 100),
+        (1000, 1, 60, 300, 3, 400),
+        (1, 10, 20, 50, 3, 30),
+        (1, 50, 3600, 2000, 3, 3620),
+        (5, 60, 600, 850, 3, 680),
+        (1, 1, 3600, 300, 3, 3610),
+        (200, 1, 3600, 600, 20, 3750),
+    ],
+)
+@pytest.mark.parametrize("past", [True, False])
+def test_requests_and_delays_stay_within_their_budget(
+    *, tables: int, sources: int, duration_s: float, others: int, lag_s: float, in_s: float, past: bool
+):
+    """One trigger for each table, few other requests, and each end is seen soon, with or without a history."""
+    world = world_of(tables, sources=sources, duration_s=duration_s, past=past)
+
+    seen = lags(world)
+
+    assert {1} == set(world.triggers.values())
+    assert tables * sources == len(world.triggers)
+    assert world.others <= others
+    assert world.t <= (in_s if past else in_s + 30)
+    assert median(seen) <= (lag_s if past else max(lag_s, 30))
+
+
+def test_few_tables_cost_one_request_a_look():
+    """Thirty tables are looked at with one request, as one table is."""
+    one, thirty = world_of(1), world_of(30)
+    lags(one)
+    lags(thirty)
+
+    looks = [len(names) for names in thirty.page_reads]
+    assert max(looks) == 30
+    assert thirty.others <= one.others + 10
+
+
+def test_an_old_job_does_not_make_each_look_read_the_past_of_the_others():
+    """A job that runs since yesterday is read apart from the tables that have just been triggered."""
+    world = World()
+    old, fresh = Table("old", "old", status="Running"), Table("fresh", "fresh", usual_run=Run(queue_s=100))
+    world.add("s", old, fresh)
+    row = world.past(old, ago_s=50_000, took_s=None)
+    for n in range(400):
+        world.past(fresh, ago_s=49_000 - n * 120, took_s=1)
+    world.at(90, lambda: world._finish(row, "Completed", error=None))
+
+    ended = play(world).until(Ended)
+
+    assert ("old", SyncOutcome.COMPLETED) == (ended.schema_id, ended.outcome)
+    assert (0, 1) == (world.triggers["old"], world.triggers["fresh"])
+    assert world.t <= 95
+    assert 1 == max(world.rows_read[-20:])
+
+
+def test_a_changed_record_makes_a_table_of_many_be_read():
+    """Of more than fifty tables only those are read that wait for their job or whose record has changed."""
+    world = world_of(120, duration_s=1800)
+
+    lags(world)
+
+    assert all(0 < len(names) <= 50 for names in world.page_reads[1:])
+
+
+def test_a_record_that_lies_is_found_out():
+    """A table whose record goes on saying Running after its job's end is read now and then all the same."""
+    world = world_of(60, duration_s=600)
+
+    def paint() -> None:
+        for table in world.sources["source-0"]:
+            table.status, table.last_synced_at = "Running", None
+        world.at(world.t + 0.5, paint)
+        if world.t > 5000:
+            raise AssertionError("the batch never ended")
+
+    world.at(0, paint)
+
+    assert max(lags(world)) <= 160
+
+
+def test_a_table_that_is_deleted_among_many_ends_deleted():
+    """The record of many tables tells at once which are gone."""
+    world = world_of(60)
+    gone = world.table("0-3")
+    world.at(30, lambda: world.delete(gone))
+
+    played = play(world).to_end()
+
+    outcomes = played.outcomes()
+    assert outcomes.pop("0-3") is SyncOutcome.DELETED
+    assert {SyncOutcome.COMPLETED} == set(outcomes.values())
+
+
+def test_a_foreign_run_is_seen_while_a_table_waits_for_its_turn():
+    """PostHog's own schedule starts a queued table of many: it is attached to, not triggered."""
+    world = world_of(60)
+    last = world.table("0-59")
+    world.at(1, lambda: world.start(last, Run(duration_s=600)))
+
+    play(world, triggers_per_min=30).to_end()
+
+    assert 0 == world.triggers["0-59"]
+
+
+def test_triggers_do_not_starve_polls():
+    """Ends are seen soon although hundreds of tables are still to be triggered."""
+    world = world_of(300, duration_s=10)
+
+    seen = lags(world)
+
+    assert world.t > 70
+    assert max(seen) <= 10
+
+
+def test_an_outage_of_one_source_does_not_hold_up_another():
+    """Each source is looked at for itself, and triggered when it can be seen."""
+    world, _ = one_table()
+    world.add("u", Table("u", "u"))
+    world.faults["get_source s"].extend(ServerError(problem(502)) for _ in range(5))
+
+    ends = {end.schema_id: end for end in play(world).to_end().all(Ended)}
+
+    assert ["u", "t"] == list(ends)
+    assert {SyncOutcome.COMPLETED} == {end.outcome for end in ends.values()}
+
+
+def test_batches_that_began_together_drift_apart():
+    """Runs that one schedule's tick started do not go on asking at the same moments, nor much more seldom."""
+    least, middle, most = [looks_at_ten_minutes(chance) for chance in (1.0, 0.5, 0.0)]
+
+    assert 0.85 * most < least < middle < most
+
+
+def looks_at_ten_minutes(chance: float) -> int:
+    """How often a batch reads the jobs of a sync of ten minutes."""
+    world, _ = one_table(Run(duration_s=600), world=World(chance=chance))
+    assert [SyncOutcome.COMPLETED] == list(play(world).to_end().outcomes().values())
+    return world.calls["list_jobs"]
