@@ -43,21 +43,21 @@ class Shop:
         self._open: ExitStack | None = None
 
     def start(self) -> DatabaseLogin:
-        """Open the shop, the first time with ninety days of history, and let the customers in.
+        """Open the shop, the first time with ninety days of history, and start selling.
 
         Raises:
             PostgresError: The shop is open already, or its PostgreSQL cannot be started.
         """
-        from dw_orchestration.local.shop import schema
+        from dw_orchestration.local.shop import database
         from dw_orchestration.local.shop.traffic import Traffic
 
         with ExitStack() as undo:
             server = self._postgres.start()
             undo.callback(self._postgres.stop)
-            connection = replace(server, database=schema.DATABASE)
+            connection = replace(server, database=database.DATABASE)
             rng = random.Random(self._seed)  # noqa: S311 - invented orders, not secrets
-            schema.create_database(server)
-            schema.fill(connection, now=self._now, rng=rng)
+            database.create_database(server)
+            database.fill(connection, now=self._now, rng=rng)
             traffic = Traffic(connection, rng=rng)
             traffic.start()
             undo.callback(traffic.stop)
@@ -65,7 +65,7 @@ class Shop:
         return connection
 
     def stop(self) -> None:
-        """Send the customers home and shut the database down. Twice does no harm."""
+        """Stop selling and shut the database down. Calling it twice does no harm."""
         if self._open is not None:
             self._open.close()
             self._open = None
