@@ -114,7 +114,7 @@ def test_scenario_3_the_trigger_is_swallowed(
     result = Dagster(instance, embedded_warehouse.resource).materialize(
         "Customer", retry_policy=ONCE_MORE, start_timeout_s=1
     )
-    expected = "PostHog took the trigger, and no job appeared in 0:00:01; PostHog shows it as Running"
+    expected = "PostHog accepted the trigger, but no job appeared within 0:00:01; PostHog shows the table as Running"
     assert expected in failure_of(result)
     assert 1 == retries(result)
     assert [] == embedded_warehouse.jobs("Customer")

@@ -135,4 +135,4 @@ def test_what_may_still_be_running_is_named(stuck, instance, wait_until):
     """A warehouse that does not answer is told of on the sensor's page, with the tables to look after."""
     away = PostHogWarehouseResource(host="http://127.0.0.1:1", project_id="1", api_key="x", max_attempts=1)
     with a_run(stuck, instance, wait_until):
-        assert "Charge: PostHog does not answer" in error_of(tick(stuck, instance, resource=away))
+        assert "Charge: PostHog is unreachable" in error_of(tick(stuck, instance, resource=away))
