@@ -78,7 +78,7 @@ class Reports:
         self.instance.report_dagster_event(event, run_id)
 
     def reported(self) -> dict[str, int]:
-        """How often each job's end stands in the event log, as a materialization or as a failed check."""
+        """How often each job's end is in the event log, as a materialization or as a failed check."""
         counts: dict[str, int] = {}
         for asset in self.assets:
             for record in self.instance.fetch_materializations(asset.key, limit=1000).records:
@@ -128,7 +128,7 @@ def _assets(model) -> list[TableAsset]:
 
 @pytest.fixture
 def reports_on() -> Iterator[type[Reports]]:
-    """Makes `Reports` on a model with an event log of its own."""
+    """Makes `Reports` on a model with its own event log."""
     instances = []
 
     def make(model) -> Reports:
