@@ -98,7 +98,7 @@ def test_a_table_that_is_off_is_refused_with_the_reason(shelf: Shelf, instance: 
     result = shelf.materialize("products", "orders", instance=instance)
     assert not result.success
     assert {"orders"} == materialized(result)
-    assert "switched off in PostHog" in failure_of(result)
+    assert "disabled in PostHog" in failure_of(result)
     assert {"orders": 1} == shelf.counts() - before
 
 

@@ -36,8 +36,8 @@ SCHEMAS = {
     ),
     "observe_only": Schema(id="2", name="public.audit", sync_type=SyncType.CDC, **DAILY),
     "external": Schema(id="3", name="stock"),
-    "off": Schema(id="4", name="public.visits", sync_type=SyncType.FULL_REFRESH),
-    "off_by_posthog": Schema(
+    "disabled": Schema(id="4", name="public.visits", sync_type=SyncType.FULL_REFRESH),
+    "disabled_by_posthog": Schema(
         id="5", name="public.x", sync_type=SyncType.XMIN, status=SyncStatus.FAILED, latest_error="denied"
     ),
 }

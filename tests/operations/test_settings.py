@@ -101,12 +101,12 @@ def test_field_that_the_source_lacks_keeps_all_tables_as_they_are(project, every
 
 
 def test_switching_on_says_what_it_brings_about(project, stripe):
-    """The first time a table is on, PostHog syncs it at once: that is said with the change."""
+    """A table that is enabled for the first time is synced immediately: the change states that."""
     change_settings(project, ["Charge"], SchemaUpdate(should_sync=False), dry_run=False)
     report = change_settings(project, ["Charge"], SchemaUpdate(should_sync=True), dry_run=False)
 
     assert [("stripe_acme.Charge", "should_sync", False, True, "changed")] == rows_of(report)
-    assert "PostHog syncs it at once" in report.rows[0]["note"]
+    assert "PostHog syncs it immediately" in report.rows[0]["note"]
     assert stripe.schema("Charge").should_sync
 
 
