@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = ("dw_orchestration", "tests", "bench", "examples", "docs", "tools")
 WORD_LIST = "CONTRIBUTING.md"
 PAGES = ("README.md", WORD_LIST, "CHANGELOG.md")
+WORD_TABLE = r"^\| (not(?: in names)?) \| but \|\n(?:\|.*\n)+"
 IGNORE = re.compile(r"(?:#|<!--) *plain\b:? *(.*?) *(?:-->|$)")
 PROSE = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
 # in place of what is not prose, so that no phrase reaches across it
@@ -62,20 +63,11 @@ def main(root: Path = ROOT) -> int:
 def word_list(page: str) -> tuple[list[Rule], list[Rule]]:
     """The two tables of the page: phrases, and words in names."""
     rules: dict[str, list[Rule]] = {"not": [], "not in names": []}
-    for _, table in tables(page):
-        head, _, *rows = table.strip().splitlines()
-        for row in rows:
+    for table in re.finditer(WORD_TABLE, page, re.MULTILINE):
+        for row in table[0].splitlines()[2:]:
             wrong, better = (cell.strip() for cell in row.strip("| ").split("|"))
-            rules[head.strip("| ").split("|")[0].strip()] += [
-                Rule(pattern(phrase), better) for phrase in wrong.split(",")
-            ]
+            rules[table[1]] += [Rule(pattern(phrase), better) for phrase in wrong.split(",")]
     return rules["not"], rules["not in names"]
-
-
-def tables(page: str) -> Iterator[tuple[range, str]]:
-    """The tables of the word list, with their positions in the page."""
-    for match in re.finditer(r"^\| not(?: in names)? \| but \|\n(?:\|.*\n)+", page, re.MULTILINE):
-        yield range(match.start(), match.end()), match[0]
 
 
 def pattern(phrase: str) -> re.Pattern[str]:
@@ -172,17 +164,14 @@ def readable(token: str) -> str:
 
 def markdown(path: Path) -> Text:
     """A page without its code and without the word list itself."""
-    page = path.read_text()
     text = Text(path, "")
-    for match in re.finditer(r"^.*<!-- *plain\b.*$", page, re.MULTILINE):
+    page = re.sub(WORD_TABLE, masked, path.read_text(), flags=re.MULTILINE)
+    page = re.sub(r"^(```+).*?^\1|(`+)[^`]+\2|(?<=\])\([^)]*\)", masked, page, flags=re.DOTALL | re.MULTILINE)
+    for match in re.finditer(r"^(.*)(<!-- *plain\b.*)$", page, re.MULTILINE):
         row = page.count("\n", 0, match.start()) + 1
-        is_alone = match[0].lstrip().startswith("<!--")
-        paragraph = page[match.end() + 1 :].split("\n\n")[0].count("\n") + 2 if is_alone else 1
-        text.ignores[row] = (IGNORE.search(match[0])[1], range(row, row + paragraph))
-    for span, _ in tables(page):
-        page = page[: span.start] + masked(page[span.start : span.stop]) + page[span.stop :]
-    code = r"^(```+).*?^\1|(`+)[^`]+\2|<!--.*?-->|(?<=\])\([^)]*\)"
-    text.prose = condensed(re.sub(code, masked, page, flags=re.DOTALL | re.MULTILINE))
+        paragraph = page[match.end() + 1 :].split("\n\n")[0].count("\n") + 2
+        text.ignores[row] = (IGNORE.match(match[2])[1], range(row, row + (1 if match[1].strip() else paragraph)))
+    text.prose = condensed(re.sub(r"<!--.*?-->", masked, page, flags=re.DOTALL))
     return text
 
 
@@ -191,9 +180,9 @@ def condensed(prose: str) -> str:
     return re.sub(rf"[{CODE} ]*{CODE}[{CODE} ]*", CODE, prose.lower())
 
 
-def masked(code: re.Match[str] | str) -> str:
+def masked(code: re.Match[str]) -> str:
     """As many characters in as many lines, that no phrase reaches across."""
-    return re.sub(r"[^\n]", CODE, code if isinstance(code, str) else code[0])
+    return re.sub(r"[^\n]", CODE, code[0])
 
 
 def blank(mark: re.Match[str]) -> str:

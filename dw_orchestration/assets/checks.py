@@ -35,7 +35,7 @@ _DESCRIPTIONS = {
     SYNC_SUCCEEDED: "The last sync completed. Anything else fails the check, with PostHog's own reason.",
     NOT_STALE: "The rows are no older than twice the interval at which PostHog syncs the table.",
     ROWS_DROPPED: "The table did not lose more than half of its rows with the last sync.",
-    ROWS_USUAL: "The last sync brought no more than twice, and no less than half, of what those before it did.",
+    ROWS_USUAL: "The last sync imported no more than twice, and no less than half, of the rows of the syncs before it.",
     COLUMNS_UNCHANGED: "The table has the columns that it had after the sync before.",
 }
 
@@ -157,8 +157,8 @@ def rows_usual(table: Table, job: Job, *, syncs: ReportedSyncs) -> CheckOutcome:
     """Whether a completed job brought about as many rows as the syncs before it did.
 
     The range is that of the fewest and the most rows, not around a mean: the first sync of an incremental table, or a
-    resync, brings all rows and would move a mean for as long as it is remembered. It widens the range instead. While it
-    is remembered, a surge below its size is not noticed; too few rows are, except in tables that sometimes get none.
+    resync, imports all rows and would move a mean for as long as it is remembered. It widens the range instead. While
+    it is remembered, a surge below its size is not noticed; too few rows are, except in tables that sometimes get none.
     """
     rows, earlier = job.rows_synced or 0, syncs.rows_synced(but=job.id)
     metadata: dict[str, Any] = {ROWS_SYNCED: rows, "posthog/syncs_compared": len(earlier)}

@@ -12,7 +12,7 @@ from dw_orchestration.assets.metadata import JOB_CREATED_AT, JOB_ID, SYNCED_AS_O
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.models import Job
 
-# a table's newest events: no more syncs of one table end between two looks
+# a table's newest events: no more syncs of one table end between two ticks
 _EVENTS_LOOKED_AT = 20
 # Dagster keeps times as floats; a table's syncs begin further apart than this
 _A_MOMENT_S = 0.001
@@ -20,14 +20,14 @@ _A_MOMENT_S = 0.001
 
 @dataclass(frozen=True)
 class Note:
-    """An observation that speaks of a sync: a run has adopted it, or the sensor has reported one that was overtaken."""
+    """An observation of a sync: a run has adopted it, or the sensor has reported one that was overtaken."""
 
     run_id: str
     said: SyncMetadata
 
     @property
     def is_report(self) -> bool:
-        """Whether it says how the sync ended."""
+        """Whether it has the end of the sync."""
         return self.said.status is not None
 
 
@@ -45,7 +45,7 @@ class Adoption:
 
 
 class EventLog:
-    """The events of tables, read by the job that they speak of."""
+    """The events of tables, by their job."""
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self._instance = instance
@@ -64,8 +64,8 @@ class EventLog:
     def has_report_of(self, job: Job, key: dg.AssetKey, *, syncs: ReportedSyncs, notes: Sequence[Note]) -> bool:
         """Whether the end of the job has been reported, by a run or by the sensor.
 
-        For a completed one that is the materialization: a check alone may be a user's look at the table, or the first
-        half of a report that was cut short.
+        For a completed one that is the materialization: a check alone may come from a user who executed it, or be the
+        first half of a report that was cut short.
         """
         if any(note.is_report and note.said.job_id == job.id for note in notes):
             return True
@@ -75,7 +75,7 @@ class EventLog:
         return any(_job_id(evaluation.metadata) == job.id for evaluation in evaluations)
 
     def is_overtaken(self, job: Job, key: dg.AssetKey, *, syncs: ReportedSyncs) -> bool:
-        """Whether a later sync of the table has been reported: this one says nothing any more of how the table is."""
+        """Whether a later sync of the table has been reported, so that this one is not the current state any more."""
         evaluation = next(self._evaluations(_sync_succeeded(key)), None)
         reported = (syncs.last, evaluation.metadata if evaluation else {})
         return any(_began_s(metadata) > job.created_at.timestamp() + _A_MOMENT_S for metadata in reported)
@@ -167,7 +167,7 @@ def _sync_succeeded(key: dg.AssetKey) -> dg.AssetCheckKey:
 
 
 def _began_s(metadata: Mapping[str, dg.MetadataValue]) -> float:
-    """When the sync began that an event speaks of, in seconds since 1970; long ago if it does not say."""
+    """The start of an event's sync, in seconds since 1970; long ago if the event does not contain it."""
     value = metadata.get(SYNCED_AS_OF) or metadata.get(JOB_CREATED_AT)
     return value.value if isinstance(value, dg.TimestampMetadataValue) else -math.inf
 

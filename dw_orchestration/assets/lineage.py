@@ -11,7 +11,7 @@ from dw_orchestration.tables.table import Table
 
 # each column takes some 200 bytes of every event, and Dagster's storage is what limits big runs
 MOST_COLUMNS = 200
-# PostHog's own, whatever the source has
+# PostHog's own columns, in every source
 _OWN = ("_ph_", "_dlt_")
 _REDUCED = str.maketrans("+*-@|", "xx_al")
 
@@ -56,7 +56,7 @@ def _origins(synced: Collection[str], at_source: Collection[str]) -> Mapping[str
     exact = {name: name for name in synced if name in at_source}
     names = {name: normalised(name) for name in at_source}
     counts = Counter(names.values())
-    # PostHog tells columns of one normal name apart by underscores in the order of the source, which is not shown
+    # PostHog adds underscores to columns with the same normal name in the order of the source, which is not shown
     told_apart = any(count > 1 for count in counts.values())
     renamed = {} if told_apart else {to: name for name, to in names.items()}
     return {name: origin for name, origin in (renamed | exact).items() if not name.startswith(_OWN)}

@@ -81,9 +81,9 @@ class TableMetadata(_Metadata):
 
 
 class SyncMetadata(_Metadata):
-    """What an event says of a sync: a materialization, a run's note that it waits for it, or a failed check.
+    """The metadata of a sync in an event: a materialization, a run's note that it waits for it, or a failed check.
 
-    The job is always there; what else there is depends on the event, as a sync that is going on has no duration.
+    The job is always there; what else there is depends on the event, as a running sync has no duration.
 
     Example:
         ```python
@@ -95,7 +95,7 @@ class SyncMetadata(_Metadata):
     job_id: str
     """The id of the sync, which PostHog's API calls a job."""
     triggered_by: TriggeredBy | None = None
-    """`dagster`: a run asked for it. `adopted`: a run found it going on and joined. `posthog`: no run knew of it."""
+    """`dagster`: a run asked for it. `adopted`: a run found it running and joined. `posthog`: no run knew of it."""
     status: str | None = None
     """How it ended, in PostHog's word; of a check, and of a sync that a later one had overtaken."""
     error: str | None = None
@@ -103,7 +103,7 @@ class SyncMetadata(_Metadata):
     job_created_at: datetime | None = None
     """When it began; of a check, and of a run's note."""
     on_termination: Literal["cancel", "leave"] | None = None
-    """What becomes of it when a user terminates the run; of a run's note on a sync that it has asked for."""
+    """What happens to this sync if a user terminates the run. Set only on observations of syncs the run started."""
     synced_as_of: datetime | None = None
     """When it began, which is the moment as of which the rows are complete."""
     last_updated_timestamp: datetime | None = None
@@ -113,7 +113,7 @@ class SyncMetadata(_Metadata):
     queue_s: Seconds | None = None
     """Seconds between a run's request and its beginning; None if no run asked for it."""
     rows_synced: int | None = None
-    """The rows that it brought, by which PostHog bills."""
+    """The rows that it imported, by which PostHog bills."""
     row_count: int | None = None
     """The rows of the whole table after it."""
     column_schema: InstanceOf[dg.TableSchema] | None = None

@@ -15,8 +15,8 @@ SOURCES_READ_ONE_BY_ONE = 3
 class RecordReader:
     """Reads a schema's row count and columns once its sync has ended.
 
-    Several tables tend to end together, and one answer tells of all of them: it is asked for again only for a job that
-    was still going on when it was given.
+    Several tables tend to end together, and one answer covers all of them: it is requested again only for a job that
+    was still running at that time.
     """
 
     def __init__(self, api: WarehouseApi, tables: Iterable[Table]) -> None:

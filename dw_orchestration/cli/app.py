@@ -90,7 +90,7 @@ def connect(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Tables that PostHog's data warehouse syncs: look at them, sync them, change how they are synced."""
+    """Tables that PostHog's data warehouse syncs: show them, sync them, change how they are synced."""
     connection = connections.Connection(
         host=host or connections.US_CLOUD,
         project_id=project_id or None,
@@ -102,7 +102,7 @@ def connect(
 
 
 def _typed(ctx: typer.Context) -> frozenset[str]:
-    """The options that stand on the command line itself."""
+    """The options on the command line itself."""
     names = ("host", "project_id", "api_key", "home")
     sources = {name: cast("Any", ctx.get_parameter_source(name)) for name in names}
     return frozenset(name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE")

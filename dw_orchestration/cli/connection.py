@@ -1,4 +1,4 @@
-"""Which warehouse a command speaks to. The command's door to the environment: nothing else in it reads that.
+"""The warehouse that a command connects to. Only this module of the command reads the environment.
 
 --project-id, --api-key, --host     a PostHog project; also POSTHOG_PROJECT_ID, POSTHOG_PERSONAL_API_KEY, POSTHOG_HOST
 --home                              the folder of an embedded warehouse; also DW_ORCHESTRATION_HOME
@@ -43,7 +43,7 @@ class Connection:
         project_id: The project, if one is named.
         api_key: The key, if one is given.
         home: The folder of the embedded warehouse, and of what is kept about projects.
-        typed: What of these stands on the command line itself, which comes before the environment.
+        typed: Those on the command line itself, which override the environment.
     """
 
     host: str = US_CLOUD
@@ -54,7 +54,7 @@ class Connection:
 
     @property
     def home_is_asked_for(self) -> bool:
-        """Whether the folder was named by whoever calls, and not by the environment."""
+        """Whether the folder was named in the call, and not by the environment."""
         return "home" in self.typed
 
     @property
@@ -64,7 +64,7 @@ class Connection:
 
     @property
     def name(self) -> str:
-        """What files about the project say of its place; the same as in the Dagster UI."""
+        """The project's place in files about it; the same as in the Dagster UI."""
         return EMBEDDED if self.is_embedded else self.host.rstrip("/")
 
     @property

@@ -92,7 +92,7 @@ class Session:
     secrets: Secrets = field(default_factory=Secrets)
 
     def values(self, named: Mapping[str, object]) -> dict[str, object]:
-        """The values that stand behind what a payload names."""
+        """The values of the variables that a payload names."""
         return self.secrets.values(named, lookup=variable, allow_written_out=True)
 
     def show(self, report: Report, *, code: Exit | None = None) -> int:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Progress(Protocol):
-    """Tells people how it goes."""
+    """Prints progress for people."""
 
     def tell(self, event: SyncEvent) -> None:
         """Show an event."""

@@ -36,10 +36,10 @@ def sync(
     ] = False,
     confirm: Confirm = None,
     if_running: Annotated[
-        IfRunning, typer.Option(help="When a sync is going on: follow it, wait and sync again, or fail.")
+        IfRunning, typer.Option(help="If the table is already syncing: follow that sync, wait and sync again, or fail.")
     ] = IfRunning.ATTACH,
     wait: Annotated[bool, typer.Option(help="Whether to stay until the syncs have ended.")] = True,
-    poll_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at PostHog, at first.")] = 2.0,
+    poll_s: Annotated[float, typer.Option(min=0.1, help="Seconds between the first polls.")] = 2.0,
     as_json: Json = False,
 ) -> int:
     """Sync tables now and follow them to their end; Ctrl-C cancels what it has started."""
@@ -77,7 +77,7 @@ def _follow(batch: SyncEngine, outcomes: Outcomes, progress: Progress) -> Exit |
                 outcomes.note(event)
                 progress.tell(event)
     except KeyboardInterrupt:
-        progress.say("Interrupted: cancelling what was started. Once more leaves it to PostHog.")
+        progress.say("Interrupted: cancelling what was started. Press again to leave it to PostHog.")
         for report in batch.cancel_started():
             outcomes.note_cancelled(report)
             progress.say(report.text)

@@ -23,8 +23,8 @@ from dw_orchestration.tables.tables import StepPer
 def _value(kind: Any, description: str, *, written: Any = None, **more: Any) -> dg.Resolver:
     """A value or a template of one; `written` is its type in YAML, where that is another.
 
-    Dagster lets any text stand for any value, as it may be a template, so what it becomes is checked here: a slip of
-    the pen in `scheduling` would otherwise be a mode that nothing knows.
+    Dagster accepts any text for any value, because it may be a template, so the result is checked here: a typo in
+    `scheduling` would otherwise be an unknown mode.
     """
     adapter = TypeAdapter(kind)
 
@@ -65,7 +65,7 @@ Name = Annotated[
     _value(
         Annotated[str, Field(pattern="^[A-Za-z0-9_]+$")],
         "The key of the resource, and the start of the names of sensors, jobs and the history. Give each project its"
-        " own: any but the default one also stands before asset keys, groups and schedules, so that several projects"
+        " own: any but the default one is also a prefix of asset keys, groups and schedules, so that several projects"
         " can be loaded side by side. Letters, digits and `_`.",
     ),
 ]
@@ -92,7 +92,7 @@ class TableAttributes(dg.Model):
     """What can be set of a table's asset, as values or templates; the rest stays as it is."""
 
     key: str | None = Field(default=None, description="The whole asset key, with slashes: `raw/{{ path }}`.")
-    key_prefix: str | Sequence[str] | None = Field(default=None, description="What stands before the asset key.")
+    key_prefix: str | Sequence[str] | None = Field(default=None, description="The prefix of the asset key.")
     group_name: str | None = Field(default=None, description="The group in the UI.")
     description: str | None = Field(default=None, description="The description in the UI.")
     owners: Sequence[str] | str | None = Field(
@@ -236,7 +236,7 @@ Retry = Annotated[
     dg.Resolver(
         _resolve_retry_policy,
         model_field_type=RetryArgs,
-        description="When Dagster tries a failed step again. It then takes up the syncs that are still going on.",
+        description="When Dagster tries a failed step again. It then continues with the syncs that are still running.",
     ),
 ]
 Pool = Annotated[
@@ -260,7 +260,7 @@ HistoryFile = Annotated[
     Path | None,
     _path(
         "A DuckDB file that keeps every sync; with it there are the asset `sync_history`, its daily schedule, and the"
-        " checks and the sensor that tell when the state is out of date."
+        " checks and the sensor that report when the state is out of date."
     ),
 ]
 StateFile = Annotated[

@@ -10,7 +10,7 @@ from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY
 
 
 def not_connected(problem: str, *, name: str = DEFAULT_RESOURCE_KEY) -> dg.Definitions:
-    """One asset that says what is wrong, where the tables would be: an empty page would tell nobody anything."""
+    """One asset in place of the tables, with the problem as its description: an empty page would explain nothing."""
     spec = dg.AssetSpec(
         key=[name, "not_connected"], group_name=name, kinds={"posthog"}, description=f"No tables: {problem}"
     )
@@ -18,7 +18,7 @@ def not_connected(problem: str, *, name: str = DEFAULT_RESOURCE_KEY) -> dg.Defin
 
 
 def refuse_namesakes(name: str, everyone: Sequence[str]) -> None:
-    """Tell of two components with one name in words: Dagster would tell of a resource that is there twice.
+    """Report two components with the same name: Dagster would only report a duplicate resource.
 
     Raises:
         SetupError: More than one component of the project has the name.
@@ -31,5 +31,5 @@ def refuse_namesakes(name: str, everyone: Sequence[str]) -> None:
 
 
 def log() -> logging.Logger:
-    """Where a component tells what is worth a line."""
+    """The component's logger."""
     return dg.get_dagster_logger("dw_orchestration")

@@ -89,7 +89,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
             SetupError: The name cannot be a part of names in Dagster.
         """
         if not _LEGAL_NAME.fullmatch(self.name):
-            raise SetupError(f"`name: {self.name}` cannot stand in names in Dagster: use letters, digits and `_`.")
+            raise SetupError(f"`name: {self.name}` cannot be part of names in Dagster: use letters, digits and `_`.")
 
     @property
     def defs_state_config(self) -> DefsStateConfig:
@@ -141,7 +141,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         """Fetch the state.
 
         Raises:
-            StateNotRefreshedError: PostHog could not be asked, or has lost most of its tables. The last state stays.
+            StateNotRefreshedError: PostHog is unreachable, or has lost most of its tables. The last state stays.
         """
         path = self.state_file or state_path
         refresh_state(self.warehouse, path, allow_shrinking=self.allow_shrinking)
@@ -242,5 +242,5 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         try:
             return dg.StateBackedComponent.build_defs(as_it_is, context)
         except StateNotRefreshedError:
-            # state that lives in the code server alone is always fetched anew
+            # state that lives only in the code server is always fetched again
             return not_connected(problem, name=self.name)

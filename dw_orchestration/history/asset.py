@@ -23,7 +23,7 @@ class SyncHistoryConfig(dg.Config):
     days: int = Field(
         default=30,
         gt=0,
-        description="How many days the first reading of a source goes back. Later ones go on from what is stored."
+        description="How many days the first reading of a source goes back. Later ones continue from what is stored."
         " The default is the span that the asset's report covers.",
     )
 
@@ -92,7 +92,7 @@ def build_sync_history_schedule(
     cron_schedule: str = "15 0 * * *",
     default_status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.STOPPED,
 ) -> dg.ScheduleDefinition:
-    """The schedule that brings the sync history up to date, by default every day at 00:15 UTC.
+    """The schedule that updates the sync history, by default every day at 00:15 UTC.
 
     Args:
         resource_key: As for `build_sync_history`.

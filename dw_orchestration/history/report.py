@@ -1,4 +1,4 @@
-"""What the sync history tells of the last thirty days."""
+"""The report of the sync history on the last thirty days."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

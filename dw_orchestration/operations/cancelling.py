@@ -1,4 +1,4 @@
-"""Stop syncs that are running, whoever has started them."""
+"""Stop syncs that are running, no matter who started them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def running_jobs(client: PostHogWarehouseClient, tables: Sequence[Table]) -> dic
     A job that has been running for many days is a leftover that PostHog never ended: it holds nothing up.
 
     Raises:
-        PostHogError: PostHog cannot be asked.
+        PostHogError: PostHog is unreachable.
     """
     newest: dict[str, Job] = {}
     for source_id in dict.fromkeys(table.source.id for table in tables):

@@ -57,7 +57,7 @@ def plan_deletion(tables: Sequence[Table], *, running: Collection[str]) -> Delet
         UsageError: A table is being synced.
     """
     if busy := [table.name for table in tables if table.id in running]:
-        raise UsageError(f"Nothing was deleted: {', '.join(busy)} is being synced. Cancel the sync or await its end.")
+        raise UsageError(f"Nothing was deleted: {', '.join(busy)} is syncing. Cancel the sync or wait for its end.")
     return DeletionPlan(tables=tables)
 
 

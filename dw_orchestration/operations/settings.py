@@ -52,7 +52,7 @@ class TableChange:
         differences: What would change; nothing if it is so already.
         update: What is sent for it.
         problem: Why it cannot be done; None if it can.
-        note: What the change brings about.
+        note: The effect of the change.
     """
 
     table: Table
@@ -201,12 +201,12 @@ def apply_settings(client: PostHogWarehouseClient, plan: SettingsPlan) -> Report
 
     Raises:
         UsageError: It cannot be done to all tables of the plan; nothing was changed.
-        PostHogError: PostHog cannot be asked, or the key may not change anything.
+        PostHogError: PostHog is unreachable, or the key may not change anything.
     """
     if plan.problems:
         told = " ".join(f"{change.table.name}: {change.problem}" for change in plan.problems)
         raise UsageError(f"Nothing was changed. {told}")
-    # a key that may only read should be told once, not for each table
+    # a key that may only read is one error, not one for each table
     client.check_access(write=True)
     problems, live = _save(client, plan.to_do)
     rows = [row for change in plan.changes for row in _outcome(change, live.get(change.table.id), problems)]
@@ -288,14 +288,14 @@ def _notes(before: Schema, after: Schema) -> Iterator[str]:
         if after.sync_type is SyncType.WEBHOOK:
             yield "PostHog imports it again from the start, and bills that."
         elif before.table is None:
-            yield "When it is switched on for the first time, PostHog syncs it at once."
+            yield "When it is enabled for the first time, PostHog syncs it immediately."
     if before.should_sync and not after.should_sync:
         yield "A sync that is running is stopped."
     is_followed = before.table is not None and after.sync_type in FOLLOWS_A_FIELD
     if is_followed and before.incremental_field != after.incremental_field:
         yield "PostHog may read all rows again, at once, and bill them."
     if before.sync_frequency != after.sync_frequency and not after.should_sync:
-        yield "It is switched off: this counts once it is on."
+        yield "It is disabled: this applies once it is enabled."
 
 
 def _save(client: PostHogWarehouseClient, changes: Sequence[TableChange]) -> tuple[dict[str, str], dict[str, Schema]]:

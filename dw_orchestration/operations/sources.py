@@ -39,7 +39,7 @@ def create_source(
         project: The source's project.
         source_type: As PostHog spells it.
         payload: The connection's fields, and the `schemas` that are wanted; no value of it comes into the report.
-        prefix: Goes before every table's name, and stays for ever.
+        prefix: Goes before every table's name, and cannot be changed.
         description: For people.
         access_method: `warehouse` or `direct`.
 

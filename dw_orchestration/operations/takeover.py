@@ -84,7 +84,7 @@ class TakeoverPlan:
 
 
 class Change(StrEnum):
-    """What became of a table."""
+    """What happened to a table."""
 
     MOVED = "moved out of the way"
     GIVEN_BACK = "given back"
@@ -95,7 +95,7 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a table, and why."""
+    """What happened to a table, and why."""
 
     name: str
     change: Change
@@ -193,12 +193,12 @@ def apply_takeover(client: PostHogWarehouseClient, plan: TakeoverPlan, store: Ta
     half-way, do it again: tables that are moved already are not stored again.
 
     Returns:
-        What became of each table of the plan. One that failed is as it was, and the others are moved.
+        What happened to each table of the plan. One that failed is as it was, and the others are moved.
 
     Raises:
         SetupError: The file is of another project, or in use.
         SnapshotError: The file cannot be read.
-        PostHogError: PostHog cannot be asked, or the key may not change anything.
+        PostHogError: PostHog is unreachable, or the key may not change anything.
     """
     # a key that may only read should leave no trace in the file either
     client.check_access(write=True)
@@ -229,7 +229,7 @@ def give_back(
     Raises:
         SetupError: The file is of another project, or in use.
         SnapshotError: The file cannot be read.
-        PostHogError: PostHog cannot be asked, or the key may not change anything.
+        PostHogError: PostHog is unreachable, or the key may not change anything.
     """
     client.check_access(write=True)
     with store.locked():
@@ -312,7 +312,7 @@ def _released(table: TakenTable, schema: Schema | None) -> Outcome:
 
 
 def _state(schema: Schema) -> str:
-    return f"set to {schema.sync_frequency}" if schema.should_sync else "switched off"
+    return f"set to {schema.sync_frequency}" if schema.should_sync else "disabled"
 
 
 def report_of_plan(plan: TakeoverPlan) -> Report:

@@ -100,13 +100,13 @@ class TakeoverStore:
             return TakeoverFile(host=self.host, project_id=self.project_id)
         except ValidationError as error:
             raise SnapshotError(
-                f"The takeover file {self.path} cannot be read ({error.errors()[0]['msg']}). It says how often PostHog"
-                " synced the tables before: mend it or restore it from a backup."
+                f"The takeover file {self.path} cannot be read ({error.errors()[0]['msg']}). It stores how often"
+                " PostHog synced the tables before: fix it or restore it from a backup."
             ) from None
         if (file.host, file.project_id) != (self.host, self.project_id):
             raise SetupError(
                 f"The takeover file {self.path} is of project {file.project_id} at {file.host}, not of project"
-                f" {self.project_id} at {self.host}. Give each project a file of its own."
+                f" {self.project_id} at {self.host}. Give each project its own file."
             )
         return file
 

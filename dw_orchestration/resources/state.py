@@ -19,12 +19,12 @@ def refresh_state(warehouse: WarehouseResource, path: Path, *, allow_shrinking: 
 
     Args:
         warehouse: What to ask.
-        path: The state file. If this fails, its tables stay, and it says from then on why they may be out of date. If
+        path: The state file. If this fails, its tables stay, with the reason why they may be out of date. If
             they are another project's, the file stays as it is.
         allow_shrinking: Accept a state with less than half of the tables of the last one, or with none at all.
 
     Raises:
-        StateNotRefreshedError: The warehouse could not be asked, or its answer was refused.
+        StateNotRefreshedError: The warehouse is unreachable, or its answer was refused.
     """
     ready, previous = warehouse, None
     try:
@@ -86,7 +86,7 @@ def _with_problem(
 
 
 def _warn_about_scope(warehouse: WarehouseResource) -> None:
-    """Reading works without the scope that starting syncs needs, so it is said before somebody tries."""
+    """Reading works without the scope that starting syncs needs, so a missing scope is reported before it matters."""
     try:
         with warehouse.client() as client:
             client.check_access(write=True)

@@ -74,7 +74,7 @@ class WarehouseResource(dg.ConfigurableResource[PostHogWarehouseClient]):
             SetupError: A variable is not set.
         """
         settings = {name: getattr(self, name) for name in type(self).model_fields}
-        # `dg.EnvVar` and `dg.EnvVar.int` have this in common, and stand as themselves outside of a run
+        # `dg.EnvVar` and `dg.EnvVar.int` have this in common, and are not resolved outside of a run
         variables = {name: value for name, value in settings.items() if hasattr(value, "env_var_name")}
         filled_in = {name: value.get_value() for name, value in variables.items()}
         if missing := [variables[name].env_var_name for name, value in filled_in.items() if value is None]:
@@ -193,5 +193,5 @@ class PostHogWarehouseResource(WarehouseResource):
 
 
 def _from_environment(value: str) -> str | None:
-    """A setting, or what the environment has for its `dg.EnvVar`, which outside of a run stands as itself."""
+    """A setting, or what the environment has for its `dg.EnvVar`, which is not resolved outside of a run."""
     return value.get_value() if isinstance(value, dg.EnvVar) else value

@@ -50,7 +50,7 @@ class Timetable:
 class ScheduleOverride(dg.Model, dg.Resolvable):
     """When Dagster syncs some tables, in place of PostHog's cadence: on weekdays for example, which PostHog can't.
 
-    With `ensure`, PostHog's own syncs of these tables go on beside it.
+    With `ensure`, PostHog keeps syncing these tables by itself, too.
 
     Example:
         ```yaml
@@ -73,7 +73,7 @@ class ScheduleOverride(dg.Model, dg.Resolvable):
 
     @property
     def timetable(self) -> Timetable:
-        """The cron in its zone, whatever spaces it was written with."""
+        """The cron in its zone, with normalized spaces."""
         return Timetable(cron=" ".join(self.cron.split()), timezone=self.timezone)
 
 

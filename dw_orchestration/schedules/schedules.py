@@ -21,7 +21,7 @@ from dw_orchestration.tables.tables import Tables
 TICK_TOLERANCE = timedelta(seconds=30)
 # PostHog begins its own syncs at the tick, but may be busy; what has not appeared after so long is started from here
 OWN_SYNC_WITHIN = timedelta(seconds=30)
-# A job of its own shows a schedule with its tables alone in the UI. Each is resolved against all assets, though: for
+# A separate job shows only the tables of its schedule in the UI. Each is resolved against all assets, though: for
 # 10,000 tables that took 272 s and 4.5 GB, where one job for all schedules took 4 s.
 OWN_JOBS_UP_TO = 50
 
@@ -30,8 +30,8 @@ OWN_JOBS_UP_TO = 50
 class ScheduledTables:
     """Tables of one source that share a schedule, by their interval; a tick takes the ones whose minute it is.
 
-    The times of day stay out of it: PostHog gives each table without one a minute of its own, and a schedule that was
-    switched on in the UI has to stay on when somebody changes the time of a table in PostHog.
+    The times of day stay out of it: PostHog gives each table without one its own minute, and a schedule that was
+    turned on in the UI has to stay on when somebody changes the time of a table in PostHog.
     """
 
     name: str
@@ -99,7 +99,7 @@ class OverriddenTables(ScheduledTables):
         return list(self.tables)
 
     def trigger_after(self, moment: datetime) -> datetime | None:  # noqa: ARG002  part of the method that this overrides
-        """PostHog has no sync of its own at these times."""
+        """PostHog has no sync at these times."""
         return None
 
     def describe(self) -> str:

@@ -1,4 +1,4 @@
-"""Telling when the definitions no longer say what the warehouse holds: by a sensor, and by checks on request."""
+"""Reports when the definitions differ from the warehouse: with a sensor, and with checks on request."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta

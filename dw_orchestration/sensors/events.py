@@ -27,10 +27,10 @@ def events_of(
     now: datetime,
     every_check: bool,
 ) -> list[AssetEvent]:
-    """The events that report a finished job: what it brought, or why it failed.
+    """The events that report a finished job: what it imported, or why it failed.
 
-    A job after which a later one has been reported becomes an observation: it must neither stand as the table's last
-    sync nor turn its checks. The materialization comes last: it is what says that the job has been reported, and
+    A job after which a later one has been reported becomes an observation: it must neither become the table's last
+    sync nor change its checks. The materialization comes last: it is what says that the job has been reported, and
     nothing of the report may be missing then.
 
     Args:

@@ -1,4 +1,4 @@
-"""The sensor that reports what the warehouse did by itself: each finished sync once, whoever started it."""
+"""The sensor that reports what the warehouse did by itself: each finished sync once, no matter who started it."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -102,7 +102,7 @@ def _connected(warehouse: WarehouseResource) -> AbstractContextManager[Warehouse
 
 @dataclass
 class Tick:
-    """One tick's way through the sources: those that may have news, and in turn one of the others."""
+    """One tick's way through the sources: those that may have new jobs, and in turn one of the others."""
 
     api: WarehouseApi
     tables: Tables
@@ -120,7 +120,7 @@ class Tick:
     forgotten: list[Table] = field(default_factory=list)
 
     def run(self, cursor: SensorCursor) -> SensorCursor:
-        """Deal with as many sources as the budget allows; the returned cursor says where to go on.
+        """Deal with as many sources as the budget allows; the returned cursor says where to continue.
 
         Raises:
             PostHogError: The list of sources could not be read.
@@ -142,7 +142,7 @@ class Tick:
         return SensorCursor(sources=kept, stale=stale, resume_at=resume_at, sweep_at=sweep_at)
 
     def run_requests(self) -> list[dg.RunRequest]:
-        """A sync for each table that PostHog has silently stopped scheduling, as far as that is allowed."""
+        """A sync for each table that PostHog has silently stopped scheduling, up to the allowed number."""
         day = f"{self._server_now():%Y-%m-%d}"
         return [
             dg.RunRequest(run_key=f"heal:{table.id}:{day}", asset_selection=[asset_key(table)])
@@ -151,7 +151,7 @@ class Tick:
 
     def summary(self) -> str:
         """What the tick's line in the UI says."""
-        parts = [f"{self.reported} syncs reported" if self.reported else "No news"]
+        parts = [f"{self.reported} syncs reported" if self.reported else "No new syncs"]
         if self.unknown_tables:
             parts.append(f"{len(self.unknown_tables)} tables are newer than the state: refresh it to see them")
         return ". ".join([*parts, *self.problems]) + "."

@@ -26,7 +26,7 @@ def changes(
 ) -> list[Staleness]:
     """The tables that have become stale, or are not stale any more; those longest without rows first.
 
-    A table that was never synced, or that is off, has promised nothing.
+    A table that was never synced, or is disabled, cannot be stale.
     """
     found = [
         change

@@ -1,4 +1,4 @@
-"""Which sources may have news, and which of their jobs have not been dealt with."""
+"""Which sources may have new jobs, and which of their jobs have not been handled."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -47,7 +47,7 @@ def read_jobs(api: WarehouseApi, source: Source, cursor: SourceCursor | None) ->
 
 
 def advance(cursor: SourceCursor | None, source: Source, jobs: Sequence[Job], *, reported: set[str]) -> SourceCursor:
-    """The cursor once the jobs that were read have been looked at, and those in `reported` dealt with."""
+    """The cursor once the jobs that were read have been checked, and those in `reported` handled."""
     newest = max((job.created_at for job in jobs), default=_EPOCH)
     seen_until = max(newest, cursor.seen_until) if cursor else newest
     border = seen_until - LATE_ROWS

@@ -147,6 +147,6 @@ def cadence(schema: Schema) -> Cadence | None:
 
 
 def _spread_by_id(schema_id: str, spread: timedelta) -> timedelta:
-    """PostHog's own draw, which is the same for ever: seeded by the id, floored to the minute."""
+    """PostHog's own draw, which never changes: seeded by the id, floored to the minute."""
     drawn_s = random.Random(schema_id).uniform(0, spread.total_seconds())  # noqa: S311  # no secret is drawn
     return int(drawn_s // 60) * MINUTE

@@ -153,7 +153,7 @@ def _upstream(source: Source) -> str:
 def _timeless(schema: Schema) -> Schema:
     """The schema without what changes with every sync, or at the source: it would change the definitions each time.
 
-    The status and the error stay where the schema is off: together they tell that PostHog turned it off, and why.
+    The status and the error stay if the schema is disabled: together they show that PostHog disabled it, and why.
     """
     table = schema.table and schema.table.model_copy(update={"row_count": None, "columns": ()})
     always = {"last_synced_at": None, "source": None, "table": table, "available_columns": None}

@@ -40,7 +40,7 @@ class HasKey(Protocol):
 
 
 class Tables(Sequence[Table]):
-    """The selected tables of a project, each with a name and an asset key of its own.
+    """The selected tables of a project, each with its own name and asset key.
 
     Every builder takes the same `Tables`, so that assets, schedules, sensors and jobs cannot disagree about a key.
 
@@ -88,7 +88,7 @@ class Tables(Sequence[Table]):
         self.step_per = step_per
         self.checks = checks
         self.problems: list[str] = []
-        """Selectors that take no table, each as a sentence. Tables come and go in PostHog, so this is no error."""
+        """Selectors that take no table, each as a sentence. Tables come and go in PostHog, so this is not an error."""
         self._choices: dict[str, Any] = {
             "select": select,
             "exclude": exclude,
@@ -256,7 +256,7 @@ def _named(snapshot: WarehouseSnapshot, *, namespace: str | None) -> list[Table]
 
 
 def _unique_keys(tables: list[Table]) -> list[Table]:
-    """The tables with keys that Dagster can tell apart: equal keys get the end of their schema's id, with a warning."""
+    """The tables with unique keys: equal keys get the end of their schema's id, with a warning."""
     # a second round is needed only if a table is named like another one with its id
     for _ in tables:
         clashes = colliding(table.key_path for table in tables)

@@ -1,4 +1,4 @@
-"""A run in a process of its own, as a run worker's pod has one: `python run_worker.py [id of the run to take up]`."""
+"""A run in a separate process, as in a run worker's pod: `python run_worker.py [id of the run to take up]`."""
 
 import os
 import sys

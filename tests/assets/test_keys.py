@@ -1,4 +1,4 @@
-"""Whatever PostHog allows in a name gives an asset of its own, whose key stays."""
+"""Every name that PostHog allows gives a separate asset, whose key stays."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TYPES = st.sampled_from(["Postgres", "GoogleAds", "MSSQL", "Stripe", "PostHog", 
 
 @st.composite
 def snapshots(draw: st.DrawFn, names: st.SearchStrategy[str]) -> WarehouseSnapshot:
-    """Up to three sources of up to five tables, all with ids of their own."""
+    """Up to three sources of up to five tables, all with different ids."""
     sources = []
     for _ in range(draw(st.integers(1, 3))):
         schemas = [
@@ -51,7 +51,7 @@ def keys_of(tables: Sequence[Table]) -> list[list[str]]:
 
 
 def quietly(snapshot: WarehouseSnapshot) -> list[Table]:
-    """The tables, without the warnings about keys that had to be told apart."""
+    """The tables, without the warnings about equal keys."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return list(Tables(snapshot, include_disabled=True))
@@ -91,7 +91,7 @@ def test_a_label_is_no_part_of_a_key(snapshot: WarehouseSnapshot, label: str) ->
 
 @given(snapshots(MEETING_NAMES))
 def test_the_order_of_the_list_is_no_part_of_a_key(snapshot: WarehouseSnapshot) -> None:
-    """In whatever order PostHog lists the sources, each table keeps its key."""
+    """For every order in which PostHog lists the sources, each table keeps its key."""
     there = {table.schema.id: table.key for table in quietly(snapshot)}
     back = {table.schema.id: table.key for table in quietly(snapshot_of(*reversed(snapshot.sources)))}
     assert there == back
@@ -128,7 +128,7 @@ def test_what_names_become(name: str, path: list[str]) -> None:
 
 
 def test_tables_that_look_alike_get_a_part_of_their_id() -> None:
-    """Tables with the same key are told apart by the end of their id, and the warnings name both."""
+    """Tables with the same key get the end of their id, and the warnings name both."""
     one = Schema(id="01930000-0000-7000-8000-0000aaaaaaaa", name="Big Orders")
     two = Schema(id="01930000-0000-7000-8000-0000bbbbbbbb", name="big-orders")
     with pytest.warns(UserWarning, match="same asset key") as caught:
@@ -141,7 +141,7 @@ def test_tables_that_look_alike_get_a_part_of_their_id() -> None:
 
 
 def test_a_table_that_is_named_like_another_with_its_id() -> None:
-    """A table that looks like another one's longer key is told apart from it as well."""
+    """A table whose key equals another one's longer key gets another key as well."""
     one = Schema(id="01930000-0000-7000-8000-0000aaaaaaaa", name="orders")
     two = Schema(id="01930000-0000-7000-8000-0000bbbbbbbb", name="Orders")
     impostor = Schema(id="01930000-0000-7000-8000-0000cccccccc", name="orders_aaaaaaaa")
@@ -166,7 +166,7 @@ def test_the_same_table_in_two_sources() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "a_x1"]), st.uuids()), unique_by=lambda pair: pair[1]))
 def test_names_of_steps_and_schedules_are_unique(pairs: list[tuple[str, object]]) -> None:
-    """However often a name occurs, each bearer gets one of its own, and a name that is unique stays as it is."""
+    """However often a name occurs, each bearer gets its own, and a name that is unique stays as it is."""
     names = unique_names([name for name, _ in pairs], [str(own_id) for _, own_id in pairs])
     assert len(pairs) == len(set(names))
     for name, (before, _) in zip(names, pairs, strict=True):

@@ -98,7 +98,7 @@ def test_names_are_normalised_as_posthog_does(name, expected) -> None:
 
 @given(st.text(min_size=1).filter(lambda name: name.strip()))
 def test_normalised_name_is_a_plain_one(name) -> None:
-    """Whatever a source calls a column, the synced one has small letters, digits and single underscores."""
+    """For all column names in a source, the synced one has small letters, digits and single underscores."""
     found = normalised(name)
     assert found
     assert all(letter == "_" or letter.isdecimal() or "a" <= letter <= "z" for letter in found)
@@ -112,7 +112,7 @@ def lineage_of(result: dg.ExecuteInProcessResult) -> SyncMetadata:
 
 
 def test_run_says_where_the_columns_come_from(shelf: Shelf, instance: dg.DagsterInstance) -> None:
-    """The columns of the database are named with the external asset that stands for the table there."""
+    """The columns of the database are named with the external asset of the table there."""
     execute(shelf.database, 'alter table customers add column "signedUp" date')
     shelf.warehouse.client.refresh_schemas(shelf.source_id)
     lineage = lineage_of(shelf.materialize("customers", instance=instance)).column_lineage

@@ -45,7 +45,7 @@ SCHEMAS = {
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_every_class_of_table_is_read_as_it_was_written(name: str) -> None:
-    """A spec says of its table what was put into it, before and after Dagster has taken it."""
+    """The metadata of a spec is what was put into it, before and after Dagster has taken it."""
     access = AccessMethod.DIRECT if name == "external" else AccessMethod.WAREHOUSE
     state = snapshot_of(source_of(SCHEMAS[name]).model_copy(update={"access_method": access}))
     (table,) = list(Tables(state, include_disabled=True))
@@ -84,7 +84,7 @@ def moments() -> st.SearchStrategy[datetime | None]:
     )
 )
 def test_a_sync_is_read_as_it_was_written(sync: SyncMetadata) -> None:
-    """Whatever is known of a sync comes back from the event that tells of it, and what is not stays unknown."""
+    """All known fields of a sync come back from its event, and the others stay unknown."""
     event = dg.AssetMaterialization(asset_key=KEY, metadata=sync.to_metadata())
     assert sync == SyncMetadata.of(sync.to_metadata()) == SyncMetadata.of(event.metadata)
 

@@ -39,7 +39,7 @@ class Site:
     requests: Sequence[str]
 
     def launch(self, *names: str, **settings: object) -> str:
-        """Launch a run of some tables in one process, which looks at them often."""
+        """Launch a run of some tables in one process, which polls them often."""
         config = {
             "ops": {self.shelf.step: {"config": {"poll_min_s": 0.2, **settings}}},
             "execution": {"config": {"in_process": {}}},
@@ -104,7 +104,7 @@ def site(
 
 
 def test_re_execution_from_asset_failure_takes_what_failed(site: Site) -> None:
-    """After a partial failure, `from asset failure` syncs the failed table alone; `all steps` syncs all once more."""
+    """After a partial failure, `from asset failure` syncs the failed table alone; `all steps` syncs all again."""
     before = site.shelf.counts()
     site.shelf.break_products()
     failed = site.launch("customers", "products")
@@ -158,7 +158,7 @@ def test_termination_cancels_what_the_run_has_started(site: Site) -> None:
 
 
 def test_a_killed_run_is_taken_up_by_its_re_execution(site: Site) -> None:
-    """When a run's process is killed, its sync goes on; the re-executed run joins it and reports it: one sync."""
+    """When a run's process is killed, its sync continues; the re-executed run joins it and reports it: one sync."""
     before = site.shelf.counts()
     with site.shelf.locked("orders"):
         killed = site.launch("orders")
@@ -176,7 +176,7 @@ def test_a_killed_run_is_taken_up_by_its_re_execution(site: Site) -> None:
 
 
 def test_a_step_that_is_evicted_is_taken_up_by_its_retry(site: Site) -> None:
-    """When a step's process is told to end, it cancels nothing; its retry joins the same sync and reports it."""
+    """When a step's process gets a signal to end, it cancels nothing; its retry joins the same sync and reports it."""
     before = site.shelf.counts()
     key = dg.AssetKey(["retried", *site.shelf.key("orders").path])
     with site.shelf.locked("orders"):
@@ -215,7 +215,7 @@ def test_no_file_has_a_secret(site: Site) -> None:
 
 
 def test_termination_of_the_job_that_resyncs_cancels_what_it_has_started(site: Site) -> None:
-    """A user who terminates it ends its syncs; its log says so, and nothing is left running."""
+    """A user who terminates it ends its syncs; its log has them, and nothing is left running."""
     with site.shelf.locked("products"):
         run_id = site.launch_resync("products")
         job_id, who = site.wait_for(run_id, "products")["products"]

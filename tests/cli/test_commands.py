@@ -93,7 +93,7 @@ def test_tables_are_switched(dw, stripe):
 
 
 def test_data_is_deleted_with_the_names(dw, stripe):
-    """The rows are gone, and their number is told."""
+    """The rows are gone, and their number is reported."""
     stripe.sync("Customer")
     ran = dw("delete-data", "Customer", "--confirm", "acme.Customer")
     assert (0, []) == (ran.code, stripe.rows("Customer"))
@@ -114,7 +114,7 @@ def test_sync_follows_the_tables_to_their_end(dw, stripe):
 
 
 def test_failed_sync_fails_the_command_and_not_the_others(dw, stripe):
-    """The table's error is PostHog's own; the other table is synced all the same."""
+    """The table's error is PostHog's own; the other table is synced anyway."""
     stripe.behave("Charge", fails("Stripe is down"))
 
     ran = dw("sync", *FAST, "*", "--json")
@@ -143,7 +143,7 @@ def test_bars_on_a_terminal(dw):
 
 
 def test_source_from_a_file_and_from_standard_input(dw, stripe, tmp_path):
-    """Secrets are named by their variables, or stand in the file; no output has them."""
+    """Secrets are named by their variables, or are in the file; no output has them."""
     payload = {"stripe_secret_key": {"env": "STRIPE_KEY"}, "schemas": [{"name": "Charge", "sync_type": "full_refresh"}]}
     (tmp_path / "new.json").write_text(json.dumps(payload))
 
@@ -165,7 +165,7 @@ def test_source_from_a_file_and_from_standard_input(dw, stripe, tmp_path):
 
 
 def test_secret_that_the_server_quotes_is_hidden(dw, postgres_server):
-    """A database that refuses quotes what it was given: the variable's name stands in its place."""
+    """A database that refuses quotes what it was given: the variable's name is in its place."""
     payload = {
         "host": postgres_server.host,
         "port": postgres_server.port,
@@ -192,7 +192,7 @@ def test_secret_that_the_server_quotes_is_hidden(dw, postgres_server):
     ],
 )
 def test_payload_that_cannot_be_read_is_told(dw, tmp_path, content, said):
-    """Where it is wrong is told, not what stands there."""
+    """The position of the error is reported, not the value."""
     path = tmp_path / "payload.json"
     if content is not None:
         path.write_text(content)

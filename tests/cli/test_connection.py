@@ -1,4 +1,4 @@
-"""Which warehouse the command speaks to, and how it says that it cannot."""
+"""The warehouse that the command connects to, and the error if it cannot."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WRONG = [
 
 
 def test_wrong_set_up_is_one_sentence_with_its_exit_status(dw, elsewhere):
-    """Scripts tell wrong set-up and wrong usage apart; people read what to set."""
+    """Scripts distinguish setup errors and wrong usage; people read what to set."""
     for arguments, environment, code, said in WRONG:
         ran = dw(*arguments, "sources", **environment)
         assert (code, "", 1) == (ran.code, ran.out, ran.err.count("\n")), arguments
@@ -42,7 +42,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def test_busy_server_is_told_apart(dw, stripe):
-    """Trying again later helps: the exit status says so."""
+    """Trying again later helps: the exit status shows that."""
     stripe.answer(throttled(60, retry_after_s=900))
     ran = dw("sources", "--json")
     stripe.reset()
@@ -61,7 +61,7 @@ def test_folder_of_an_embedded_warehouse(dw, stripe):
 
 
 def test_version_needs_no_warehouse(dw):
-    """It is printed whatever else is set."""
+    """It is printed with all other settings."""
     assert (0, f"dw-orchestration {__version__}\n") == ((ran := dw("--version", **NONE)).code, ran.out)
 
 
@@ -74,7 +74,7 @@ def test_takeover_file_is_the_default_code_locations(tmp_path):
 
 
 def test_connection_does_not_print_the_key():
-    """Whoever debugs prints it."""
+    """It may be printed while debugging."""
     assert "phx_k" not in repr(Connection(project_id="1", api_key="phx_k"))
 
 

@@ -1,4 +1,4 @@
-"""What a user sets in `defs.yaml`, and what becomes of it in Dagster."""
+"""What a user sets in `defs.yaml`, and its effect in Dagster."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def steps(attributes: str = "") -> list[dg.AssetsDefinition]:
 
 
 def undescribed(node: Any) -> Iterator[str]:
-    """The properties of a JSON schema that say nothing about themselves."""
+    """The properties of a JSON schema that have no description."""
     if isinstance(node, dict):
         for name, field in node.get("properties", {}).items():
             if not field.get("description"):
@@ -73,7 +73,7 @@ def undescribed(node: Any) -> Iterator[str]:
 
 
 def test_every_attribute_says_what_it_is_for() -> None:
-    """Editors and `dg` show each attribute, at whatever depth, with a description."""
+    """Editors and `dg` show each attribute, at every depth, with a description."""
     model = PostHogWarehouseComponent.get_model_cls()
     assert model is not None
     assert [] == list(undescribed(model.model_json_schema()))
@@ -156,7 +156,7 @@ def test_what_posthog_queries_in_place_is_external() -> None:
 
 
 def test_a_selector_for_nothing_warns_and_loads(caplog: pytest.LogCaptureFixture) -> None:
-    """A selector without a table is told with what there is, and takes nothing down."""
+    """A selector without a table is reported with what there is, and breaks nothing."""
     with caplog.at_level(logging.WARNING):
         definitions("exclude: ['strip.*']")
     assert "'strip.*'" in caplog.text
@@ -257,7 +257,7 @@ def checks(attributes: str) -> set[str]:
 
 
 def test_checks_and_freshness_are_chosen() -> None:
-    """Each table has the checks that are named, and a freshness policy unless it is switched off."""
+    """Each table has the checks that are named, and a freshness policy unless it is disabled."""
     assert {"sync_succeeded", "not_stale", "rows_dropped", "rows_usual", "columns_unchanged"} == checks("")
     assert {"sync_succeeded"} == checks("checks: [sync_succeeded]")
     assert set() == checks("checks: []")
@@ -289,7 +289,7 @@ def test_an_embedded_warehouse_may_have_no_shop() -> None:
 
 
 def test_an_override_in_python_can_do_more_than_sync(embedded_warehouse: Any) -> None:
-    """`execute` is what a step does: what is yielded there besides, or changed, is what Dagster gets."""
+    """`execute` is what a step does: what is added or changed there is what Dagster gets."""
 
     class Ours(PostHogWarehouseComponent):
         def execute(self, context: Any, config: Any, tables: Any, *, warehouse: Any) -> Iterator[Any]:

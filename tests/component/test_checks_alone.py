@@ -55,7 +55,7 @@ def test_it_looks_and_starts_no_sync(stripe: EmbeddedWarehouse, names: Collectio
 
 
 def test_rows_are_compared_with_earlier_syncs(stripe: EmbeddedWarehouse) -> None:
-    """The last sync's rows are looked at too, against the syncs that Dagster knows; with too few of them it passes."""
+    """The last sync's rows are compared too, with the syncs that Dagster knows; with too few of them it passes."""
     stripe.sync("Customer")
     expected = (True, "2 rows synced; nothing is usual before 5 earlier syncs, there are 0")
     assert {"rows_usual": expected} == verdicts(execute(stripe, "rows_usual"))

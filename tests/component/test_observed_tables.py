@@ -75,7 +75,7 @@ def test_lineage_and_description_are_those_of_a_table(stripe: EmbeddedWarehouse)
 
 
 def test_a_check_is_executed_by_itself(stripe: EmbeddedWarehouse) -> None:
-    """The checks look at what PostHog shows, each when it is selected, and start no sync."""
+    """The checks read what PostHog shows, each when it is selected, and start no sync."""
     job = stripe.sync("Invoice")
     checks = dg.AssetSelection.checks(dg.AssetCheckKey(INVOICE, "sync_succeeded"))
     defs = dg.Definitions.merge(definitions(stripe), dg.Definitions(jobs=[dg.define_asset_job("look", checks)]))
@@ -105,7 +105,7 @@ def test_the_sensor_reports_its_syncs(stripe: EmbeddedWarehouse) -> None:
     [("source", {"check_stripe", "check_postgres"}), ("project", {"check_posthog_warehouse"}), ("table", 3)],
 )
 def test_checks_are_grouped_as_steps_are(step_per: Any, steps: set[str] | int) -> None:
-    """One process looks at the tables of a source, of the project or at one table, as it would sync them."""
+    """One process checks the tables of a source, of the project or one table, as it would sync them."""
     webhook = {"sync_type": SyncType.WEBHOOK}
     state = project(
         source("Stripe", [table("a", **webhook), table("b", **webhook)]), source("Postgres", [table("c", **webhook)])

@@ -1,4 +1,4 @@
-"""The state: refreshed whole or not at all, refused when it cannot be right, and told of when it is old."""
+"""The state: refreshed whole or not at all, refused when it cannot be right, and reported when it is old."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_state_that_lost_most_of_its_tables_is_refused(
 
 
 def test_an_empty_project_says_so(embedded_warehouse, tmp_path, caplog) -> None:
-    """A project without tables is taken for the wrong one: a line says so, where the tables would be."""
+    """A project without tables is taken for the wrong one: a line states that, in place of the tables."""
     path = tmp_path / "state.json"
     with caplog.at_level(logging.ERROR):
         (only,) = dg.build_defs_for_component(
@@ -107,7 +107,7 @@ def test_another_projects_state_is_no_measure(embedded_warehouse, other_warehous
 
 
 def test_settings_from_the_environment_are_filled_in(embedded_warehouse, tmp_path, monkeypatch) -> None:
-    """In Python, `dg.EnvVar` may stand for any setting, and a variable that is not set is told by its name."""
+    """In Python, `dg.EnvVar` may be used for any setting, and the error for a variable that is not set has its name."""
     add_tables(embedded_warehouse, "Customer")
     path = tmp_path / "state.json"
     endpoint = embedded_warehouse.resource.ensure_running()
@@ -137,7 +137,7 @@ def test_a_refresh_reaches_a_file_of_ones_own(embedded_warehouse, tmp_path, dg_p
 
 
 def test_a_state_can_be_read_in_a_review(embedded_warehouse, tmp_path) -> None:
-    """Sources and tables are sorted, and each setting has a line of its own."""
+    """Sources and tables are sorted, and each setting has its own line."""
     add_tables(embedded_warehouse, "b", "a")
     add_tables(embedded_warehouse, "c", source_type="Hubspot")
     path = tmp_path / "state.json"
@@ -205,7 +205,7 @@ def test_the_sensor_says_when_a_state_becomes_old() -> None:
 
 
 def history_run(ours: PostHogWarehouseComponent) -> dg.ExecuteInProcessResult:
-    """A run that brings the sync history up to date, with its checks."""
+    """A run that updates the sync history, with its checks."""
     job = dg.build_defs_for_component(ours).resolve_implicit_global_asset_job_def()
     with dg.DagsterInstance.ephemeral() as instance:
         return job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey([ours.name, "sync_history"])])
@@ -244,7 +244,7 @@ def test_a_takeover_is_no_drift(embedded_warehouse, tmp_path) -> None:
 
 
 def test_the_history_is_of_selected_sources(embedded_warehouse, tmp_path) -> None:
-    """Sources without a selected table are left out of the history; a table that is off now was synced before."""
+    """Sources without a selected table are left out of the history; a table that is disabled now was synced before."""
     add_tables(embedded_warehouse, "Customer", "Invoice")
     add_tables(embedded_warehouse, "Deal", source_type="Hubspot")
     for name in ("Customer", "Invoice", "Deal"):

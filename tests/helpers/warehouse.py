@@ -1,4 +1,4 @@
-"""An embedded warehouse in a process of its own, and a small database that it syncs from."""
+"""An embedded warehouse in a separate process, and a small database that it syncs from."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class Shelf:
         return next((job for job in self.jobs(name) if job.status is JobStatus.RUNNING), None)
 
     def settle(self) -> None:
-        """Wait until each of its tables has been synced and nothing is going on."""
+        """Wait until each of its tables has been synced and nothing is running."""
         enabled = {schema.name for schema in self._source().schemas if schema.should_sync}
         self.wait_until(lambda: self._is_quiet(enabled), 60)
 

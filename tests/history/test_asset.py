@@ -123,7 +123,7 @@ def test_all_sources_failing_is_a_failure(project, materialize, gone):
 
 
 def test_wrong_key_fails_with_the_reason(project, materialize):
-    """What is wrong with the set-up is said in one sentence, and not tried again."""
+    """A setup error is reported in one sentence, and not tried again."""
     result, _ = materialize(resource=project.resource(api_key="phx_wrong"))
 
     description, retries = failure_of(result)
@@ -148,7 +148,7 @@ def test_asset_is_found_where_the_project_is(project):
     [("https://eu.posthog.com", ["https://eu.posthog.com/project/1/data-warehouse"]), ("embedded warehouse", [])],
 )
 def test_asset_links_to_where_there_are_pages(project, host, links):
-    """The way to PostHog's own pages stands in the metadata; the embedded warehouse has none."""
+    """The link to PostHog's own pages is in the metadata; the embedded warehouse has none."""
     snapshot = project.resource().take_snapshot().model_copy(update={"host": host})
 
     (spec,) = build_sync_history(Tables(snapshot, include_disabled=True)).specs

@@ -110,7 +110,7 @@ def test_figures_are_those_of_a_count_by_hand(history_of, tmp_path, now, jobs):
 
 
 def assert_counted(jobs: list[Job], figures) -> None:
-    """Compare figures with a count of the jobs that they stand for."""
+    """Compare figures with a count of their jobs."""
     ended = [each for each in jobs if each.finished_at or each.status in {"Completed", "Failed", "Billing limits"}]
     completed = [each for each in jobs if each.status == "Completed"]
     durations = [(each.finished_at - each.created_at).total_seconds() for each in completed if each.finished_at]
@@ -167,7 +167,7 @@ def test_renamed_table_stays_one(history, now):
 
 
 def test_projects_that_share_a_file_are_kept_apart(history_of, now):
-    """A project's figures are its own, whatever else the file holds."""
+    """A project's figures are its own, also if the file holds others."""
     one, other = history_of("one"), history_of("other")
     other.save(STRIPE, [job(created_at=now, rows=100)], read_at=now)
 

@@ -31,7 +31,7 @@ class Clock:
 
 
 def test_running_sync_is_cancelled_and_others_are_left(project, stripe):
-    """The sync of the table ends as cancelled; a table without one is told apart."""
+    """The sync of the table ends as cancelled; a table without one is reported separately."""
     stripe.behave("Customer", never_ends())
     job = stripe.start("Customer")
 
@@ -56,7 +56,7 @@ def test_mistyped_table_cancels_nothing(project, stripe):
 
 
 def test_client_that_may_only_read_cancels_nothing(stripe):
-    """Whoever made the client read-only meant it."""
+    """A read-only client cancels nothing."""
     stripe.behave("Customer", never_ends())
     stripe.start("Customer")
     endpoint = stripe.resource.ensure_running()

@@ -42,7 +42,7 @@ def test_table_that_is_being_synced_is_refused(project, synced):
     synced.behave("Customer", never_ends())
     synced.start("Customer")
 
-    with pytest.raises(UsageError, match=r"stripe_acme\.Customer is being synced\. Cancel the sync or await its end"):
+    with pytest.raises(UsageError, match=r"stripe_acme\.Customer is syncing\. Cancel the sync or wait for its end"):
         delete_data(project, ["Customer"], confirm=["Customer"])
 
     assert 2 == len(synced.rows("Customer"))

@@ -91,7 +91,7 @@ def test_settings_are_shown_before_they_are_changed(launch, stripe, everything):
 
 
 def test_refused_change_fails_the_run_with_its_table(launch, stripe):
-    """Nothing turns green by doing nothing: PostHog's own words stand beside each table."""
+    """Nothing turns green by doing nothing: PostHog's own words are next to each table."""
     result = launch("change_settings", tables=["Charge"], sync_type="cdc", apply=True)
     assert not result.success
     assert "| failed | PostHog rejected the values: CDC is not enabled for this team" in shown(result)
@@ -146,7 +146,7 @@ def test_wrong_set_up_fails_with_one_sentence(stripe):
 
 
 def test_running_sync_is_cancelled(launch, stripe):
-    """The table in the run's metadata says what became of it."""
+    """The table in the run's metadata has the result."""
     stripe.behave("Customer", never_ends())
     stripe.start("Customer")
     assert "| stripe_acme.Customer | cancelled |" in shown(launch("cancel_syncs", tables=["Customer"]))
@@ -246,7 +246,7 @@ def test_secrets_are_nowhere(launch, remembering, postgres_server, monkeypatch):
 
 
 def test_secret_that_is_written_out_is_refused_and_not_repeated(launch, everything):
-    """A run's configuration is kept: the failure says so, without the value, and nothing is sent."""
+    """A run's configuration is stored: the failure explains that, without the value, and nothing is sent."""
     before = everything()
 
     told = failure(launch("update_source", source="acme", job_inputs={"stripe_secret_key": SECRET})).description

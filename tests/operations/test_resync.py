@@ -54,7 +54,7 @@ class Location:
         (self.job,) = [job for job in jobs if job.name == JOB]
 
     def resync(self, *tables: str, tags: dict[str, str] | None = None, **config: object) -> dg.ExecuteInProcessResult:
-        """Launch the job for these tables, which are confirmed if the config says nothing else."""
+        """Launch the job for these tables, which are confirmed unless the config has something else."""
         return self.job.execute_in_process(
             run_config={"ops": {f"{JOB}_step": {"config": {"tables": [*tables], "confirm": [*tables], **config}}}},
             resources=self.resources,
@@ -76,7 +76,7 @@ class Location:
         return dg.AssetKey(["posthog", "stripe", "acme", table.lower()])
 
     def completed(self, table: str) -> list[dg.AssetMaterialization]:
-        """What the log says of a table's completed syncs, newest first."""
+        """A table's completed syncs in the log, newest first."""
         records = self.instance.fetch_materializations(self.key(table), limit=100).records
         return [record.asset_materialization for record in records if record.asset_materialization]
 
@@ -89,7 +89,7 @@ class Location:
         ]
 
     def evaluations(self, table: str) -> list[dg.AssetCheckEvaluation]:
-        """What the log says of a table's checks."""
+        """A table's checks in the log."""
         storage = self.instance.event_log_storage
         return [
             record.event.dagster_event.asset_check_evaluation_data
@@ -99,12 +99,12 @@ class Location:
         ]
 
     def overtaken(self, table: str) -> list[str]:
-        """The syncs of a table that the log tells of after a later one."""
+        """The syncs of a table that are in the log after a later one."""
         notes = EventLog(self.instance).notes_of(self.key(table))
         return [note.said.job_id for note in notes if note.is_report]
 
     def reports(self) -> Counter[str]:
-        """How often the end of each sync stands in the log."""
+        """How often the end of each sync is in the log."""
         return Counter(
             job_id
             for table in ("Customer", "Charge")
@@ -143,7 +143,7 @@ def test_named_tables_alone_are_resynced(location, stripe):
 
 
 def test_what_is_dropped_is_told_before(location):
-    """The number of rows and their age stand in the log before the sync that drops them."""
+    """The number of rows and their age are in the log before the sync that drops them."""
     result = location.resync("Customer")
     log = [record.user_message for record in location.instance.all_logs(result.run_id)]
     told = next(index for index, line in enumerate(log) if "Customer: the resync drops 2 rows, last synced at" in line)
@@ -218,7 +218,7 @@ def test_re_execution_resyncs_nothing(location, everything):
 
 
 def test_table_without_an_asset_is_refused(location, stripe):
-    """Nobody would see what becomes of it: nothing is sent for the others either."""
+    """Nobody would see its end: nothing is sent for the others either."""
     stripe.add_source("Intercom", prefix="help", tables={"Ticket": [{"id": 1}]})
     result = location.resync("*", confirm=["Customer", "Charge", "Ticket"])
     assert failure(result).description.startswith("Not an asset of this code location: intercom_help.Ticket.")

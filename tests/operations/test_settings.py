@@ -109,7 +109,7 @@ def test_switching_on_says_what_it_brings_about(project, stripe):
     report = update_tables(project, ["Charge"], SchemaUpdate(should_sync=True), apply=True)
 
     assert [("stripe_acme.Charge", "should_sync", False, True, "changed")] == rows_of(report)
-    assert "PostHog syncs it at once" in report.rows[0]["note"]
+    assert "PostHog syncs it immediately" in report.rows[0]["note"]
     assert stripe.schema("Charge").should_sync
 
 
@@ -140,10 +140,10 @@ def test_what_posthog_would_refuse_is_told_before(before, update, problem):
 @pytest.mark.parametrize(
     ("before", "update", "note"),
     [
-        ({"should_sync": False}, {"should_sync": True}, "switched on for the first time, PostHog syncs it at once"),
+        ({"should_sync": False}, {"should_sync": True}, "enabled for the first time, PostHog syncs it immediately"),
         ({"should_sync": False, "sync_type": "webhook"}, {"should_sync": True}, "imports it again from the start"),
         ({}, {"should_sync": False}, "A sync that is running is stopped."),
-        ({"should_sync": False}, {"sync_frequency": "1hour"}, "this counts once it is on"),
+        ({"should_sync": False}, {"sync_frequency": "1hour"}, "this applies once it is enabled"),
         (
             {"table": WarehouseTable(id="w", name="stripe_t")},
             {"sync_type": "append", "incremental_field": "id", "incremental_field_type": "integer"},
@@ -163,7 +163,7 @@ def test_frequency_alone_is_sent_alone():
 
 
 def test_what_belongs_together_is_sent_together():
-    """Servers of some years lose a field without its sync type, and clear what is left out beside one."""
+    """Older servers lose a field without its sync type, and clear the fields that are left out next to one."""
     before = table(
         sync_type="incremental",
         incremental_field="at",

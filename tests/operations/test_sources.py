@@ -53,7 +53,7 @@ def test_refused_source_leaves_nothing(hubspot):
 
 
 def test_refresh_names_what_came_and_went(hubspot):
-    """New tables are off; the report tells their names, not just their number."""
+    """New tables are disabled; the report lists their names, not just their number."""
     project, folder = hubspot
     create_source(project, "Hubspot", {"schemas": [{"name": "Contact", "sync_type": "full_refresh"}]})
     (folder / "Deal.jsonl").write_text(json.dumps({"id": 1}) + "\n")

@@ -48,7 +48,7 @@ class Provider:
 
 
 def test_webhook_is_created_once():
-    """A second one would bring every event twice; what the provider needs goes along."""
+    """A second one would deliver every event twice; what the provider needs goes along."""
     provider = Provider()
 
     first = create_webhook(provider.project(), "stripe", inputs={"signing_secret": "s"})

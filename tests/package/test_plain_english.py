@@ -109,6 +109,7 @@ def test_pages_are_judged_without_their_code(check):
         ("dw_orchestration/a.py", "# plain: PostHog's own words\nx = {\n    1: 'frob',\n    2: 'frobs',\n}\n"),
         ("docs/a.md", "It frobs. <!-- plain: the machine of that name -->\n"),
         ("docs/a.md", "<!-- plain: the machine of that name -->\nA long story.\nIt frobs.\n"),
+        ("docs/a.md", "Write `<!-- plain: <reason> -->` to ignore.\n"),
     ],
 )
 def test_phrase_may_stay_with_a_reason(check, file, text):

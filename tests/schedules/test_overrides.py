@@ -100,7 +100,7 @@ def test_tables_with_the_same_override_and_source_share_a_schedule():
 
 
 def test_cron_is_meant_in_its_time_zone():
-    """Dagster is told the zone, so that half past seven stays half past seven in summer."""
+    """Dagster gets the zone, so that half past seven stays half past seven in summer."""
     override = ScheduleOverride(tables=["stripe.*"], cron=WEEKDAYS, timezone="Europe/Berlin")
 
     schedule = schedules(override)["stripe_cron_30_7_any_any_montofri_europe_berlin"]
@@ -176,7 +176,7 @@ def test_impossible_override_is_one_clear_error(override, expected):
 
 
 def test_all_problems_are_in_one_error():
-    """Nobody should have to mend them one restart at a time."""
+    """Nobody should have to fix them one restart at a time."""
     wrong = [ScheduleOverride(tables=["strype.*"], cron="x", timezone="y"), ScheduleOverride(tables=["*"], cron="z")]
 
     with pytest.raises(SetupError, match=r"'x'.*'y'.*'strype\.\*'.*'z'"):

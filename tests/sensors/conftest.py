@@ -76,7 +76,7 @@ class Reports:
         self.instance.report_dagster_event(event, run_id)
 
     def reported(self) -> dict[str, int]:
-        """How often each job's end stands in the event log, as a materialization or as a failed check."""
+        """How often each job's end is in the event log, as a materialization or as a failed check."""
         counts: dict[str, int] = {}
         for asset in self.assets:
             for record in self.instance.fetch_materializations(asset_key(asset), limit=1000).records:
@@ -126,7 +126,7 @@ def _assets(model) -> Tables:
 
 @pytest.fixture
 def reports_on() -> Iterator[type[Reports]]:
-    """Makes `Reports` on a model with an event log of its own."""
+    """Makes `Reports` on a model with its own event log."""
     instances = []
 
     def make(model) -> Reports:

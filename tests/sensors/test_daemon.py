@@ -54,7 +54,7 @@ def daemon(home: Path, warehouse: EmbeddedWarehouse) -> Iterator[None]:
 
 
 def reports(instance: dg.DagsterInstance, keys: list[dg.AssetKey]) -> Counter[str]:
-    """How often each sync stands in the event log."""
+    """How often each sync is in the event log."""
     events = [record for key in keys for record in instance.fetch_materializations(key, limit=100).records]
     return Counter(str(event.asset_materialization.metadata["posthog/job_id"].value) for event in events)
 

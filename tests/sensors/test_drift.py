@@ -1,4 +1,4 @@
-"""When the state no longer says what the warehouse holds, and who is told."""
+"""When the state differs from the warehouse, and how it is reported."""
 
 import json
 import warnings

@@ -48,7 +48,7 @@ def test_second_tick_reports_nothing(reports_on):
 
 
 def test_long_sync_is_reported_when_it_ends(reports_on):
-    """A sync that began before all that the cursor has seen is reported all the same once it ends."""
+    """A sync that began before all that the cursor has seen is still reported once it ends."""
     model = WarehouseModel(page=5)
     long_one = model.start("source0", "s0t0")
     reports = reports_on(model)
@@ -115,7 +115,7 @@ def test_job_that_has_just_begun_is_left_to_the_run_that_may_have_started_it(rep
 
 
 def test_short_sync_that_no_run_has_started_is_reported_in_the_next_tick(reports_on):
-    """What PostHog does by itself is only told of a little later."""
+    """What PostHog does by itself is only reported a little later."""
     model = WarehouseModel()
     reports = reports_on(model)
     cursor = first_tick(reports)
@@ -212,7 +212,7 @@ def test_tick_that_runs_out_of_time_resumes_where_it_stopped(reports_on):
 
 
 def test_source_that_fails_does_not_stop_the_others(reports_on):
-    """One bad source costs its own news only, and is caught up with later."""
+    """One bad source only delays its own reports, which follow later."""
     model = WarehouseModel(sources=2, tables=1)
     reports = reports_on(model)
     cursor = first_tick(reports)
@@ -266,7 +266,7 @@ def test_sync_that_did_not_complete_fails_the_check(reports_on, status):
     ],
 )
 def test_what_the_user_switched_off_is_silent_and_what_posthog_did_is_not(reports_on, error, events):
-    """Whoever switches a table off stops its sync and knows; a failure or a cancelled sync is told of, once."""
+    """A user who disables a table stops its sync and knows; a failure or a cancelled sync is reported, once."""
     model = WarehouseModel()
     reports = reports_on(model)
     cursor = first_tick(reports)
@@ -416,7 +416,7 @@ def test_quiet_sources_cost_no_request_of_their_own(reports_on):
 
 
 def test_every_quiet_source_is_read_in_turn(reports_on):
-    """Nothing can be missed for ever: each tick also reads one source that shows no news."""
+    """Nothing is missed permanently: each tick also reads one source that shows no change."""
     model = WarehouseModel(sources=3, tables=1)
     reports = reports_on(model)
     for source in model.sources.values():
@@ -434,6 +434,6 @@ def test_every_quiet_source_is_read_in_turn(reports_on):
 
 @pytest.mark.parametrize("text", ["{", '{"version": 2}', '{"sources": 3}', "[]"])
 def test_unreadable_cursor_is_an_error_that_names_the_cure(text):
-    """Starting over in silence would skip or repeat reports, so the user is asked to reset the cursor."""
+    """Starting over silently would skip or repeat reports, so the user is asked to reset the cursor."""
     with pytest.raises(CursorError, match="Reset cursor"):
         SensorCursor.parse(text)

@@ -1,4 +1,4 @@
-"""A sync that brings many more rows than usual, or many fewer, is warned of."""
+"""A sync that imports many more rows than usual, or many fewer, causes a warning."""
 
 import dagster as dg
 import pytest
@@ -13,7 +13,7 @@ from tests.sensors.conftest import snapshot_of
 
 @pytest.fixture
 def verdict_on(reports_on):
-    """What the check says of a sync's rows, after syncs with other rows."""
+    """The check of a sync's rows, after syncs with other rows."""
     model = WarehouseModel(tables=1)
     asset = reports_on(model).assets[0]
 
@@ -77,7 +77,7 @@ def test_numbers_are_said_and_are_numbers(verdict_on):
 
 
 def test_event_without_rows_is_left_out(verdict_on):
-    """A user may report materializations of a table too; they say nothing of its syncs."""
+    """A user may report materializations of a table too; they are not reports of its syncs."""
     asset = dg.AssetMaterialization("any", metadata={"note": "by hand", "posthog/rows_synced": "many"})
 
     assert [] == ReportedSyncs((asset.metadata,) * 9).rows_synced(but="job")

@@ -42,7 +42,7 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def stuck(embedded_warehouse: EmbeddedWarehouse) -> EmbeddedWarehouse:
-    """A warehouse with a table whose syncs go on until they are cancelled."""
+    """A warehouse with a table whose syncs run until they are cancelled."""
     embedded_warehouse.add_source("Stripe", prefix="acme", tables={"Charge": [{"id": 1}]})
     embedded_warehouse.behave("Charge", never_ends())
     return embedded_warehouse
@@ -115,7 +115,7 @@ def test_the_sync_that_the_run_started_is_cancelled(stuck, instance, wait_until)
 
 @pytest.mark.parametrize("joined", [True, False], ids=["joined", "told to leave it"])
 def test_no_other_sync_is_cancelled(stuck, instance, wait_until, joined):
-    """A sync that the run only joined, or was told to leave on termination, goes on."""
+    """A sync that the run only joined, or should leave on termination, continues."""
     if joined:
         stuck.start("Charge")
     with a_run(stuck, instance, wait_until, on_termination="cancel" if joined else "leave") as job_id:
@@ -132,7 +132,7 @@ def test_a_run_of_something_else_is_none_of_its_business(stuck, instance):
 
 
 def test_what_may_still_be_running_is_named(stuck, instance, wait_until):
-    """A warehouse that does not answer is told of on the sensor's page, with the tables to look after."""
+    """An unreachable warehouse is reported on the sensor's page, with the affected tables."""
     away = PostHogWarehouseResource(host="http://127.0.0.1:1", project_id="1", api_key="x", max_attempts=1)
     with a_run(stuck, instance, wait_until):
         assert "Charge: PostHog is unreachable" in error_of(tick(stuck, instance, resource=away))

@@ -31,7 +31,7 @@ def test_a_new_table_is_on_and_has_no_jobs(embedded_warehouse: EmbeddedWarehouse
 
 
 def test_rows_arrive_with_their_types(embedded_warehouse: EmbeddedWarehouse) -> None:
-    """A sync brings the source's rows into the DuckDB file, times and numbers as such."""
+    """A sync imports the source's rows into the DuckDB file, times and numbers as such."""
     rows: list[Row] = [{"id": 1, "at": datetime(2026, 11, 3, 12, tzinfo=UTC), "price": 1.5, "note": None}]
     embedded_warehouse.add_source("Stripe", prefix="acme", tables={"Charge": rows})
     job = embedded_warehouse.sync("Charge")
@@ -96,7 +96,7 @@ def test_two_sources_of_a_type_have_tables_of_different_names(embedded_warehouse
 
 
 def test_a_table_without_rows_is_refused(embedded_warehouse: EmbeddedWarehouse) -> None:
-    """Without a row nobody knows the columns; the message says what to give."""
+    """Without a row the columns are unknown; the message explains what to pass."""
     with pytest.raises(ValueError, match="'Customer' has no rows"):
         embedded_warehouse.add_source("Stripe", tables={"Customer": []})
 
@@ -109,7 +109,7 @@ def test_an_unknown_table_is_an_error(embedded_warehouse: EmbeddedWarehouse, tab
 
 
 def test_the_plugin_is_light(tmp_path: Path) -> None:
-    """Every run of pytest loads the plugin, so it brings neither Dagster nor the rest of the package with it."""
+    """Every run of pytest loads the plugin, so it imports neither Dagster nor the rest of the package."""
     heavy = "{'dagster', 'duckdb', 'httpx', 'pydantic', 'pyarrow'}"
     code = f"import sys, dw_orchestration.testing.plugin; print(sorted({heavy} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)

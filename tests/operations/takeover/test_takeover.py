@@ -384,7 +384,7 @@ def test_unreadable_file_is_refused_and_kept(tmp_path, text):
     store = TakeoverStore(path=tmp_path / "takeover.json", host="h", project_id="1")
     store.path.write_text(text)
 
-    with pytest.raises(errors.SnapshotError, match="mend it"):
+    with pytest.raises(errors.SnapshotError, match="fix it"):
         store.read()
     assert text == store.path.read_text()
 
