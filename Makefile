@@ -44,11 +44,12 @@ test-newest: wheel  ## Tests with the newest of everything that there is today
 	$(UV_PIP) --python $(VENV)/newest --upgrade "$$(ls dist/*.whl)[local]" $(TEST_TOOLS)
 	$(call test_outside,newest)
 
-check: $(VENV)/.dev  ## Format, lint, types, directions of imports
+check: $(VENV)/.dev  ## Format, lint, types, directions of imports, plain English
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/plain_english.py
 
 format: $(VENV)/.dev  ## Put the code into shape
 	$(BIN)/ruff format .

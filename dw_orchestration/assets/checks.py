@@ -24,7 +24,7 @@ ROWS_DROPPED = "rows_dropped"
 ROWS_USUAL = "rows_usual"
 COLUMNS_UNCHANGED = "columns_unchanged"
 
-# fewer rows than this share of the last sync's are worth a look
+# fewer rows than this share of the last sync's deserve attention
 KEPT_SHARE = 0.5
 # before so many syncs, nothing is usual
 SYNCS_TO_COMPARE = 5
@@ -59,7 +59,7 @@ class ReportedSyncs:
 
     @property
     def last(self) -> Mapping[str, dg.MetadataValue]:
-        """What was said of the last one; empty before the first."""
+        """The metadata of the last sync; empty before the first."""
         return self.metadata[0] if self.metadata else {}
 
     def include(self, job_id: str) -> bool:
@@ -67,7 +67,7 @@ class ReportedSyncs:
         return any(_is_of(job_id, each) for each in self.metadata)
 
     def rows_synced(self, *, but: str) -> list[int]:
-        """How many rows each of them brought, without the job `but`: it is no measure of itself."""
+        """How many rows each sync imported, except the job `but`: a job is not compared with itself."""
         values = [each.get(ROWS_SYNCED) for each in self.metadata if not _is_of(but, each)]
         return [value.value for value in values if isinstance(value, dg.IntMetadataValue) and value.value is not None]
 
@@ -154,7 +154,7 @@ def not_stale(table: Table, *, synced_at: datetime, now: datetime) -> CheckOutco
 
 
 def rows_usual(table: Table, job: Job, *, syncs: ReportedSyncs) -> CheckOutcome:
-    """Whether a completed job brought about as many rows as the syncs before it did.
+    """Whether a completed job imported about as many rows as the syncs before it.
 
     The range is that of the fewest and the most rows, not around a mean: the first sync of an incremental table, or a
     resync, imports all rows and would move a mean for as long as it is remembered. It widens the range instead. While
@@ -167,7 +167,7 @@ def rows_usual(table: Table, job: Job, *, syncs: ReportedSyncs) -> CheckOutcome:
     else:
         fewest, most = min(earlier), max(earlier)
         passed = KEPT_SHARE * fewest <= rows <= max(most / KEPT_SHARE, FEW_ROWS)
-        against = f"the last {len(earlier)} syncs brought {fewest:,} to {most:,}"
+        against = f"the last {len(earlier)} syncs imported {fewest:,} to {most:,}"
         metadata |= {"posthog/fewest_rows_synced": fewest, "posthog/most_rows_synced": most}
     return CheckOutcome(
         key=asset_key(table),

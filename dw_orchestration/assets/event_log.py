@@ -124,7 +124,7 @@ def jobs_of_earlier_tries(
 ) -> dict[dg.AssetKey, Adoption]:
     """What an earlier try of this step, or a run that this one re-executes, adopted last for each table.
 
-    A sync that has been reported already is no one's to take up: who re-executes a run that has completed wants
+    A sync that has been reported is not taken up again: a user who re-executes a completed run wants
     another sync. Only a retry within the run keeps it, because the run has its result.
     """
     adoptions: dict[dg.AssetKey, Adoption] = {}

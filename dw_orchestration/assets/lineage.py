@@ -17,7 +17,7 @@ _REDUCED = str.maketrans("+*-@|", "xx_al")
 
 
 def column_lineage(table: Table, record: Schema) -> dg.TableColumnLineage | None:
-    """The origin of a synced table's columns, as far as PostHog names the columns at the source.
+    """The origin of a synced table's columns, where PostHog names the columns at the source.
 
     Args:
         table: The synced table.

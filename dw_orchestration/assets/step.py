@@ -1,6 +1,6 @@
 """What happens when tables are materialized: the engine syncs them, and this step reports to Dagster.
 
-How a sync is reported exactly once, whoever started it, is explained in docs/exactly-once.md.
+docs/exactly-once.md explains how a sync is reported exactly once, no matter who started it.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -183,7 +183,7 @@ class _Step:
             self._ticks.wait()
 
     def _log_progress(self, run: TableRun, event: Progress) -> None:
-        """Log a line now and then for each table: the more tables, the less often."""
+        """Log a line from time to time for each table: the more tables, the less often."""
         pause_s = max(PROGRESS_EVERY_S, PROGRESS_EVERY_S * len(self._runs) / TABLES_AT_FULL_PROGRESS)
         if is_over(event.job) or (run.logged_at_s is not None and event.waited_s < run.logged_at_s + pause_s):
             return

@@ -107,7 +107,7 @@ def _payload(session: Session, path: Path) -> dict[str, object]:
     except OSError as error:
         raise UsageError(f"Cannot read {name}: {error.strerror}.") from None
     except ValueError as error:
-        # where it is wrong, without what it says there
+        # where it is wrong, but not the text there: it may be a secret
         position = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         problem = f"{name} is not JSON{position}."
     else:

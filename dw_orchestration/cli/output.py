@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # a pipe has no width: nothing is cut or wrapped there
 WIDE = 100_000
 
-# What the command has something to say about; anything else is a fault of its own.
+# Errors that the command reports in one sentence; any other error is a bug.
 KNOWN = (PostHogError, SetupError, SnapshotError)
 
 

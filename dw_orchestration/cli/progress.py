@@ -100,6 +100,6 @@ class _Rows:
 
 
 def _expected_rows(table: Table, *, mode: SyncMode) -> int | None:
-    """As many as last time, where all rows are brought again; else nobody knows."""
+    """The rows of the last sync, if this sync imports all rows again; otherwise unknown."""
     is_whole = mode is SyncMode.RESYNC or table.schema.sync_type is SyncType.FULL_REFRESH
     return table.schema.table.row_count if is_whole and table.schema.table else None

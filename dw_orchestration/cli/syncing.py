@@ -70,7 +70,7 @@ def _chosen(project: Project, wanted: Sequence[str], confirm: Sequence[str], *, 
 
 
 def _follow(batch: SyncEngine, outcomes: Outcomes, progress: Progress) -> Exit | None:
-    """Sync, and tell how it goes; the exit status, if it is another than the result's."""
+    """Sync, and show the progress. Return an exit status if it differs from that of the result."""
     try:
         with _interrupted_by_termination():
             for event in batch.events():

@@ -136,7 +136,7 @@ def _say_what_failed(context: dg.AssetExecutionContext, reading: Reading) -> Non
     """Warn once of the sources that could not be read.
 
     Raises:
-        Failure: That is all of them: nothing was brought up to date.
+        Failure: No source could be read: nothing was updated.
     """
     if reading.all_failed:
         raise dg.Failure(description=f"None of the {reading.sources} sources could be read.\n{_lines(reading)}")

@@ -1,4 +1,4 @@
-"""What users can do to a project's sources and tables besides syncing them, from the Dagster UI and from `dw`.
+"""What users can do to a project's sources and tables apart from syncing them, from the Dagster UI and from `dw`.
 
 operation    one declaration per operation: its parameters, its function, its description
 registry     all of them; `jobs` makes the jobs of the Dagster UI from it, `dw_orchestration.cli` the commands

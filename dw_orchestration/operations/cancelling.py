@@ -42,7 +42,7 @@ def cancel_syncs(
 
     Raises:
         UsageError: A name is unknown; nothing was cancelled.
-        PostHogError: PostHog cannot be asked, or the key may not change anything.
+        PostHogError: PostHog is unreachable, or the key may not change anything.
     """
     chosen = project.tables().matching(tables)
     running = running_jobs(project.client, chosen)
@@ -60,7 +60,7 @@ def cancel_syncs(
 
 
 def running_jobs(client: PostHogWarehouseClient, tables: Sequence[Table]) -> dict[str, Job]:
-    """The newest job of each table if it is running, by schema id; as far as its source shows its newest jobs at once.
+    """The newest job of each table if it is running, by schema id, as one page of its source's jobs shows it.
 
     A job that has been running for many days is a leftover that PostHog never ended: it holds nothing up.
 

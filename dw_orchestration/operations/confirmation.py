@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def confirmed_tables(project: Project, tables: Sequence[str], *, confirm: Sequence[str]) -> list[Table]:
-    """The tables that are named, if the confirmation names exactly these; for whatever loses their rows.
+    """The tables that are named, if the confirmation names exactly these; for operations that delete their rows.
 
     Raises:
         NotConfirmedError: `confirm` does not name exactly these tables.

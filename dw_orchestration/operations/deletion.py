@@ -30,17 +30,17 @@ class DeletionPlan:
 
 
 def delete_data(project: Project, tables: Sequence[str], *, confirm: Sequence[str]) -> Report:
-    """Delete the rows of tables. They stay switched on: their next sync imports, and bills, all rows again.
+    """Delete the rows of tables. They stay enabled: their next sync imports, and bills, all rows again.
 
     Args:
         project: The tables' project.
         tables: Names and patterns of tables.
-        confirm: The name of each of these tables once more; no patterns.
+        confirm: The name of each of these tables again; no patterns.
 
     Raises:
         NotConfirmedError: `confirm` does not name exactly these tables; nothing was deleted.
         UsageError: A name is unknown, or a table is being synced; nothing was deleted.
-        PostHogError: PostHog cannot be asked, or the key may not change anything.
+        PostHogError: PostHog is unreachable, or the key may not change anything.
     """
     chosen = confirmed_tables(project, tables, confirm=confirm)
     return apply_deletion(project.client, plan_deletion(chosen, running=running_jobs(project.client, chosen)))

@@ -20,7 +20,7 @@ def show_fields(project: Project, table: str) -> Report:
 
     Raises:
         UnknownNameError: The name is that of no table, or of several.
-        PostHogError: The source or PostHog could not be asked.
+        PostHogError: The source or PostHog is unreachable.
     """
     found = project.tables(settings=True).table(table)
     return report_of_fields(found, project.client.get_incremental_fields(found.id))

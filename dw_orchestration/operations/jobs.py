@@ -192,7 +192,7 @@ def _result_metadata(context: dg.OpExecutionContext, report: Report) -> dict[str
 
 
 def _refuse_unattended(context: dg.OpExecutionContext) -> None:
-    """Only a person deletes data, and launches each deletion anew."""
+    """Only a person may delete data, and has to launch a new run for each deletion."""
     if found := [tag for tag in UNATTENDED_TAGS if tag in context.run.tags]:
         why = f"this run is tagged {found[0]}. Launch the job manually"
     elif context.retry_number > 0 or _PARENT_TAG in context.run.tags:

@@ -1,4 +1,4 @@
-"""Resync tables from a job of their own, exactly as a run that materializes them would."""
+"""Resync tables from a maintenance job, exactly as a run that materializes them would."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace

@@ -129,7 +129,7 @@ def refresh_source(project: Project, source: str) -> Report:
 
     Raises:
         UnknownNameError: The name is that of no source, or of several.
-        PostHogError: The source or PostHog could not be asked.
+        PostHogError: The source or PostHog is unreachable.
     """
     named = project.tables().source(source)
     before = {schema.id: schema for schema in named.source.schemas}

@@ -1,4 +1,4 @@
-"""Sync tables by their names: the batch that does it, and what became of each table."""
+"""Sync tables by their names: the engine for it, and the outcome of each table."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def sync_batch(project: Project, tables: Sequence[Table], *, settings: SyncSetti
 
 
 class Outcomes:
-    """What becomes of each table of a batch, for the report at its end."""
+    """The outcome of each table, for the report at the end."""
 
     def __init__(self, tables: Sequence[Table]) -> None:
         self._rows: dict[str, Row] = {table.id: _row(table) for table in tables}
 
     def note(self, event: SyncEvent) -> None:
-        """Take in what the batch tells."""
+        """Record an event of the engine."""
         match event:
             case Adopted():
                 self._rows[event.schema_id] |= {"job_id": event.job.id, "started": event.started}

@@ -56,7 +56,7 @@ class Move:
         now: When PostHog syncs it by itself.
         then: When it would, once the table is moved.
         next_tick: When it would for the first time.
-        rows_saved_per_day: What PostHog's own syncs would bring, and bill, less; None if nobody knows what one brings.
+        rows_saved_per_day: How many rows fewer PostHog's own syncs would import and bill; None if unknown.
     """
 
     schema_id: str

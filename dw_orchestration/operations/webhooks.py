@@ -32,7 +32,7 @@ def show_webhook(project: Project, source: str) -> Report:
 
 
 def create_webhook(project: Project, source: str, *, inputs: Mapping[str, object] | None = None) -> Report:
-    """Register a webhook, unless there is one: a second one would bring every event twice.
+    """Register a webhook, unless there is one: a second webhook would deliver every event twice.
 
     Args:
         project: The source's project.

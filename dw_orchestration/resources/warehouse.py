@@ -24,7 +24,7 @@ _IN_BRANCH_DEPLOYMENT = dg.EnvVar("DAGSTER_CLOUD_IS_BRANCH_DEPLOYMENT")
 
 @contextmanager
 def errors_as_failure() -> Iterator[None]:
-    """Turn errors of this package into a failure of the step: its reader wants the sentence, not the traceback.
+    """Turn errors of this package into a failure of the step: its reader needs the sentence, not the traceback.
 
     Raises:
         dagster.Failure: The block raised a `PostHogError` or a `SetupError`.

@@ -11,7 +11,7 @@ from dw_orchestration.tables.errors import SetupError, UnknownNameError
 from dw_orchestration.tables.names import snake
 from dw_orchestration.tables.tables import Tables
 
-# Each mark has a word of its own, so that different crons never get the same name.
+# Each mark has its own word: different crons never get the same name.
 _CRON_WORDS = {"*": "any", ",": "and", "-": "to", "/": "by", "#": "nth", "?": "q", "@": "at", " ": "_"}
 # `Etc/GMT+3` and `Etc/GMT-3` are two zones; the other hyphens stand between words
 _SIGNED = re.compile(r"([+-])(?=\d)")
@@ -78,7 +78,7 @@ class ScheduleOverride(dg.Model, dg.Resolvable):
 
 
 def overridden(tables: Tables, overrides: Sequence[ScheduleOverride]) -> dict[str, Timetable]:
-    """The tables that have a timetable of their own, by schema id. Of several overrides, the last one counts.
+    """The tables that have their own timetable, by schema id. Of several overrides, the last one counts.
 
     Raises:
         SetupError: An override has an invalid cron or time zone, or names no table; the text lists all problems.

@@ -123,7 +123,7 @@ def _current(tables: Tables, warehouse: WarehouseResource) -> CheckOutcome:
             live = WarehouseSnapshot.take(client, host=warehouse.name, project_id=client.project_id)
         drift = drift_between(tables, tables.of(live))
     except (PostHogError, SetupError, SnapshotError) as error:
-        return _warning(tables, STATE_IS_CURRENT, f"Nobody knows whether it is: {error}")
+        return _warning(tables, STATE_IS_CURRENT, f"Unknown, because the check failed: {error}")
     return _warning(
         tables,
         STATE_IS_CURRENT,
@@ -134,7 +134,7 @@ def _current(tables: Tables, warehouse: WarehouseResource) -> CheckOutcome:
             "tables": len(tables),
             "tables_left_out": len(tables.left_out_ids),
             "drift": dg.MetadataValue.md(drift.describe()),
-            # the list is cut short; this tells two long ones apart
+            # the list is cut short; this distinguishes two long lists
             "digest": drift.digest,
         },
     )
@@ -157,7 +157,7 @@ def _warning(
     passed: bool = False,
     metadata: Mapping[str, Any] | None = None,
 ) -> CheckOutcome:
-    """A outcome that, if it is bad, warns: nothing has failed, and the known tables are synced all the same."""
+    """An outcome that warns if it is bad: nothing has failed, and the known tables are still synced."""
     return CheckOutcome(
         key=sync_history_key(tables.resource_key),
         check_name=check_name,

@@ -55,7 +55,7 @@ def events_of(
         *table_outcomes(table, record, before=syncs.last),
     ]
     if every_check and (staleness := not_stale(table, synced_at=job.created_at, now=now)):
-        # elsewhere its changes are told by themselves
+        # otherwise the sensor reports changes of this check separately
         outcomes.append(staleness)
     told = [each.to_evaluation() for each in outcomes if every_check or not each.passed or log.is_red(each.check_key)]
     return [*told, _materialization(job, table, record=record, triggered_by=triggered_by, before=syncs.last)]

@@ -18,7 +18,7 @@ from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.sensors.cursor import SensorCursor, SourceCursor
 from dw_orchestration.sensors.events import AssetEvent, events_of
 from dw_orchestration.sensors.staleness import changes
-from dw_orchestration.sensors.unreported import advance, may_have_news, read_jobs
+from dw_orchestration.sensors.unreported import advance, may_have_unreported_jobs, read_jobs
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
 
@@ -55,7 +55,7 @@ def build_job_status_sensor(
         auto_heal: How many tables a tick may sync that PostHog has silently stopped scheduling; such syncs are billed,
             so there are none by default.
         tick_budget_s: Seconds that a tick may take. What is left over is done in the next one.
-        run_grace: A job that began so shortly ago is looked at again in the next tick, though it has ended: the run
+        run_grace: A job that began this recently is checked again in the next tick, although it has ended: the run
             that started it may not have written that down yet.
         default_status: Whether the sensor runs before anybody switches it on. It changes nothing in PostHog.
     """
@@ -161,10 +161,14 @@ class Tick:
         return self.api.server_time or datetime.now(UTC)
 
     def _worth_reading(self, sources: dict[str, Source], cursor: SensorCursor) -> tuple[list[str], str | None]:
-        """The sources that may have news, beginning where the last tick stopped, then one quiet one in turn."""
+        """The sources that may have unreported jobs, from where the last tick stopped, then one quiet one in turn."""
         known = {table.source.id for table in self.tables}
         ids = _from(sorted(known & sources.keys()), cursor.resume_at)
-        busy = [source_id for source_id in ids if may_have_news(sources[source_id], cursor.sources.get(source_id))]
+        busy = [
+            source_id
+            for source_id in ids
+            if may_have_unreported_jobs(sources[source_id], cursor.sources.get(source_id))
+        ]
         quiet = _from(sorted(set(ids) - set(busy)), cursor.sweep_at)
         return busy + quiet[:1], quiet[1] if len(quiet) > 1 else None
 
@@ -188,7 +192,7 @@ class Tick:
         return advance(cursor, source, jobs, reported=dealt_with)
 
     def _report(self, job: Job, source: Source) -> bool:
-        """Report a job unless that is done already; False if it has to be looked at again in the next tick."""
+        """Report a job unless that is done already; False if the next tick has to check it again."""
         table = self.tables.by_id.get(job.schema_id)
         if table is None:
             # a table that a selection left out is known, and none of our business

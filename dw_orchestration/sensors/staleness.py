@@ -33,13 +33,13 @@ def changes(
         for source in sources
         for schema in source.schemas
         if (table := tables.get(schema.id)) is not None
-        and (change := _look_at(schema, table, now=now)) is not None
+        and (change := _staleness_of(schema, table, now=now)) is not None
         and change.outcome.passed == (schema.id in known_stale)
     ]
     return sorted(found, key=lambda change: -change.outcome.metadata["posthog/age_s"])
 
 
-def _look_at(schema: Schema, table: Table, *, now: datetime) -> Staleness | None:
+def _staleness_of(schema: Schema, table: Table, *, now: datetime) -> Staleness | None:
     if not schema.should_sync or schema.last_synced_at is None:
         return None
     outcome = not_stale(table, synced_at=schema.last_synced_at, now=now)

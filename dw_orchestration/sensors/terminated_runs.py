@@ -24,7 +24,7 @@ def build_terminated_runs_sensor(
     """The sensor that cancels the syncs of a run that a user terminated, if the run has left any behind.
 
     A run cancels its syncs itself, as its `on_termination` says. One whose process was killed before, or that was
-    ended by force, cannot: Dagster marks it as canceled, and its syncs would go on and be billed. Runs that failed,
+    ended by force, cannot: Dagster marks it as canceled, and its syncs would continue and be billed. Runs that failed,
     because their process was evicted or killed, keep their syncs: their retry takes them up.
 
     Args:
@@ -49,7 +49,7 @@ def build_terminated_runs_sensor(
         for report in reports:
             context.log.warning(report.text)
         if running := [report.text for report in reports if not report.is_stopped]:
-            # Dagster tells the sensor of a run once: whoever reads its page has to look after these
+            # Dagster calls the sensor once per run: a person has to handle what is left
             raise dg.Failure(f"Syncs of a terminated run may still be running. {'; '.join(running)}")
         return None
 
@@ -65,7 +65,7 @@ def build_terminated_runs_sensor(
 
 
 def _left_by(run_id: str, tables: Mapping[dg.AssetKey, Table], *, log: EventLog) -> Iterator[StartedJob]:
-    """The jobs that the run has started and should have cancelled, as far as nothing tells that they have ended."""
+    """The jobs that the run has started and should have cancelled, unless the event log shows that they have ended."""
     for key, adoption in log.adoptions_by(run_id).items():
         if key in tables and adoption.ends_with_run and not log.syncs_of(key).include(adoption.job_id):
             yield _started(tables[key], adoption)

@@ -23,7 +23,7 @@ def digest(source: Source) -> str:
     return hashlib.blake2b(repr(sorted(shown)).encode(), digest_size=8).hexdigest()
 
 
-def may_have_news(source: Source, cursor: SourceCursor | None) -> bool:
+def may_have_unreported_jobs(source: Source, cursor: SourceCursor | None) -> bool:
     """Whether a job can have ended since the source was last read.
 
     A second failure in a row changes nothing in the list, and neither does a sync that follows another at once, so a

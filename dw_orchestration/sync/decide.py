@@ -148,7 +148,7 @@ def _running(table: TableState) -> tuple[list[Job], list[str]]:
 
 
 def _beside_running(job: Job, *, table: TableState) -> Action | None:
-    """What to do about a running sync; None if the table may be triggered all the same."""
+    """What to do about a running sync; None if the table may still be triggered."""
     match table.settings.if_running:
         case IfRunning.FAIL:
             since = f"{job.created_at:%F %T} UTC"

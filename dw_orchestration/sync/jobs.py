@@ -108,12 +108,12 @@ class JobHistory:
 
 @dataclass(frozen=True, kw_only=True)
 class JobQuery:
-    """What the next poll should read of a table: one job, or whatever is new.
+    """What the next poll should read of a table: one job, or all new ones.
 
     Attributes:
         name: The table's name, which the API filters by.
         after: Read no job created at or before this time.
-        job_id: The job to read; None to read whatever is new.
+        job_id: The job to read; None to read all new jobs.
     """
 
     name: str
@@ -204,8 +204,8 @@ class JobReader:
         return jobs
 
     def _read(self, queries: Sequence[JobQuery]) -> list[Job]:
-        # Jobs come newest first, so the read can stop as soon as each queried job was found. A query for whatever is
-        # new has no job (None), which is never found: then the read goes on to its earliest `after`.
+        # Jobs come newest first, so the read can stop as soon as each queried job was found. A query for all
+        # new jobs has no job (None), which is never found: then the read continues to its earliest `after`.
         missing = {query.job_id for query in queries}
         jobs: list[Job] = []
         for job in self._jobs(after=_earliest(queries), names=[query.name for query in queries]):

@@ -2,9 +2,9 @@
 
 The engine has one thread and two kinds of requests: polls, which read what happened, and triggers, which start syncs.
 Each poller has a `PollSchedule` with the time of its next poll, and all triggers together have a `TriggerGate` with the
-time of the next trigger. The engine sends whatever is due first. After each request that time moves:
+time of the next trigger. The engine sends the request that is due first. After each request that time moves:
 
-1. Each table wants a poll after some interval (`interval_s`). A poll of a source serves all of its tables, so the most
+1. Each table needs a poll after some interval (`interval_s`). A poll of a source serves all of its tables, so the most
    impatient table decides. The interval grows with the time waited (5 %), between `poll_min_s` and `poll_max_s`: the
    end of a sync of a minute is seen within 3 s, that of an hour within 30 s. If completed jobs of the table are known,
    their median predicts the end: around that time the interval is `poll_min_s`, and no interval reaches past it.
@@ -25,7 +25,7 @@ time of the next trigger. The engine sends whatever is due first. After each req
 9. Polls and triggers alternate when both are due: neither time is ever before the last request of its kind. So the
    ends of running syncs are seen while hundreds of tables still wait for their trigger.
 
-Below all this, the client has a rate budget and retries of its own, which take effect within a request. The engine does
+Below all this, the client has its own rate budget and retries, which take effect within a request. The engine does
 not know how long that will take; it only excludes it from the time that deadlines count (`Now.watched_s`).
 """
 
@@ -53,7 +53,8 @@ SHORTEST_WINDOW_S = 10.0
 # the search for one costs a request per source. It can be slow, since the record shows the job's end in any case.
 SEARCH_GROWTH = 1.0
 SHORTEST_SEARCH_POLLS = 3
-# A record can go on saying Running after the job's end. So the job itself is read now and then: at least once a minute
+# A record can still say Running after the job's end. So the job itself is read from time to time: at least once a
+# minute
 # at first, and every few minutes later.
 SWEEP_GROWTH = 0.1
 SHORTEST_SWEEP_S = MINUTE_S
@@ -71,7 +72,7 @@ TRIGGER_BURST_S = 15.0
 
 @dataclass(frozen=True, kw_only=True)
 class Wait:
-    """What one table waits for, as far as the time of the next poll depends on it.
+    """What one table waits for, as input to the time of the next poll.
 
     Attributes:
         waited_s: How long it has been waiting.
@@ -173,7 +174,7 @@ class Outage:
         return min(self._settings.poll_min_s * 2.0 ** min(self._failures - 1, 10), self._settings.poll_max_s)
 
     def lasts_s(self, now: float) -> float:
-        """How long it has been going on, in seconds."""
+        """How long the outage has lasted, in seconds."""
         return now - self._at
 
     def is_too_long(self, now: float) -> bool:

@@ -34,7 +34,8 @@ from dw_orchestration.sync.table_sync import State, TableSync
 
 T = TypeVar("T")
 
-# In a source of many tables, each table's jobs are read at least this often, whatever its record shows: records can be
+# In a source of many tables, each table's jobs are read at least this often, even if its record shows no change:
+# records can be
 # wrong for minutes.
 REREAD_S = 120.0
 
@@ -129,7 +130,7 @@ class SourcePoller:
         self.schedule.plan(self._wanted_pause_s(), now=self._clock.monotonic())
 
     def poll_soon(self) -> None:
-        """A table has been triggered or adopted: plan the next poll anew."""
+        """A table has been triggered or adopted: plan the next poll again."""
         wanted_s = self._wanted_pause_s() if self.is_listed else self._settings.poll_min_s
         self.schedule.poll_soon(wanted_s, now=self._clock.monotonic())
 
@@ -205,7 +206,8 @@ class SourcePoller:
     def _end_deleted_and_overdue(self, now: Now, *, is_any_lost: bool) -> Iterator[SyncEvent]:
         late = [table for table in self.live if table.is_start_overdue(now)]
         if self._record is None and (is_any_lost or late):
-            # The record tells a deleted table from one whose job is missing. It must not keep a table from its end.
+            # The record distinguishes a deleted table from one whose job is missing. It must not keep a table from
+            # its end.
             try:
                 with self._clock.paused():
                     self._record = self._read_record()
@@ -311,7 +313,7 @@ class SourceListPoller:
         self.schedule.plan(pause_s(waits, settings=self._settings), now=self._clock.monotonic())
 
     def poll_soon(self) -> None:
-        """A table has been triggered or adopted: plan the next poll anew."""
+        """A table has been triggered or adopted: plan the next poll again."""
         self.schedule.poll_soon(self._settings.poll_min_s, now=self._clock.monotonic())
 
     def _read(self, wanted: set[str]) -> dict[str, Source]:

@@ -17,7 +17,7 @@ and each change of state goes through `TableSync._enter`, which takes the next s
 
 | state | cause | next state | what is done |
 | --- | --- | --- | --- |
-| NEW | READ | QUEUED | Keep the jobs that exist already, to tell a new one from them. |
+| NEW | READ | QUEUED | Keep the jobs that exist already, to recognize a new one. |
 | NEW | LOST | ENDED | Report the error. |
 | QUEUED | TRIGGERED | STARTING | Ask PostHog for a sync. |
 | QUEUED | ADOPTED | FOLLOWING | Report the job: an earlier try's, one since the tick, or a running one. |
@@ -292,13 +292,13 @@ class TableSync:
         return JobQuery(name=self.name, after=after, job_id=None)
 
     def wait(self, now: Now) -> Wait:
-        """What it waits for, as far as the time of the next poll depends on it."""
+        """What it waits for, as input to the time of the next poll."""
         waited_s = now.watched_s - self._since_s
         is_starting = self.state is State.STARTING
         return Wait(
             waited_s=waited_s,
             job_age_s=self._job_age_s + waited_s,
-            # How long a sync takes says nothing about when its job appears.
+            # The duration of a sync does not predict when its job appears.
             usual_s=None if is_starting else self.history.usual_s(),
             is_for_job=is_starting,
             is_for_s=self._hold_left_s(now) if self.state is State.HOLDING else None,

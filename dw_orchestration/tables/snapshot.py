@@ -117,7 +117,7 @@ class WarehouseSnapshot(_Frozen):
 
     @property
     def has_no_tables(self) -> bool:
-        """Whether it holds nothing but the reason why PostHog could not be asked."""
+        """Whether it holds no tables, only the reason why PostHog was unreachable."""
         return self.problem is not None and not self.sources
 
     @property

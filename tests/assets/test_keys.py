@@ -73,7 +73,7 @@ def test_any_name_gives_definitions_that_dagster_loads(snapshot: WarehouseSnapsh
 
 @given(snapshots(MEETING_NAMES))
 def test_no_two_tables_share_an_identifier(snapshot: WarehouseSnapshot) -> None:
-    """Two tables never have keys that Dagster cannot tell apart."""
+    """Two tables never have keys that Dagster cannot distinguish."""
     assert len(snapshot.schemas) == len({identifier(table.key_path) for table in quietly(snapshot)})
 
 

@@ -90,7 +90,7 @@ def test_a_sync_is_read_as_it_was_written(sync: SyncMetadata) -> None:
 
 
 def test_what_a_run_writes_is_read_with_types(embedded_warehouse: EmbeddedWarehouse) -> None:
-    """The materialization, the note of the wait and the check of a real run tell of the one sync, in Python's types."""
+    """The materialization, the note of the wait and the check of a real run describe one sync, in Python's types."""
     embedded_warehouse.add_source("Stripe", tables={"Customer": [{"id": 1}, {"id": 2}]})
     assets = build_posthog_assets(Tables(embedded_warehouse.snapshot(), include_disabled=True))
     job = dg.Definitions(assets=assets, resources={"posthog_warehouse": embedded_warehouse.resource})

@@ -95,7 +95,7 @@ def test_settings_that_are_not_there_are_left_out() -> None:
     ],
 )
 def test_each_class_is_shown(schema: Schema, access: AccessMethod, found: str) -> None:
-    """Every table is there, whatever its class; a tag says the class, and the description why it is not synced."""
+    """A table of any class is an asset; a tag names the class, and the description says why it is not synced."""
     source = source_of(schema).model_copy(update={"access_method": access})
     (table,) = list(Tables(snapshot_of(source), include_disabled=True))
     spec = asset_spec(table)

@@ -140,7 +140,7 @@ def test_only_selected_tables_are_anywhere(tmp_path: Path) -> None:
 
 
 def test_what_is_off_can_be_shown() -> None:
-    """Tables that are off are assets on request, with the reason in their description."""
+    """Disabled tables are assets on request, with the reason in their description."""
     off = spec("include_disabled: true", "posthog/postgres/shop/off")
     assert "disabled in PostHog" in (off.description or "")
     assert not any("off" in key.path for key in definitions().resolve_asset_graph().get_all_asset_keys())

@@ -71,7 +71,7 @@ def test_a_failed_sync_and_none_at_all_are_red(stripe: EmbeddedWarehouse) -> Non
 
 
 def test_a_warehouse_that_does_not_answer_is_a_failure(stripe: EmbeddedWarehouse) -> None:
-    """Nothing is said of the table then: the run fails with the reason."""
+    """The check gives no result then: the run fails with the reason."""
     state = build_posthog_assets(Tables(stripe.snapshot(), include_disabled=True))
     stripe.answer(unavailable())
     defs = dg.Definitions(

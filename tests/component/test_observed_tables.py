@@ -85,7 +85,7 @@ def test_a_check_is_executed_by_itself(stripe: EmbeddedWarehouse) -> None:
 
 
 def test_the_sensor_reports_its_syncs(stripe: EmbeddedWarehouse) -> None:
-    """What PostHog brought by itself is a materialization, though no run could have made it."""
+    """What PostHog imported by itself is a materialization, though no run could have made it."""
     job = stripe.sync("Invoice")
     sensor = build_job_status_sensor(
         Tables(streamed(stripe.snapshot(), "Invoice"), include_disabled=True), auto_heal=1, run_grace=timedelta()

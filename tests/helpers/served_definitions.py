@@ -26,7 +26,7 @@ def state() -> WarehouseSnapshot:
 
 
 def retried_assets() -> list[dg.AssetsDefinition]:
-    """Each table as a step of its own, which may be tried twice."""
+    """Each table as its own step, which may be tried twice."""
     assets = build_posthog_assets(
         Tables(state(), include_disabled=True, spec_of=retried_spec, step_per="table"),
         retry_policy=dg.RetryPolicy(max_retries=1),

@@ -106,11 +106,11 @@ class World:
 
     Attributes:
         t: Seconds since START, by the server.
-        skew_s: How far the engine's wall clock is off.
+        skew_s: How far the engine's wall clock deviates.
         latency_s: What each request takes.
-        chance: What the engine is told when it throws its dice, between 0 and 1.
+        chance: The random number that the engine draws, between 0 and 1.
         unlisted: The sources and tables that the list of sources leaves out.
-        slow_s: What the requests of an operation take besides.
+        slow_s: How long the requests of an operation take in addition.
         triggers: How often each table's trigger was sent and may have had its effect.
         others: How many other requests were made, and `calls` how many of each operation.
         faults: What the next calls of an operation (`list_jobs`, or `list_jobs <source>`) raise; None lets one through.
@@ -429,7 +429,7 @@ E = TypeVar("E")
 
 @dataclass
 class Play:
-    """A batch on a world, and the events it has told."""
+    """An engine on a world, and the events it has emitted."""
 
     world: World
     engine: SyncEngine

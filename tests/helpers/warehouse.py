@@ -189,7 +189,7 @@ class Shelf:
         retry_policy: dg.RetryPolicy | None = None,
         **config: object,
     ) -> dg.ExecuteInProcessResult:
-        """Materialize some tables, and whatever assets are given; a failure is in the result."""
+        """Materialize some tables, and the given assets; a failure is in the result."""
         return dg.materialize(
             [*build_posthog_assets(Tables(self.snapshot, include_disabled=True), retry_policy=retry_policy), *others],
             selection=[*(self.key(name) for name in names), *(asset.key for asset in others)],

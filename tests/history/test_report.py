@@ -1,4 +1,4 @@
-"""What the history tells: figures of all syncs and of each table."""
+"""What the history reports: figures of all syncs and of each table."""
 
 from __future__ import annotations
 

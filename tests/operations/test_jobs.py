@@ -55,7 +55,7 @@ def launch(stripe):
 
 
 def test_jobs_and_all_their_fields_are_described(stripe):
-    """Whoever finds one in the UI can use it: names begin with the resource's, and nothing is undescribed."""
+    """A user who finds a job in the UI can use it: names begin with the resource's, and nothing is undescribed."""
     jobs = build_maintenance_jobs(Tables(stripe.snapshot(), include_disabled=True))
 
     assert NAMES == sorted(job.name for job in jobs)
@@ -105,7 +105,7 @@ def test_tables_are_switched_by_their_asset_keys(launch, stripe):
 
 
 def test_translated_keys_name_their_tables(stripe):
-    """A code location with keys of its own finds its tables by these."""
+    """A code location with its own keys finds its tables by these."""
     jobs = build_maintenance_jobs(
         Tables(
             stripe.snapshot(),

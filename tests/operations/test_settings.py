@@ -104,7 +104,7 @@ def test_field_that_the_source_lacks_keeps_all_tables_as_they_are(project, every
 
 
 def test_switching_on_says_what_it_brings_about(project, stripe):
-    """The first time a table is on, PostHog syncs it at once: that is said with the change."""
+    """PostHog syncs a table when it is enabled for the first time: the change states that."""
     update_tables(project, ["Charge"], SchemaUpdate(should_sync=False), apply=True)
     report = update_tables(project, ["Charge"], SchemaUpdate(should_sync=True), apply=True)
 
@@ -229,7 +229,7 @@ def test_table_that_the_server_does_not_save_is_a_failure(stripe):
 
 
 def test_refused_table_is_named_and_the_others_are_changed(project, stripe):
-    """Where PostHog refuses one table of many, its own words stand beside that table."""
+    """Where PostHog refuses one table of many, the report shows its message next to that table."""
     report = update_tables(project, ["*"], SchemaUpdate(sync_type=SyncType.CDC), apply=True)
 
     assert ["failed", "failed"] == [row["result"] for row in report.rows]

@@ -91,7 +91,7 @@ def test_short_intervals_are_one_line(times, cron):
 
 
 def test_changed_time_of_day_keeps_the_schedule():
-    """What a user switched on stays on when somebody moves a table to another time in PostHog."""
+    """A schedule that a user started keeps running if a colleague changes a table's time of day in PostHog."""
     before = build_posthog_schedules(Tables(snapshot([table(1)]), include_disabled=True))
     after = build_posthog_schedules(Tables(snapshot([table(1, sync_time_of_day=time(8, 30))]), include_disabled=True))
 
@@ -113,7 +113,7 @@ def test_tick_from_before_the_state_starts_nothing():
 
 
 def test_renamed_or_relabelled_table_keeps_its_schedule():
-    """Schedules that a user switched on stay on, whatever a table is called."""
+    """A schedule that a user started keeps running if a table gets another name."""
     before, after = (
         [
             schedule.name
@@ -217,7 +217,7 @@ def test_run_key_is_the_tick():
 
 @pytest.mark.parametrize("step_per", ["source", "project", "table"])
 def test_run_config_fits_the_steps(step_per):
-    """Whatever makes a step, a tick's run config names steps of its job."""
+    """The run config of a tick names steps of its job, for each way to make steps."""
     state = snapshot([table(1), table(2)])
     (schedule,) = build_posthog_schedules(Tables(state, include_disabled=True, step_per=step_per))
     assets = build_posthog_assets(Tables(state, include_disabled=True, step_per=step_per))

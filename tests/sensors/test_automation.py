@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 
 
 def definitions(model) -> dg.Definitions:
-    """The model's tables with one asset downstream of the first, built anew as a reload does."""
+    """The model's tables with one asset downstream of the first, built again as a reload does."""
     assets = build_posthog_assets(Tables(snapshot_of(model), include_disabled=True))
     first = next(asset for asset in assets if isinstance(asset, dg.AssetsDefinition)).keys
 

@@ -150,7 +150,7 @@ def test_change_names_table_and_source():
 
 
 def test_same_name_in_another_source_is_another_table():
-    """Tables are told apart by id: a source that was made anew has new tables."""
+    """The id identifies a table: a source that was created again has new tables."""
     drift = drift_between(tables(table("1", name="orders")), tables(table("2", name="orders"), source_id="t"))
 
     assert [ChangeKind.ADDED, ChangeKind.REMOVED] == [change.kind for change in drift.changes]
@@ -180,7 +180,7 @@ STATES = st.lists(SCHEMAS, unique_by=lambda schema: schema.id).map(lambda schema
 
 @given(state=STATES)
 def test_nothing_drifts_from_itself(state):
-    """A state that says what the warehouse holds shows no drift, whatever that is."""
+    """A state never drifts from itself."""
     assert drift_between(state, tables_of(state.snapshot.model_copy(deep=True))).is_empty
 
 

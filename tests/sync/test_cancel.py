@@ -124,7 +124,7 @@ def test_a_trigger_without_a_job_is_reported_as_such():
 
 
 def test_a_job_that_does_not_end_is_not_confirmed():
-    """PostHog takes the request and the job goes on: the report says so after the time for it."""
+    """PostHog accepts the request and the job continues: the report names it after the timeout."""
     world, _ = one_table(Run(duration_s=1000))
     played = play(world)
     played.until(Adopted)
@@ -139,7 +139,7 @@ def test_a_job_that_does_not_end_is_not_confirmed():
 
 
 def test_a_request_that_is_not_taken_is_repeated():
-    """`Could not cancel the running sync. Please try again.` is done as told; the poll may fail as well."""
+    """`Could not cancel the running sync. Please try again.` is repeated as PostHog asks; the poll may fail as well."""
     world, _ = one_table()
     played = play(world)
     played.until(Adopted)

@@ -41,7 +41,7 @@ def test_requests_and_delays_stay_within_their_budget(
 
 
 def test_few_tables_cost_one_request_a_look():
-    """Thirty tables are looked at with one request, as one table is."""
+    """One request polls thirty tables, as it polls one."""
     one, thirty = world_of(1), world_of(30)
     lags(one)
     lags(thirty)
@@ -79,7 +79,7 @@ def test_a_changed_record_makes_a_table_of_many_be_read():
 
 
 def test_a_record_that_lies_is_found_out():
-    """A table whose record goes on saying Running after its job's end is read now and then all the same."""
+    """A table whose record still says Running after its job's end is read from time to time."""
     world = world_of(60, duration_s=600)
 
     def paint() -> None:
@@ -95,7 +95,7 @@ def test_a_record_that_lies_is_found_out():
 
 
 def test_a_table_that_is_deleted_among_many_ends_deleted():
-    """The record of many tables tells at once which are gone."""
+    """The record of many tables shows at once which are gone."""
     world = world_of(60)
     gone = world.table("0-3")
     world.at(30, lambda: world.delete(gone))
@@ -129,7 +129,7 @@ def test_triggers_do_not_starve_polls():
 
 
 def test_an_outage_of_one_source_does_not_hold_up_another():
-    """Each source is looked at for itself, and triggered when it can be seen."""
+    """Each source is polled separately, and triggered when it is reachable."""
     world, _ = one_table()
     world.add("u", Table("u", "u"))
     world.faults["get_source s"].extend(ServerError(problem(502)) for _ in range(5))
@@ -141,7 +141,7 @@ def test_an_outage_of_one_source_does_not_hold_up_another():
 
 
 def test_batches_that_began_together_drift_apart():
-    """Runs that one schedule's tick started do not go on asking at the same moments, nor much more seldom."""
+    """Runs that one schedule's tick started drift apart in their polls, and do not poll much less often."""
     least, middle, most = [looks_at_ten_minutes(chance) for chance in (1.0, 0.5, 0.0)]
 
     assert 0.85 * most < least < middle < most

@@ -22,7 +22,7 @@ def job(**traits: Any) -> Job:
 
 
 def test_the_usual_duration_is_the_median_of_the_completed_jobs() -> None:
-    """Failed and unfinished jobs say nothing about how long a sync takes."""
+    """Failed and unfinished jobs do not count for the usual duration of a sync."""
     history = JobHistory()
     assert history.usual_s() is None
     for n, took in enumerate([10, 20, 90]):

@@ -1,4 +1,4 @@
-"""What holds whatever PostHog does."""
+"""What always holds, for any behavior of PostHog."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_laws_of_a_batch(story: Story):
 
 
 def ended_as_its_job(played: Play, end: Ended) -> None:
-    """A verdict about a job is the job's own."""
+    """The outcome of a job is the job's own."""
     row = row_of(played, end)
     if row is None or end.outcome in NO_JOB_NEEDED - {SyncOutcome.BILLING_LIMIT, SyncOutcome.STALLED}:
         return
@@ -217,7 +217,7 @@ def in_time_and_within_budget(played: Play, story: Story) -> None:
 @settings(max_examples=30)
 @given(stories)
 def test_a_batch_is_a_function_of_what_it_sees(story: Story):
-    """The same story told twice gives the same events, in the same order."""
+    """The same story played twice gives the same events, in the same order."""
     assert [repr(event) for event in told(story).events] == [repr(event) for event in told(story).events]
 
 

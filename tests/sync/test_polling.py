@@ -136,7 +136,7 @@ def test_what_a_listed_table_waits_for_decides_its_interval(wait: Wait, expected
 
 @given(st.floats(0, 1e6), st.floats(2, 1e6), st.floats(0, 1))
 def test_chance_makes_a_pause_longer_by_at_most_a_tenth(now: float, pause: float, chance: float) -> None:
-    """The pauses that PostHog asked for, and the budgets of requests, are kept whatever the random number is."""
+    """The pauses that PostHog asked for, and the budgets of requests, are kept for every random number."""
     planned = schedule(chance=lambda: chance)
     planned.plan(pause, now=now)
 

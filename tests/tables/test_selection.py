@@ -33,7 +33,7 @@ def names(**selection: Any) -> set[str]:
 
 
 def test_what_is_off_is_left_out_unless_asked_for() -> None:
-    """By default there are the tables that are on, and those that PostHog itself gave up: these have to be seen."""
+    """By default there are the enabled tables, and those that PostHog disabled: somebody has to see them."""
     assert ON == names()
     assert ON | {"off", "new"} == names(include_disabled=True)
 
@@ -90,7 +90,7 @@ def often(table: Table) -> bool:
 
 
 def test_a_function_is_asked_for_each_table() -> None:
-    """A function is given the table as a translation is, and stands beside patterns, in either list."""
+    """A function gets the table, as a translation does; lists may mix functions and patterns."""
     assert ON - {"live.stock", "broken"} == names(select=[often])
     assert {"live.stock", "broken"} == names(exclude=[often])
     with_a = ["stripe.*", lambda table: "a" in table.key_path[-1]]
@@ -98,7 +98,7 @@ def test_a_function_is_asked_for_each_table() -> None:
 
 
 def test_a_function_that_takes_no_table_is_told_by_its_name() -> None:
-    """A selector that names nothing is told, whatever it is."""
+    """A selector of any kind that takes no table is reported."""
 
     class Nothing:
         def __call__(self, _: Table) -> bool:
@@ -155,7 +155,7 @@ DEFAULT: dict[str, Any] = {}
 def test_drift_tells_of_selected_tables_alone(
     before: dict[str, object], after: dict[str, object] | None, selection: dict[str, Any], kinds: list[ChangeKind]
 ) -> None:
-    """A table that is left out before and after is none of our business; one that is switched is told as that."""
+    """A table that is left out before and after is ignored; a table that was disabled is reported as disabled."""
     assert kinds == drift(before, after, selection=selection)
 
 

@@ -117,7 +117,7 @@ def test_keeps_selling(open_shop: DatabaseLogin, wait_until: Callable[..., objec
 
 
 def test_now_and_then_someone_joins_and_a_price_changes(filled: DatabaseLogin) -> None:
-    """A few minutes of trade bring new customers and new prices, which move ``updated_at``."""
+    """A few minutes of trade add new customers and new prices, which move ``updated_at``."""
     traffic = Traffic(filled, rng=random.Random(7))  # noqa: S311 - invented orders, not secrets
     with psycopg.connect(filled.dsn, autocommit=True) as connection:
         for _ in range(200):

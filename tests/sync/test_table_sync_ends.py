@@ -80,7 +80,7 @@ def test_a_failure_carries_the_jobs_own_error():
 
 
 def test_the_failure_that_makes_a_streak_says_when_a_retry_can_run():
-    """From the fifth failure in a row on, PostHog wants a gap: a retry has to wait for it."""
+    """From the fifth failure in a row on, PostHog requires a gap: a retry has to wait for it."""
     world, table = one_table(Run(status="Failed", error="broken"))
     for n in range(4):
         world.past(table, ago_s=9000 - n * 1000, status="Failed", error="broken")
@@ -101,7 +101,7 @@ def test_an_interrupted_sync_is_followed_through_its_successor():
 
 
 def test_a_successor_that_has_itself_ended_counts():
-    """Between two looks the sync can be interrupted, restarted and completed."""
+    """Between two polls the sync can be interrupted, restarted and completed."""
     world, table = one_table(Run(status="Failed", error=RESTARTED, restarts=True, queue_s=0.5))
     table.usual_run = Run(duration_s=1)
 
@@ -161,7 +161,7 @@ def test_an_unknown_status_is_waited_on_and_fails_at_the_deadline():
 
 @pytest.mark.parametrize(("cancel", "cancels"), [(False, 0), (True, 1)])
 def test_a_stalled_job_is_cancelled_on_request_alone(*, cancel: bool, cancels: int):
-    """The verdict is the same; the next sync can begin only if PostHog stops this one."""
+    """The error is the same; the next sync can begin only if PostHog stops this one."""
     world, table = one_table(Run(never_ends=True))
 
     played = play(world, stall_timeout_s=600, on_stall=OnStall.CANCEL if cancel else OnStall.LEAVE).to_end()
@@ -172,7 +172,7 @@ def test_a_stalled_job_is_cancelled_on_request_alone(*, cancel: bool, cancels: i
 
 
 def test_a_stalled_job_that_cannot_be_cancelled_ends_all_the_same():
-    """The cancelling is an attempt; what went wrong with it is told."""
+    """The cancelling is an attempt; a failure of it is reported."""
     world, _ = one_table(Run(never_ends=True))
     world.faults["cancel_schema"].append(UnreachableError("no route"))
 
@@ -205,7 +205,7 @@ def test_a_job_that_goes_on_and_on_is_too_long():
 
 
 def test_waiting_for_another_job_has_its_limits_too():
-    """`wait_then_reload` behind a sync that never ends does not wait for ever."""
+    """`wait_then_reload` behind a sync that never ends does not wait permanently."""
     world, table = one_table(Run(never_ends=True))
     world.start(table)
     world.sleep(10)
@@ -216,7 +216,7 @@ def test_waiting_for_another_job_has_its_limits_too():
 
 
 def test_a_table_that_is_switched_off_during_its_sync_is_mentioned():
-    """PostHog may stop the run of a table that is switched off; the reader is told, the job decides."""
+    """PostHog may stop the run of a disabled table; a notice names it, the job decides."""
     world, table = one_table()
     world.at(20, lambda: setattr(table, "should_sync", False))
 
@@ -227,7 +227,7 @@ def test_a_table_that_is_switched_off_during_its_sync_is_mentioned():
 
 
 def test_a_table_that_is_deleted_during_its_sync_ends_deleted():
-    """Its jobs vanish with it: the source's record tells why."""
+    """Its jobs vanish with it: the source's record shows why."""
     world, table = one_table()
     world.add("s", Table("other", "other"))
     world.at(20, lambda: world.delete(table))

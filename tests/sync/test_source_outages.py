@@ -58,7 +58,7 @@ def test_a_lost_trigger_that_had_no_effect_is_never_started(error: api.PostHogEr
 
 @pytest.mark.parametrize("error", [too_many_requests(45), api.UnreachableError("no route")])
 def test_a_trigger_that_was_not_taken_is_sent_again(error: api.PostHogError):
-    """429 and an unreachable server mean that nothing was done: the trigger goes out later, as told."""
+    """429 and an unreachable server mean that nothing was done: the trigger goes out later, when PostHog asks."""
     world, _ = one_table()
     world.faults["trigger"].append(error)
 
@@ -69,7 +69,7 @@ def test_a_trigger_that_was_not_taken_is_sent_again(error: api.PostHogError):
 
 
 def test_triggers_that_are_never_taken_are_given_up():
-    """A key whose limit others use up for ever: the batch ends after its total timeout."""
+    """A key whose limit others use up permanently: the run ends after its total timeout."""
     world = World()
     world.add("s", *(Table(f"t{n}", f"table_{n}") for n in range(3)))
     running = Table("running", "running", usual_run=Run(duration_s=3600))
@@ -121,7 +121,7 @@ def test_refusals_with_a_success_between_them_do_not_add_up():
 def test_a_refused_trigger_ends_its_table_alone(
     *, error: api.PostHogError, expected: type[errors.SyncError], allow_retries: bool
 ):
-    """What PostHog refuses is an end at once, with its reason; the other tables go on."""
+    """What PostHog refuses is an end at once, with its reason; the other tables continue."""
     world, _ = one_table()
     world.add("s", Table("other", "other"))
     world.faults["trigger"].append(error)
@@ -216,7 +216,7 @@ def test_a_table_in_a_failure_streak_is_not_tried_before_its_gap(
 
 
 def test_a_streak_does_not_keep_from_attaching():
-    """A running job is there to be attached to, whatever failed before."""
+    """A running job is there to be attached to, even if others failed before."""
     world, table = one_table()
     for n in range(6):
         world.past(table, ago_s=100 + n * 100, took_s=10, status="Failed", error="broken")
@@ -230,7 +230,7 @@ def test_a_streak_does_not_keep_from_attaching():
 
 
 def test_failing_polls_do_not_fail_a_table():
-    """An outage of minutes is waited out, told once, and counts against no deadline."""
+    """An outage of minutes is waited out, reported once, and counts against no deadline."""
     world, _ = one_table(Run(queue_s=530))
     world.outages.append((5, 500, server_error))
 
@@ -265,7 +265,7 @@ def test_a_rate_limit_is_waited_out_as_told():
 
 
 def test_a_rate_limit_without_end_is_the_end():
-    """A key that others use up for ever does not hold a batch for ever."""
+    """A key that others use up permanently does not block a run permanently."""
     world, _ = one_table()
     world.outages.append((5, 1e9, lambda: too_many_requests(100)))
 

@@ -27,7 +27,7 @@ def running(world: World, table: Table) -> StartedJob:
 
 
 def results(world: World, *jobs: StartedJob) -> list[CancelResult]:
-    """What became of each."""
+    """The result for each."""
     return [report.result for report in cancel_started_jobs(world, jobs)]
 
 
@@ -88,7 +88,7 @@ def test_a_job_that_ends_at_that_moment_counts_as_ended():
 
 @pytest.mark.parametrize("operation", ["list_jobs s", "cancel_schema"])
 def test_trouble_with_one_source_keeps_nothing_from_the_others(operation: str):
-    """What PostHog does not answer is told, and the other source's sync is cancelled."""
+    """An unreachable source is reported, and the other source's sync is cancelled."""
     world, table = one_table()
     other = Table("other", "orders", runs=table.runs.copy())
     world.add("s2", other)

@@ -1,4 +1,4 @@
-"""Batches of many sources: one list tells where something has happened."""
+"""Many sources: one list shows which of them have changed."""
 
 from functools import partial
 from itertools import count
@@ -25,7 +25,7 @@ def completed(world: World, **settings: float) -> World:
 
 
 def test_fifty_sources_of_one_table_each_take_hardly_longer_than_one():
-    """A sync of 20 s in each of 50 sources: a trigger, three looks at jobs each and a few lists; ends seen at once."""
+    """A sync of 20 s in each of 50 sources: a trigger, three reads of jobs each and a few lists; ends seen at once."""
     world = world_of(1, sources=50, duration_s=20)
 
     seen = lags(world)
@@ -50,7 +50,7 @@ def test_the_list_is_read_before_any_source_also_by_a_clock_that_moves():
 
 
 def test_a_long_wait_for_many_sources_costs_a_list_a_look():
-    """While all run, their jobs are read only now and then."""
+    """While all run, their jobs are read only from time to time."""
     world = world_of(1, sources=50, duration_s=600)
 
     completed(world)
@@ -113,7 +113,7 @@ def test_a_list_that_fails_for_long_is_replaced_by_looks_at_each_source():
 
 
 def test_a_list_that_can_be_read_again_is_used_again():
-    """After minutes without it, the jobs are read only now and then again."""
+    """After minutes without it, the jobs are again read only from time to time."""
     world = world_of(1, sources=6, duration_s=1200)
     world.at(20, lambda: world.faults["list_sources"].extend(bad_gateway() for _ in range(7)))
 
@@ -171,7 +171,7 @@ def test_a_record_that_goes_on_saying_running_is_doubted():
 
 
 def test_a_record_is_not_believed_about_an_end():
-    """A record that shows an end too early makes the job be read, and the job goes on."""
+    """A record that shows an end too early makes the job be read, and the job continues."""
     world = world_of(1, sources=10, duration_s=100)
 
     def paint(n: int) -> None:
@@ -188,7 +188,7 @@ def test_a_record_is_not_believed_about_an_end():
 
 @pytest.mark.parametrize("whole_source", [False, True])
 def test_a_deleted_one_of_many_ends_deleted(*, whole_source: bool):
-    """What the list does not show is looked at by itself, and only that look decides."""
+    """A source that the list does not show is polled separately, and only that poll decides."""
     world = world_of(2, sources=6)
 
     def delete() -> None:
@@ -206,7 +206,7 @@ def test_a_deleted_one_of_many_ends_deleted(*, whole_source: bool):
 
 @pytest.mark.parametrize("left_out", ["source-2", "2-0"])
 def test_what_the_list_leaves_out_is_looked_at_by_itself(left_out: str):
-    """A source or a table that is there all the same is synced."""
+    """A source or a table that exists nevertheless is synced."""
     world = world_of(1, sources=6)
     world.unlisted.add(left_out)
 
@@ -223,7 +223,7 @@ def test_a_table_that_is_expected_to_run_is_no_news():
 
 
 def test_a_foreign_run_in_one_of_many_sources_is_attached_to():
-    """PostHog's own schedule starts a queued table: its record tells, and it is not triggered."""
+    """PostHog's own schedule starts a queued table: its record shows it, and it is not triggered."""
     world = world_of(1, sources=30)
     world.at(5, lambda: world.start(world.table("29-0"), Run(duration_s=600, queue_s=0)))
 
@@ -234,7 +234,7 @@ def test_a_foreign_run_in_one_of_many_sources_is_attached_to():
 
 
 def test_many_tables_of_many_sources_are_read_by_what_the_list_tells():
-    """Of a source with more than fifty tables, those with news are read, without another look at the source."""
+    """Of a source with more than fifty tables, those that changed are read, without another poll of the source."""
     world = world_of(60, sources=4, duration_s=300)
 
     completed(world)

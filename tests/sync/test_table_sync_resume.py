@@ -105,7 +105,7 @@ def test_a_resync_follows_the_job_that_starts_from_scratch():
 
 
 def test_a_resync_does_not_take_a_job_that_began_before_it():
-    """A reload that appeared between the first look and the resync is cancelled by it, and is not its job."""
+    """A reload that appeared between the initial read and the resync is cancelled by it, and is not its job."""
     world = World()
     first, table = Table("a", "a"), Table("t", "users", usual_run=Run(queue_s=1, duration_s=500))
     world.add("s", first, table)
@@ -151,7 +151,7 @@ def test_a_resync_clears_a_failure_streak():
 
 
 def test_no_retry_drops_a_table_a_second_time():
-    """Whatever goes wrong with a resync, its error forbids a retry; a resumed failure is taken as the result."""
+    """Every error of a resync forbids a retry; a resumed failure is taken as the result."""
     world, table = one_table(Run(status="Failed", error="broken"))
     first = play(world, sync_mode=SyncMode.RESYNC).to_end()
     (row,) = world.rows_of(table)

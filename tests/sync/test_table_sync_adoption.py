@@ -36,7 +36,7 @@ def test_the_new_job_is_adopted_before_the_wait_and_followed_to_its_end():
 @pytest.mark.parametrize("skew_s", [-600.0, 600.0])
 @pytest.mark.parametrize("tells_time", [True, False])
 def test_a_clock_that_is_minutes_off_changes_nothing(*, skew_s: float, tells_time: bool):
-    """Jobs are told apart by their ids and PostHog's own times, never by ours."""
+    """Jobs are identified by their ids and PostHog's own times, never by ours."""
     world, table = one_table(world=World(skew_s=skew_s))
     world.tells_time = tells_time
     world.past(table, ago_s=30, took_s=20)
@@ -95,7 +95,7 @@ def test_a_running_job_behind_the_first_page_is_found():
 
 
 def test_a_record_that_says_running_without_any_job_is_triggered():
-    """Older servers paint a table Running for ever when a trigger led nowhere: the search finds no job."""
+    """Older servers show a table as Running permanently when a trigger led nowhere: the search finds no job."""
     world, table = one_table(status="Running")
     busy = Table("busy", "busy")
     world.add("s", busy)
@@ -109,7 +109,7 @@ def test_a_record_that_says_running_without_any_job_is_triggered():
 
 
 def test_a_job_that_starts_before_the_trigger_and_makes_posthog_drop_it_is_adopted_as_not_ours():
-    """The row may appear after the trigger although the run began before: it is followed, whoever started it."""
+    """The row may appear after the trigger although the run began before: it is followed, no matter who started it."""
     world, table = one_table(Run(queue_s=20))
     world.start(table)
 
@@ -134,7 +134,7 @@ def test_a_job_that_began_between_the_first_look_and_the_trigger_is_not_ours():
 
 
 def test_a_sync_that_ran_in_between_is_not_taken_for_the_one_asked_for():
-    """A job that appeared after the first look and ended before the trigger cannot be what the trigger caused."""
+    """A job that appeared after the initial read and ended before the trigger cannot be what the trigger caused."""
     world = World()
     first, table = Table("a", "a"), Table("t", "users", usual_run=Run(queue_s=1, duration_s=1))
     world.add("s", first, table)
@@ -162,7 +162,7 @@ def test_wait_then_reload_waits_and_then_triggers():
 
 
 def test_after_the_wait_a_run_that_began_since_is_good_enough():
-    """Whatever starts after the awaited job's end began later than the request: no further trigger is needed."""
+    """A job that starts after the end of the job waited for began later than the request: no further trigger is needed."""
     world, table = one_table(Run(duration_s=101), Run(duration_s=300))
     world.start(table)
     world.sleep(10)
@@ -226,7 +226,7 @@ def test_a_corpse_is_named_and_left_alone():
 
 
 def test_a_run_that_leaves_no_job_is_never_started():
-    """No job within the start timeout is an end of its own, with what PostHog shows; another try can help."""
+    """No job within the start timeout has its own error, with what PostHog shows; another try can help."""
     world, table = one_table(Run(leaves_row=False))
     old = world.past(table, ago_s=3600)
 
@@ -344,7 +344,7 @@ def test_what_posthog_does_not_begin_in_time_is_started(skew_s: float, sources: 
 
 
 def test_jobs_since_the_tick_are_found_on_later_pages():
-    """A tick's jobs can be more than a page: the first look goes back to the tick."""
+    """A tick's jobs can be more than a page: the initial read goes back to the tick."""
     world = World()
     for n in range(130):
         table = Table(f"t{n}", f"table_{n}")
