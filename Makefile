@@ -11,7 +11,7 @@ OLDEST_PYTHON ?= 3.11
 NEWEST_PYTHON ?= 3.13
 # a part of the tests that meets each dependency: HTTP, pydantic, Dagster, DuckDB, Arrow, Postgres, FastAPI, typer
 DEPENDENCY_TESTS := tests/posthog tests/assets/test_materializing.py tests/assets/test_freshness.py \
-  tests/sensors/test_job_status.py tests/sensors/test_terminated_runs.py tests/sensors/test_dated_events.py \
+  tests/sensors/test_job_status.py tests/sensors/test_terminated_runs.py \
   tests/operations/test_resync.py tests/schedules/test_schedules.py tests/history tests/testing tests/cli
 
 # at the versions that the tests are written for

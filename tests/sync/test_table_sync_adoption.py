@@ -162,7 +162,7 @@ def test_wait_then_reload_waits_and_then_triggers():
 
 
 def test_after_the_wait_a_run_that_began_since_is_good_enough():
-    """A job that starts after the end of the job waited for began later than the request: no further trigger is needed."""
+    """A job that starts after the awaited job began later than the request: no further trigger is needed."""
     world, table = one_table(Run(duration_s=101), Run(duration_s=300))
     world.start(table)
     world.sleep(10)
