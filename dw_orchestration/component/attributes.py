@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field, TypeAdapter, create_model
 from dw_orchestration.assets.build import SET_BY_THE_RUN, CheckName
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.component.warehouses import project_path
-from dw_orchestration.schedules.mode import SchedulingMode
 from dw_orchestration.schedules.overrides import ScheduleOverride
+from dw_orchestration.schedules.schedules import SchedulingMode
 from dw_orchestration.tables.names import table_path
 from dw_orchestration.tables.selection import Selector, TableName, TableSelector
 from dw_orchestration.tables.table import Table

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 import dagster as dg
 
 from dw_orchestration.assets.build import steps_of
 from dw_orchestration.assets.spec import asset_key
-from dw_orchestration.schedules.mode import SchedulingMode
 from dw_orchestration.schedules.overrides import ScheduleOverride, Timetable, overridden
 from dw_orchestration.tables.cadence import EPOCH, HOUR, MINUTE, Cadence
 from dw_orchestration.tables.classify import SchemaClass
@@ -24,6 +24,22 @@ OWN_SYNC_WITHIN = timedelta(seconds=30)
 # A separate job shows only the tables of its schedule in the UI. Each is resolved against all assets, though: for
 # 10,000 tables that took 272 s and 4.5 GB, where one job for all schedules took 4 s.
 OWN_JOBS_UP_TO = 50
+
+
+class SchedulingMode(StrEnum):
+    """How Dagster's schedules work together with PostHog's own.
+
+    In all three, PostHog keeps syncing every enabled table by itself, unless a takeover has moved it out of the way.
+    """
+
+    OBSERVE = "observe"
+    """PostHog alone: no schedules here; the job-status sensor reports what PostHog did."""
+
+    ENSURE = "ensure"
+    """Both: each tick has exactly one sync, PostHog's own if it has begun one, else one that Dagster starts."""
+
+    DRIVE = "drive"
+    """Dagster alone: each tick starts a sync."""
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,25 @@
 """What the job-status sensor adds to the event log."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 import dagster as dg
 
-from dw_orchestration.assets.checks import ReportedSyncs, not_stale, rows_usual, sync_succeeded, table_outcomes
+from dw_orchestration.assets.checks import (
+    CheckOutcome,
+    ReportedSyncs,
+    not_stale,
+    rows_usual,
+    sync_succeeded,
+    table_outcomes,
+)
 from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.assets.metadata import TriggeredBy, end_metadata, result_metadata
 from dw_orchestration.assets.spec import asset_key
-from dw_orchestration.posthog.enums import JobStatus
-from dw_orchestration.posthog.models import Job, Schema
+from dw_orchestration.posthog.enums import JobStatus, SyncStatus
+from dw_orchestration.posthog.models import Job, Schema, Source
+from dw_orchestration.tables.classify import SchemaClass
 from dw_orchestration.tables.table import Table
 
 AssetEvent = dg.AssetMaterialization | dg.AssetCheckEvaluation | dg.AssetObservation
@@ -84,3 +93,41 @@ def _observation(job: Job, table: Table, *, triggered_by: TriggeredBy) -> dg.Ass
         description=f"Sync {job.id}: {job.status}. A later one had been reported before it.",
         metadata=end_metadata(table, job, triggered_by=triggered_by),
     )
+
+
+@dataclass(frozen=True)
+class Staleness:
+    """A table whose answer to `not_stale` has changed since the last tick."""
+
+    table: Table
+    outcome: CheckOutcome
+    is_forgotten: bool
+    """Whether PostHog shows nothing wrong: it is on, its last sync was good, and yet no other one came."""
+
+
+def staleness_changes(
+    sources: Iterable[Source], tables: Mapping[str, Table], *, known_stale: Collection[str], now: datetime
+) -> list[Staleness]:
+    """The tables that have become stale, or are not stale any more; those longest without rows first.
+
+    A table that was never synced, or is disabled, cannot be stale.
+    """
+    found = [
+        change
+        for source in sources
+        for schema in source.schemas
+        if (table := tables.get(schema.id)) is not None
+        and (change := _staleness_of(schema, table, now=now)) is not None
+        and change.outcome.passed == (schema.id in known_stale)
+    ]
+    return sorted(found, key=lambda change: -change.outcome.metadata["posthog/age_s"])
+
+
+def _staleness_of(schema: Schema, table: Table, *, now: datetime) -> Staleness | None:
+    if not schema.should_sync or schema.last_synced_at is None:
+        return None
+    outcome = not_stale(table, synced_at=schema.last_synced_at, now=now)
+    if outcome is None:
+        return None
+    is_forgotten = table.schema_class is SchemaClass.SYNCABLE and schema.status is SyncStatus.COMPLETED
+    return Staleness(table=table, outcome=outcome, is_forgotten=is_forgotten and not outcome.passed)

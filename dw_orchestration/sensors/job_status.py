@@ -16,8 +16,7 @@ from dw_orchestration.posthog.jobs import is_over, table_was_disabled_or_deleted
 from dw_orchestration.posthog.models import Job, Schema, Source
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.sensors.cursor import SensorCursor, SourceCursor
-from dw_orchestration.sensors.events import AssetEvent, events_of
-from dw_orchestration.sensors.staleness import changes
+from dw_orchestration.sensors.events import AssetEvent, events_of, staleness_changes
 from dw_orchestration.sensors.unreported import advance, may_have_unreported_jobs, read_jobs
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
@@ -175,7 +174,7 @@ class Tick:
     def _report_staleness(self, sources: Iterable[Source], known_stale: Sequence[str]) -> tuple[str, ...]:
         """Evaluate `not_stale` where its answer has changed; the schemas for which it is red now."""
         stale = set(known_stale)
-        found = changes(sources, self.tables.by_id, known_stale=stale, now=self._server_now())
+        found = staleness_changes(sources, self.tables.by_id, known_stale=stale, now=self._server_now())
         for change in found[: max(0, self.max_events - len(self.events))]:
             self.events.append(change.outcome.to_evaluation())
             stale ^= {change.table.id}

@@ -17,7 +17,7 @@ from dw_orchestration.errors import SetupError
 from dw_orchestration.posthog.enums import AccessMethod
 from dw_orchestration.resources.local import LocalWarehouse
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
-from dw_orchestration.schedules.mode import SchedulingMode
+from dw_orchestration.schedules.schedules import SchedulingMode
 from dw_orchestration.tables.tables import Tables
 
 if TYPE_CHECKING:

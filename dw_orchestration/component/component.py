@@ -1,29 +1,35 @@
 """The component: every table of a PostHog project's data warehouse as an asset, from YAML or from Python."""
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
 import dagster as dg
 from dagster.components import DefsStateConfig, DefsStateConfigArgs, ResolvedDefsStateConfig
+from dagster_duckdb import DuckDBResource
 from pydantic import BaseModel
 
-from dw_orchestration.assets.build import EVERY_CHECK
+from dw_orchestration.assets.build import EVERY_CHECK, build_posthog_assets
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.spec import asset_spec
 from dw_orchestration.assets.step import StepResult, sync_tables
 from dw_orchestration.component import attributes
-from dw_orchestration.component.building import history_definitions, table_definitions
-from dw_orchestration.component.problems import log, not_connected, refuse_namesakes
 from dw_orchestration.component.scaffolder import WarehouseScaffolder
 from dw_orchestration.component.warehouses import Warehouse
+from dw_orchestration.history.asset import build_sync_history, build_sync_history_schedule
+from dw_orchestration.operations.jobs import build_maintenance_jobs
 from dw_orchestration.operations.takeover_file import TakeoverStore
 from dw_orchestration.resources.state import refresh_state
 from dw_orchestration.resources.warehouse import WarehouseResource
-from dw_orchestration.schedules.mode import SchedulingMode
+from dw_orchestration.schedules.schedules import SchedulingMode, build_posthog_schedules
+from dw_orchestration.sensors.drift import build_drift_check, build_drift_sensor, build_state_age_check
+from dw_orchestration.sensors.job_status import build_job_status_sensor
+from dw_orchestration.sensors.terminated_runs import build_terminated_runs_sensor
 from dw_orchestration.tables.errors import SetupError, StateNotRefreshedError
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
 from dw_orchestration.tables.table import Table
@@ -157,13 +163,13 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         """
         if self.has_neighbours:
             everyone = context.component_tree.get_all_components(of_type=PostHogWarehouseComponent)
-            refuse_namesakes(self.name, [each.name for each in everyone])
+            _refuse_namesakes(self.name, [each.name for each in everyone])
         if self.state_file is not None:
             return self._defs_of_file(context, self.state_file)
         try:
             return super().build_defs(context)
         except StateNotRefreshedError as error:
-            log().warning(str(error))
+            _log().warning(str(error))
             return self._without_refresh(context, problem=str(error))
 
     def build_defs_from_state(
@@ -195,14 +201,14 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         tables = self.tables(snapshot)
         for problem in tables.problems:
             # tables come and go in PostHog, which must not take the code location down
-            log().warning(f"`{self.name}` selects or excludes tables that do not exist. {problem}")
+            _log().warning(f"`{self.name}` selects or excludes tables that do not exist. {problem}")
         if tables.all and not tables:
             return not_connected(tables.why_empty(), name=self.name)
-        definitions = table_definitions(self, tables)
+        definitions = _table_definitions(self, tables)
         if self.history_file is None:
             return definitions
         ever_enabled = self.tables(snapshot, include_disabled=True)
-        return dg.Definitions.merge(definitions, history_definitions(self, tables, ever_enabled))
+        return dg.Definitions.merge(definitions, _history_definitions(self, tables, ever_enabled))
 
     def tables(self, snapshot: WarehouseSnapshot, *, include_disabled: bool | None = None) -> Tables:
         """The selected tables of a snapshot, named and translated as the attributes say.
@@ -232,7 +238,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
             try:
                 self.write_state_to_path(state_file)
             except StateNotRefreshedError as error:
-                log().error(str(error))
+                _log().error(str(error))
         return self.build_defs_from_state(context, state_file)
 
     def _without_refresh(self, context: dg.ComponentLoadContext, *, problem: str) -> dg.Definitions:
@@ -244,3 +250,78 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         except StateNotRefreshedError:
             # state that lives only in the code server is always fetched again
             return not_connected(problem, name=self.name)
+
+
+def _table_definitions(component: "PostHogWarehouseComponent", tables: Tables) -> dg.Definitions:
+    """The tables, and what starts, follows and reports their syncs."""
+    defaults = PostHogSyncConfig(**component.sync)
+    running, stopped = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
+    return dg.Definitions(
+        assets=build_posthog_assets(
+            tables,
+            retry_policy=component.retry_policy,
+            pool=component.pool,
+            op_tags=component.op_tags,
+            sync_defaults=defaults,
+            execute=component.execute,
+        ),
+        schedules=build_posthog_schedules(
+            tables,
+            mode=component.scheduling,
+            overrides=component.overrides,
+            default_status=running if component.schedules_running else stopped,
+        ),
+        jobs=build_maintenance_jobs(tables, sync_defaults=defaults, takeover_file=component.takeover_file),
+        sensors=[
+            build_job_status_sensor(tables, auto_heal=component.auto_heal),
+            build_terminated_runs_sensor(tables),
+        ],
+        resources={tables.resource_key: component.warehouse},
+    )
+
+
+def _history_definitions(
+    component: "PostHogWarehouseComponent", tables: Tables, ever_enabled: Tables
+) -> dg.Definitions:
+    """The sync history, and what reports that the state is out of date.
+
+    Args:
+        component: The component, with its `history_file`.
+        tables: The tables that the definitions are built from.
+        ever_enabled: The same with the disabled ones: a disabled table may have been synced, and billed, before.
+    """
+    history_key = f"{tables.resource_key}_sync_history"
+    max_age = timedelta(days=component.max_state_age_days)
+    return dg.Definitions(
+        assets=[build_sync_history(ever_enabled, history_resource_key=history_key)],
+        asset_checks=[build_drift_check(tables), build_state_age_check(tables, max_age=max_age)],
+        schedules=[build_sync_history_schedule(resource_key=tables.resource_key)],
+        sensors=[build_drift_sensor(tables, max_age=max_age)],
+        resources={history_key: DuckDBResource(database=str(component.history_file))},
+    )
+
+
+def not_connected(problem: str, *, name: str = DEFAULT_RESOURCE_KEY) -> dg.Definitions:
+    """One asset in place of the tables, with the problem as its description: an empty page would explain nothing."""
+    spec = dg.AssetSpec(
+        key=[name, "not_connected"], group_name=name, kinds={"posthog"}, description=f"No tables: {problem}"
+    )
+    return dg.Definitions(assets=[spec])
+
+
+def _refuse_namesakes(name: str, everyone: Sequence[str]) -> None:
+    """Report two components with the same name: Dagster would only report a duplicate resource.
+
+    Raises:
+        SetupError: More than one component of the project has the name.
+    """
+    if (count := everyone.count(name)) > 1:
+        raise SetupError(
+            f"{count} components have the name {name!r}. Give each PostHog project its own, with `name: ...` among its"
+            " attributes: it keeps their assets, schedules and states apart."
+        )
+
+
+def _log() -> logging.Logger:
+    """The component's logger."""
+    return dg.get_dagster_logger("dw_orchestration")
