@@ -4,7 +4,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,11 +20,17 @@ from dw_orchestration.sync.settings import IfRunning, SyncMode, SyncSettings
 from dw_orchestration.tables.errors import UsageError
 from dw_orchestration.tables.table import Table
 
+_DEFAULTS = SyncSettings()
 _FIELDS = ConfirmedTablesParams.model_fields
 Tables = Annotated[
     list[str], typer.Argument(metavar="TABLE...", help=_FIELDS["tables"].description, show_default=False)
 ]
 Confirm = Annotated[list[str] | None, typer.Option(help=_FIELDS["confirm"].description, show_default=False)]
+
+
+def _option(name: str, **more: Any) -> Any:
+    """An option with the engine's own description of a setting, without the marks of Markdown."""
+    return typer.Option(help=(SyncSettings.model_fields[name].description or "").replace("`", ""), **more)
 
 
 def sync(
@@ -35,18 +41,18 @@ def sync(
         bool, typer.Option("--resync", help="Delete what was synced and import it again, which is billed.")
     ] = False,
     confirm: Confirm = None,
-    if_running: Annotated[
-        IfRunning, typer.Option(help="If the table is already syncing: follow that sync, wait and sync again, or fail.")
-    ] = IfRunning.ATTACH,
-    wait: Annotated[bool, typer.Option(help="Whether to stay until the syncs have ended.")] = True,
-    poll_s: Annotated[float, typer.Option(min=0.1, help="Seconds between the first polls.")] = 2.0,
+    if_running: Annotated[IfRunning, _option("if_running")] = _DEFAULTS.if_running,
+    wait: Annotated[bool, _option("wait")] = _DEFAULTS.wait,
+    poll_min_s: Annotated[float, _option("poll_min_s", min=0.1)] = _DEFAULTS.poll_min_s,
     as_json: Json = False,
 ) -> int:
     """Sync tables now and follow them to their end; Ctrl-C cancels what it has started."""
     session = session_of(ctx, as_json=as_json)
     mode = SyncMode.RESYNC if resync else SyncMode.RELOAD
-    slowest_s = max(SyncSettings().poll_max_s, poll_s)
-    settings = SyncSettings(sync_mode=mode, if_running=if_running, wait=wait, poll_min_s=poll_s, poll_max_s=slowest_s)
+    slowest_s = max(_DEFAULTS.poll_max_s, poll_min_s)
+    settings = SyncSettings(
+        sync_mode=mode, if_running=if_running, wait=wait, poll_min_s=poll_min_s, poll_max_s=slowest_s
+    )
     with session.connection.project() as project:
         tables = _chosen(project, wanted, confirm or (), mode=mode)
         project.client.check_access(write=True)

@@ -1,12 +1,12 @@
 """The warehouse of a component, as `defs.yaml` names it."""
 
+from copy import copy
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, create_model
 
-from dw_orchestration.posthog.limits import DEFAULT_REQUESTS_PER_MINUTE
 from dw_orchestration.resources.local import LocalWarehouse
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource, WarehouseResource
 
@@ -14,39 +14,22 @@ _PATHS = ("home", "fixtures")
 _TEXTS = ("project_id", "api_key", "host")
 
 
-class EmbeddedArgs(dg.Model):
-    """The embedded warehouse, as `defs.yaml` names it."""
-
-    home: str = Field(
-        description="The folder that holds everything of it; a relative one is relative to the project's folder."
-    )
-    shop: bool = Field(default=True, description="Whether it runs a Postgres with a small shop as its first source.")
-    fixtures: str | None = Field(default=None, description="A folder with files in place of vendors.")
-    start_timeout_s: float = Field(default=120.0, gt=0, description="Seconds to wait for it to start.")
+def _args_of(resource: type[WarehouseResource], name: str) -> type[dg.Model]:
+    """What `defs.yaml` may say of a resource: the resource's own fields, whose text stands once."""
+    fields: dict[str, Any] = {
+        field_name: (field.rebuild_annotation(), copy(field)) for field_name, field in resource.model_fields.items()
+    }
+    return create_model(name, __base__=dg.Model, __doc__=resource.__doc__, **fields)
 
 
-class ProjectArgs(dg.Model):
-    """A PostHog project, as `defs.yaml` names it."""
-
-    project_id: str = Field(description="The number in the address of the project's pages.")
-    api_key: str = Field(description='A personal API key; best as `"{{ env.POSTHOG_PERSONAL_API_KEY }}"`.', repr=False)
-    host: str = Field(default="https://us.posthog.com", description="Where the PostHog app runs.")
-    read_only: bool | None = Field(
-        default=None,
-        description="Refuse everything that would change anything in PostHog. Without a value: in branch deployments"
-        " of Dagster+.",
-    )
-    requests_per_minute: int = Field(
-        default=DEFAULT_REQUESTS_PER_MINUTE,
-        ge=0,
-        description="How many requests a minute may be sent with this key; 0 for no limit.",
-    )
-    request_timeout_s: float = Field(
-        default=30.0, gt=0, description="Seconds that PostHog may be silent before a request counts as failed."
-    )
-    max_attempts: int = Field(
-        default=4, ge=1, description="How often a request is sent at most if it fails and may be repeated."
-    )
+ProjectArgs = _args_of(PostHogWarehouseResource, "ProjectArgs")
+EmbeddedArgs = _args_of(LocalWarehouse, "EmbeddedArgs")
+# without its folder, nothing would distinguish it from a project whose id was forgotten
+EmbeddedArgs = create_model(
+    "EmbeddedArgs",
+    __base__=EmbeddedArgs,
+    home=(str, Field(description=LocalWarehouse.model_fields["home"].description)),
+)
 
 
 def project_path(context: dg.ResolutionContext, path: str) -> Path:
@@ -56,7 +39,7 @@ def project_path(context: dg.ResolutionContext, path: str) -> Path:
     return (root / Path(str(context.resolve_value(path))).expanduser()).absolute()
 
 
-def _resolve_warehouse(context: dg.ResolutionContext, args: ProjectArgs | EmbeddedArgs) -> WarehouseResource:
+def _resolve_warehouse(context: dg.ResolutionContext, args: dg.Model) -> WarehouseResource:
     # what the user left out is left to the resource
     given = dict(context.resolve_value(args.model_dump(exclude_unset=True, exclude_none=True)))
     if isinstance(args, EmbeddedArgs):

@@ -8,7 +8,7 @@ import pytest
 
 from dw_orchestration.testing import fails, never_ends
 
-FAST = ("--poll-s", "0.1")
+FAST = ("--poll-min-s", "0.1")
 
 
 def test_lists_are_for_people_and_for_programs(dw, stripe):

@@ -33,7 +33,7 @@ def test_interrupted_sync_is_cancelled_and_joined_ones_are_left(dw, stripe, wait
     for table in ("Charge", "Customer"):
         stripe.behave(table, never_ends())
     joined = stripe.start("Charge")
-    process = dw.process("sync", "stripe_acme.*", "--poll-s", "0.1", "--json")
+    process = dw.process("sync", "stripe_acme.*", "--poll-min-s", "0.1", "--json")
     lines: list[str] = []
     while sum("sync " in line for line in lines) < 2:
         assert process.poll() is None, "".join(lines)

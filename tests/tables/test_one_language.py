@@ -121,7 +121,7 @@ def test_in_every_command(operation: Operation, dw: Callable[..., Any], warehous
 def test_in_dw_sync(spelling: str, dw: Callable[..., Any], warehouse: EmbeddedWarehouse) -> None:
     """`dw sync` accepts every spelling."""
     typed = warehouse.schema("Customer").id if spelling == ID else spelling
-    result = dw("sync", typed, "--poll-s", "0.1", "--json")
+    result = dw("sync", typed, "--poll-min-s", "0.1", "--json")
     assert (0, ["stripe_acme.Customer"]) == (
         result.exit_code,
         [row["table"] for row in json.loads(result.stdout)["rows"]],
