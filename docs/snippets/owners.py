@@ -2,8 +2,7 @@
 
 import dagster as dg
 
-from dw_orchestration import PostHogWarehouseComponent
-from dw_orchestration.assets import Table
+from dw_orchestration import PostHogWarehouseComponent, Table
 
 MONEY = ("invoice", "charge")
 

@@ -7,15 +7,15 @@ import duckdb
 
 from dw_orchestration import (
     LocalWarehouse,
+    Table,
+    Tables,
+    WarehouseSnapshot,
+    asset_spec,
     build_job_status_sensor,
     build_posthog_assets,
     build_posthog_schedules,
     build_terminated_runs_sensor,
 )
-from dw_orchestration.assets import asset_spec
-from dw_orchestration.tables.snapshot import WarehouseSnapshot
-from dw_orchestration.tables.table import Table
-from dw_orchestration.tables.tables import Tables
 
 HOME = Path(__file__).parent / ".dw_orchestration"
 STATE = HOME / "state_of_the_python_example.json"

@@ -18,7 +18,7 @@ import dw_orchestration
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-OURS = [Requirement(each) for each in (*PROJECT["dependencies"], *EXTRAS["local"], *EXTRAS["cli"], *EXTRAS["charts"])]
+OURS = [Requirement(each) for each in (*PROJECT["dependencies"], *EXTRAS["local"], *EXTRAS["cli"])]
 
 
 def pins(file: str) -> dict[str, Version]:
