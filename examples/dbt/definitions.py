@@ -7,9 +7,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DbtCliResource, DbtProject, dbt_assets
 
-from dw_orchestration import LocalWarehouse, build_posthog_assets
-from dw_orchestration.tables.snapshot import WarehouseSnapshot
-from dw_orchestration.tables.tables import Tables
+from dw_orchestration import LocalWarehouse, Tables, WarehouseSnapshot, build_posthog_assets
 
 HERE = Path(__file__).parent
 HOME = HERE / ".dw_orchestration"
