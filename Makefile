@@ -20,6 +20,8 @@ TEST_TOOLS = $$(grep -E '^(hypothesis|psutil|pytest)==' constraints.txt)
 PROJECT_TOOLS := create-dagster dagster-dg-cli editables hatchling pip pytest
 
 UV_PIP := $(BIN)/uv pip install --quiet
+# for environments in which tests start many processes: each would compile Dagster again where Python may not write bytecode
+UV_PIP_COMPILED := $(UV_PIP) --compile-bytecode
 # named, since a comma would end an argument of make's `call`
 WITH_LOCAL := -e '.[local]'
 WITH_DEV := -e '.[local,dev]'
@@ -67,7 +69,7 @@ wheel: $(VENV)/.dev
 
 # the wheel for the tests themselves, and for two users: with the embedded warehouse, and with what the package itself needs
 installed: wheel $(VENV)/tests/.ready $(VENV)/user/.ready $(VENV)/core/.ready
-	@for each in tests user core; do $(UV_PIP) --python $(VENV)/$$each --no-deps --reinstall dist/*.whl || exit; done
+	@for each in tests user core; do $(UV_PIP_COMPILED) --python $(VENV)/$$each --no-deps --reinstall dist/*.whl || exit; done
 
 oldest-constraints: $(VENV)/.dev  ## Write down anew what the oldest of everything is
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --resolution lowest-direct --python-version 3.11 \
@@ -92,13 +94,13 @@ $(VENV)/.dev: pyproject.toml constraints.txt examples/dbt/tested-with.txt | $(BI
 
 $(VENV)/tests/.ready: $(VENV)/.dev | wheel
 	$(call environment,tests,$(BIN)/python)
-	$(UV_PIP) --python $(VENV)/tests -c constraints.txt "$$(ls dist/*.whl)[local,dev]"
-	$(UV_PIP) --python $(VENV)/tests --no-deps -r examples/dbt/tested-with.txt
+	$(UV_PIP_COMPILED) --python $(VENV)/tests -c constraints.txt "$$(ls dist/*.whl)[local,dev]"
+	$(UV_PIP_COMPILED) --python $(VENV)/tests --no-deps -r examples/dbt/tested-with.txt
 	@touch $@
 
 $(VENV)/user/.ready: $(VENV)/.dev | wheel
 	$(call environment,user,$(BIN)/python)
-	$(UV_PIP) --python $(VENV)/user -c constraints.txt "$$(ls dist/*.whl)[local]" $(PROJECT_TOOLS)
+	$(UV_PIP_COMPILED) --python $(VENV)/user -c constraints.txt "$$(ls dist/*.whl)[local]" $(PROJECT_TOOLS)
 	@touch $@
 
 $(VENV)/core/.ready: $(VENV)/.dev | wheel
