@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import time
 import uuid
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +35,17 @@ def pytest_report_header() -> str:
 settings.register_profile("default", deadline=None, max_examples=100)
 settings.register_profile("thorough", deadline=None, max_examples=2000)
 settings.load_profile("default")
+
+
+@pytest.fixture(autouse=True)
+def _termination_ends_processes() -> Iterator[None]:
+    """Restore what SIGTERM does.
+
+    After a run in this process, Dagster gives SIGTERM the handler that SIGINT had: ignored, in a worker of xdist. The
+    processes that later tests start would inherit that, and could not be terminated.
+    """
+    yield
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @dataclass

@@ -23,7 +23,7 @@ from croniter import croniter_range
 from dw_orchestration.assets import build_posthog_assets
 from dw_orchestration.assets.checks import NOT_STALE, SYNC_SUCCEEDED
 from dw_orchestration.assets.event_log import EventLog
-from dw_orchestration.local.behaviours import TableBehaviour
+from dw_orchestration.local.behaviours import SyncBehaviour
 from dw_orchestration.local.server import WarehouseServer
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import JobStatus, SyncStatus
@@ -114,7 +114,7 @@ class Day:
         for moment, due in sorted(moments.items(), key=lambda item: item[0]):
             self.clock.skip_to(moment)
             if moment == HANGS_FROM:
-                self.embedded.services.behaviours.set_table(self.schema_id(KILLED), TableBehaviour(ends=False))
+                self.embedded.services.behaviours.set_table(self.schema_id(KILLED), SyncBehaviour(ends=False))
             for schedule in due:
                 self.tick(schedule, moment)
             if not moment.minute % 15:

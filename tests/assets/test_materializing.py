@@ -111,7 +111,7 @@ def test_unusual_rows_are_warned_of(shelf: Shelf, instance: dg.DagsterInstance) 
     (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "rows_usual"]
     rows = shelf.newest("customers").rows_synced
     assert (False, dg.AssetCheckSeverity.WARN) == (check.passed, check.severity)
-    assert f"{rows} rows synced; the last 5 syncs brought 500 to 500" == check.description
+    assert f"{rows} rows synced; the last 5 syncs imported 500 to 500" == check.description
     assert result.success
 
 

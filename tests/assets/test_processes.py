@@ -154,7 +154,7 @@ def test_termination_cancels_what_the_run_has_started(site: Site) -> None:
     )
     log = site.deployment.log_of(run_id)
     assert re.search(r"'orders'.*cancelled", log)
-    assert f"customers: sync {joined.id} was not started by this run and is left alone" in log
+    assert f"customers: sync {joined.id} keeps running: this run did not start it" in log
 
 
 def test_a_killed_run_is_taken_up_by_its_re_execution(site: Site) -> None:
@@ -192,7 +192,7 @@ def test_a_step_that_is_evicted_is_taken_up_by_its_retry(site: Site) -> None:
     assert 1 == site.deployment.count(run_id, dg.DagsterEventType.STEP_UP_FOR_RETRY)
     assert {"orders": job_id} == site.deployment.materialized(run_id)
     assert {"orders": 1} == site.shelf.counts() - before
-    assert "Interrupted. The syncs go on" in site.deployment.log_of(run_id)
+    assert "Interrupted. The syncs keep running" in site.deployment.log_of(run_id)
 
 
 def test_no_run_has_loaded_anything_but_the_state(site: Site) -> None:

@@ -66,7 +66,7 @@ def test_numbers_are_said_and_are_numbers(verdict_on):
     """The sentence has the rows and the range for people, the metadata has them for Dagster's plots."""
     verdict = verdict_on(12_345, [500, 600, 700, 800, 900])
 
-    assert "12,345 rows synced; the last 5 syncs brought 500 to 900" == verdict.description
+    assert "12,345 rows synced; the last 5 syncs imported 500 to 900" == verdict.description
     assert {
         "posthog/rows_synced": 12_345,
         "posthog/syncs_compared": 5,

@@ -18,9 +18,7 @@ OWNER = """
 import signal, sys
 from pathlib import Path
 from dw_orchestration.local.shop import {kind}
-# a shell's background jobs, and test processes in which Dagster ran, hand down that these are ignored
-signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGTERM, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 owned = {kind}(Path(sys.argv[1]))
 print(owned.start().port, flush=True)
 signal.pause()
