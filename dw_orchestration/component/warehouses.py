@@ -15,7 +15,7 @@ _TEXTS = ("project_id", "api_key", "host")
 
 
 def _args_of(resource: type[WarehouseResource], name: str) -> type[dg.Model]:
-    """What `defs.yaml` may say of a resource: the resource's own fields, whose text stands once."""
+    """The settings of a resource in `defs.yaml`: the resource's own fields, whose text stands once."""
     fields: dict[str, Any] = {
         field_name: (field.rebuild_annotation(), copy(field)) for field_name, field in resource.model_fields.items()
     }
