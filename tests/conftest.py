@@ -38,13 +38,13 @@ settings.load_profile("default")
 
 
 @pytest.fixture(autouse=True)
-def _termination_ends_processes() -> Iterator[None]:
-    """Restore what SIGTERM does.
+def _signals_end_processes() -> None:
+    """Restore what SIGINT and SIGTERM do: the processes that a test starts inherit it where a signal is ignored.
 
-    After a run in this process, Dagster gives SIGTERM the handler that SIGINT had: ignored, in a worker of xdist. The
-    processes that later tests start would inherit that, and could not be terminated.
+    A background job of a shell, and a worker of xdist, ignore SIGINT. After a run in this process, Dagster gives SIGTERM
+    the handler that SIGINT had.
     """
-    yield
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
