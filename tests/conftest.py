@@ -41,8 +41,8 @@ settings.load_profile("default")
 def _signals_end_processes() -> None:
     """Restore what SIGINT and SIGTERM do: the processes that a test starts inherit it where a signal is ignored.
 
-    A background job of a shell, and a worker of xdist, ignore SIGINT. After a run in this process, Dagster gives SIGTERM
-    the handler that SIGINT had.
+    A background job of a shell, and a worker of xdist, ignore SIGINT. After a run in this process, Dagster gives
+    SIGTERM the handler that SIGINT had.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -16,9 +16,7 @@ from dw_orchestration.cli.app import app
 from dw_orchestration.errors import SetupError
 from dw_orchestration.operations.jobs import build_maintenance_jobs
 from dw_orchestration.operations.operation import ConfirmedTablesParams, SomeTablesParams, TableParams, TablesParams
-from dw_orchestration.operations.project import Project
 from dw_orchestration.operations.registry import OPERATIONS
-from dw_orchestration.operations.takeover import take_over
 from dw_orchestration.schedules import ScheduleOverride, build_posthog_schedules
 from dw_orchestration.tables.tables import Tables
 
@@ -97,67 +95,61 @@ def dw(warehouse: EmbeddedWarehouse) -> Callable[..., Any]:
     return lambda *arguments: CliRunner().invoke(app, list(arguments), env=environment)
 
 
-def arguments_of(operation: Operation, typed: str) -> list[str]:
-    """A call of the command that changes nothing for good."""
-    extra = {"set": ["--sync-frequency", "1hour"], "delete-data": ["--confirm", "stripe_acme.Customer"]}
-    return [*operation.command.split(), typed, *extra.get(operation.command, []), "--json"]
+EXTRA_OPTIONS = {"set": ["--sync-frequency", "1hour"], "delete-data": ["--confirm", "stripe_acme.Customer"]}
+EXTRA_CONFIG = {"change_settings": {"sync_frequency": "1hour"}, "delete_data": {"confirm": ["stripe_acme.Customer"]}}
+
+
+def calls_of(operation: Operation, warehouse: EmbeddedWarehouse) -> list[list[str]]:
+    """The spellings that a call gives: all at once, since an unknown one would fail it; one by one if it takes one."""
+    typed = [warehouse.schema("Customer").id if spelling == ID else spelling for spelling in SPELLINGS]
+    if issubclass(operation.params, TableParams):
+        return [[each] for each in typed if not set(each) & set("*?")]
+    return [typed]
 
 
 @pytest.mark.parametrize("operation", NAMES_TABLES, ids=lambda operation: operation.command)
 def test_in_every_command(operation: Operation, dw: Callable[..., Any], warehouse: EmbeddedWarehouse) -> None:
     """Each command that takes tables accepts every spelling, and reports an unknown and an ambiguous one."""
-    one_table = issubclass(operation.params, TableParams)
-    for spelling in [each for each in SPELLINGS if not (one_table and set(each) & set("*?"))]:
-        typed = warehouse.schema("Customer").id if spelling == ID else spelling
-        result = dw(*arguments_of(operation, typed))
+    options = [*EXTRA_OPTIONS.get(operation.command, []), "--json"]
+    for typed in calls_of(operation, warehouse):
+        result = dw(*operation.command.split(), *typed, *options)
         document = json.loads(result.stdout)
-        assert 0 == result.exit_code, (typed, document)
+        assert 0 == result.exit_code, document
         assert {"stripe_acme.Customer"} >= {row["table"] for row in document["rows"] if "table" in row}, typed
-    assert UNKNOWN_TEXT in dw(*arguments_of(operation, UNKNOWN)).stderr
-    assert "name of 2 tables: hubspot.Invoice, zendesk.Invoice" in dw(*arguments_of(operation, AMBIGUOUS)).stderr
+    assert UNKNOWN_TEXT in dw(*operation.command.split(), UNKNOWN, *options).stderr
+    ambiguous = dw(*operation.command.split(), AMBIGUOUS, *options).stderr
+    assert "name of 2 tables: hubspot.Invoice, zendesk.Invoice" in ambiguous
 
 
-@pytest.mark.parametrize("spelling", SPELLINGS)
-def test_in_dw_sync(spelling: str, dw: Callable[..., Any], warehouse: EmbeddedWarehouse) -> None:
-    """`dw sync` accepts every spelling."""
-    typed = warehouse.schema("Customer").id if spelling == ID else spelling
-    result = dw("sync", typed, "--poll-min-s", "0.1", "--json")
+def test_in_dw_sync(dw: Callable[..., Any], warehouse: EmbeddedWarehouse) -> None:
+    """`dw sync` accepts every spelling, and syncs the table once."""
+    typed = [warehouse.schema("Customer").id if spelling == ID else spelling for spelling in SPELLINGS]
+    result = dw("sync", *typed, "--poll-min-s", "0.1", "--json")
     assert (0, ["stripe_acme.Customer"]) == (
         result.exit_code,
         [row["table"] for row in json.loads(result.stdout)["rows"]],
     )
 
 
-@pytest.mark.parametrize("spelling", SPELLINGS)
-def test_in_takeover(spelling: str, warehouse: EmbeddedWarehouse, tmp_path: Path) -> None:
-    """A takeover accepts every spelling."""
-    typed = warehouse.schema("Customer").id if spelling == ID else spelling
-    with warehouse.resource.client() as client:
-        ours = Project(client, "embedded warehouse", takeover_file=tmp_path / "takeover.json")
-        assert ["stripe_acme.Customer"] == [row["table"] for row in take_over(ours, [typed]).rows]
-
-
-JOBS = [each for each in NAMES_TABLES if each.has_job and each.command != "takeover"]
-
-
-@pytest.mark.parametrize("operation", JOBS, ids=lambda operation: operation.name)
-def test_in_every_job(operation: Operation, warehouse: EmbeddedWarehouse) -> None:
+@pytest.mark.parametrize(
+    "operation", [each for each in NAMES_TABLES if each.has_job], ids=lambda operation: operation.name
+)
+def test_in_every_job(operation: Operation, warehouse: EmbeddedWarehouse, tmp_path: Path) -> None:
     """The config of each job accepts every spelling, and its run fails with the same text for an unknown one."""
-    jobs = {job.name: job for job in build_maintenance_jobs(Tables(warehouse.snapshot(), include_disabled=True))}
+    built = build_maintenance_jobs(Tables(warehouse.snapshot()), takeover_file=tmp_path / "takeover.json")
     name = f"posthog_warehouse_{operation.name}"
-    one_table = issubclass(operation.params, TableParams)
-    extra = {"change_settings": {"sync_frequency": "1hour"}, "delete_data": {"confirm": ["stripe_acme.Customer"]}}
+    (job,) = [job for job in built if job.name == name]
 
-    def run(typed: str) -> dg.ExecuteInProcessResult:
-        config: dict[str, Any] = {"table": typed} if one_table else {"tables": [typed]}
-        return jobs[name].execute_in_process(
-            run_config={"ops": {f"{name}_step": {"config": config | extra.get(operation.name, {})}}},
+    def run(typed: list[str]) -> dg.ExecuteInProcessResult:
+        one_table = issubclass(operation.params, TableParams)
+        config: dict[str, Any] = {"table": typed[0]} if one_table else {"tables": typed}
+        return job.execute_in_process(
+            run_config={"ops": {f"{name}_step": {"config": config | EXTRA_CONFIG.get(operation.name, {})}}},
             resources={"posthog_warehouse": warehouse.resource},
             raise_on_error=False,
         )
 
-    for spelling in [each for each in SPELLINGS if not (one_table and set(each) & set("*?"))]:
-        typed = warehouse.schema("Customer").id if spelling == ID else spelling
+    for typed in calls_of(operation, warehouse):
         assert run(typed).success, typed
-    (failed,) = [event for event in run(UNKNOWN).all_node_events if event.is_step_failure]
+    (failed,) = [event for event in run([UNKNOWN]).all_node_events if event.is_step_failure]
     assert UNKNOWN_TEXT in failed.step_failure_data.user_failure_data.description
