@@ -5,7 +5,7 @@ Catch the narrowest class that you can act on:
     PostHogError
     ├── TransportError               no complete answer was received
     │   ├── UnreachableError         nothing was sent: the request had no effect
-    │   └── LostAnswerError          sent, but the answer was lost: the request may have taken effect
+    │   └── LostAnswerError          sent, but the answer was lost: it may have taken effect, unless it only reads
     │       └── AnswerTimeoutError   ... because it took too long
     ├── ReadOnlyError                the client is read-only; nothing was sent
     └── ApiError                     PostHog answered with an error
@@ -49,6 +49,9 @@ __all__ = [
     "UnreachableError",
 ]
 
+# requests that have no effect, whatever happened to their answer
+ONLY_READ = frozenset({"GET", "HEAD", "OPTIONS"})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
@@ -77,7 +80,7 @@ class UnreachableError(TransportError):
 
 
 class LostAnswerError(TransportError):
-    """The request was sent, but its answer was lost. It may have taken effect: check before you repeat it."""
+    """The request was sent, but its answer was lost. Unless it only reads, it may have taken effect."""
 
 
 class AnswerTimeoutError(LostAnswerError):
@@ -226,6 +229,11 @@ class ServerError(ApiError):
 
     happened = "PostHog's server failed"
     cure = "Try again later. First check whether the request took effect."
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        if problem.method in ONLY_READ:
+            self.cure = "Try again later."
 
 
 class PartialUpdateError(ServerError):

@@ -177,12 +177,13 @@ class Transport:
             self.requests += 1
         try:
             return self._http.send(request)
-        except httpx.HTTPError as exc:
+        # the library builds the address of every redirect, also of those that are not followed
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
             failure = self._failure(request, exc)
         # Raised outside the handler: the library's error holds the request, and with it the key.
         raise failure
 
-    def _failure(self, request: httpx.Request, exc: httpx.HTTPError) -> errors.TransportError:
+    def _failure(self, request: httpx.Request, exc: httpx.HTTPError | httpx.InvalidURL) -> errors.TransportError:
         which = f"{request.method} {request.url.path} at {request.url.host}"
         cause = self._without_key(f"{type(exc).__name__}: {exc}".removesuffix(": "))
         if isinstance(exc, NOTHING_SENT):
@@ -190,7 +191,8 @@ class Transport:
                 f"PostHog could not be reached for {which} ({cause}); nothing was sent. "
                 "Check the host, the network and the proxy settings."
             )
-        cure = "The request may have taken effect: check before you repeat it."
+        may_have_effect = request.method not in errors.ONLY_READ
+        cure = "The request may have taken effect: check before you repeat it." if may_have_effect else "Try again."
         if isinstance(exc, httpx.TimeoutException):
             return errors.AnswerTimeoutError(f"PostHog did not answer {which} in time ({cause}). {cure}")
         return errors.LostAnswerError(f"The answer to {which} was lost ({cause}). {cure}")
@@ -198,7 +200,9 @@ class Transport:
     def _answer(self, request: httpx.Request, response: httpx.Response) -> Answer:
         server_time = http_date(response.headers.get("date"))
         self.server_time = server_time or self.server_time
-        text = f"to {_bare(_target(response))}" if response.has_redirect_location else response.text
+        # JSON is UTF-8, whatever charset a gateway names: Python has some that raise
+        body = response.content.decode(errors="replace")
+        text = f"to {_bare(_target(response))}" if response.has_redirect_location else body
         return Answer(
             status=response.status_code,
             method=request.method,

@@ -110,6 +110,44 @@ def test_a_redirect_to_another_host_is_refused(client: PostHogWarehouseClient, s
     assert "hunter2" not in str(raised.value)
 
 
+@pytest.mark.parametrize("failure", [httpx.ReadTimeout, httpx.ReadError, httpx.RemoteProtocolError, 500, 503])
+def test_only_a_change_may_have_taken_effect(make_client: MakeClient, failure: Any) -> None:
+    """An error sends people to check for an effect after a change, and never after a request that only reads."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if isinstance(failure, int):
+            return httpx.Response(failure)
+        raise failure("broken", request=request)
+
+    client = make_client(http_transport=httpx.MockTransport(answer))
+    calls = (client.get_schema, client.reload_schema, client.delete_schema)
+    texts = []
+    for call in calls:
+        with pytest.raises(errors.PostHogError) as raised:
+            call(ZERO)
+        texts.append(str(raised.value))
+    assert [False, True, True] == ["effect" in text for text in texts]
+    assert all("ry again" in text for text in texts[:1])
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        *((302, {"Location": target}) for target in ("javascript:alert(1)", "mailto:a@b", "http://h:abc/", "http://[")),
+        *((500, {"Content-Type": f"text/html; charset={name}"}) for name in ("utf-16", "idna", "hex", "nonsense")),
+        *((503, {"Content-Encoding": name}) for name in ("gzip", "deflate")),
+    ],
+)
+def test_no_answer_raises_an_error_of_another_package(
+    client: PostHogWarehouseClient, server: ScriptedServer, status: int, headers: dict[str, str]
+) -> None:
+    """An answer that cannot be followed, decoded or unpacked is an error of this package, with its request."""
+    for _ in range(4):
+        server.answer(b"<html>", status=status, headers=headers)
+    with pytest.raises(errors.PostHogError, match=r"GET /api/projects/1/external_data_schemas/s1/"):
+        client.get_schema("s1")
+
+
 def every_failure(key: str) -> Iterator[httpx.BaseTransport]:
     """Servers and networks that fail, each quoting the key back where it can."""
     yield httpx.MockTransport(lambda _: httpx.Response(200, text=key))
