@@ -16,12 +16,11 @@ from pathlib import Path
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
-from dw_orchestration.component import PostHogWarehouseComponent, not_connected
+from dw_orchestration.component import PostHogWarehouseComponent
 from dw_orchestration.resources.local import LocalWarehouse
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.shop_report import revenue_by_day
 from dw_orchestration.tables.errors import SetupError, StateNotRefreshedError
-from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 DEFAULT_HOME = ".dw_orchestration"
 # set by `dagster dev` and `dg` for all of their processes
@@ -45,7 +44,7 @@ def definitions_for(environment: MutableMapping[str, str]) -> dg.Definitions:
         component = component_for(environment)
     except SetupError as error:
         dg.get_dagster_logger("dw_orchestration").error(str(error))
-        return not_connected(str(error))
+        return _project_component(environment).not_connected(str(error))
     tables = _loaded(component, environment)
     if isinstance(component.warehouse, LocalWarehouse):
         return dg.Definitions.merge(tables, _shop_report(component.warehouse))
@@ -58,28 +57,41 @@ def component_for(environment: Mapping[str, str]) -> PostHogWarehouseComponent:
     Raises:
         SetupError: The project is named without a key, or the key without a project.
     """
-    home = Path(environment.get("DW_ORCHESTRATION_HOME", DEFAULT_HOME)).absolute()
     project_id = environment.get("POSTHOG_PROJECT_ID")
     api_key = environment.get("POSTHOG_PERSONAL_API_KEY")
     if bool(project_id) != bool(api_key):
         missing = "POSTHOG_PERSONAL_API_KEY" if project_id else "POSTHOG_PROJECT_ID"
         raise SetupError(f"{missing} is not set. Set the project and its key, or neither for the embedded warehouse.")
-    if not project_id or not api_key:
-        # nothing is billed here, so the schedules run from the start
-        return PostHogWarehouseComponent(
-            warehouse=LocalWarehouse(home=str(home)),
-            schedules_running=True,
-            state_file=home / "state_embedded.json",
-            takeover_file=home / "takeover_embedded.json",
-            history_file=home / "sync_history.duckdb",
-        )
-    host = environment.get("POSTHOG_HOST") or "https://us.posthog.com"
+    if project_id:
+        return _project_component(environment)
+    home = _home(environment)
+    # nothing is billed here, so the schedules run from the start
     return PostHogWarehouseComponent(
-        warehouse=PostHogWarehouseResource(host=host, project_id=project_id, api_key=api_key),
+        warehouse=LocalWarehouse(home=str(home)),
+        schedules_running=True,
+        state_file=home / "state_embedded.json",
+        takeover_file=home / "takeover_embedded.json",
+        history_file=home / "sync_history.duckdb",
+    )
+
+
+def _project_component(environment: Mapping[str, str]) -> PostHogWarehouseComponent:
+    """The component of a PostHog project, even if some of its settings are missing."""
+    home, project_id = _home(environment), environment.get("POSTHOG_PROJECT_ID", "")
+    return PostHogWarehouseComponent(
+        warehouse=PostHogWarehouseResource(
+            host=environment.get("POSTHOG_HOST") or "https://us.posthog.com",
+            project_id=project_id,
+            api_key=environment.get("POSTHOG_PERSONAL_API_KEY", ""),
+        ),
         state_file=home / f"state_{project_id}.json",
         takeover_file=home / f"takeover_{project_id}.json",
         history_file=home / "sync_history.duckdb",
     )
+
+
+def _home(environment: Mapping[str, str]) -> Path:
+    return Path(environment.get("DW_ORCHESTRATION_HOME", DEFAULT_HOME)).absolute()
 
 
 def _shop_report(warehouse: LocalWarehouse) -> dg.Definitions:
@@ -101,10 +113,12 @@ def _loaded(component: PostHogWarehouseComponent, environment: MutableMapping[st
     """
     state_file = component.state_file
     if state_file is not None and environment.get(_IN_DEVELOPMENT) and environment.get(_REFRESHED) != str(state_file):
+        environment[_REFRESHED] = str(state_file)
+        problem = ""
         try:
             component.write_state_to_path(state_file)
         except StateNotRefreshedError as error:
-            dg.get_dagster_logger("dw_orchestration").warning(str(error))
-        environment[_REFRESHED] = str(state_file)
-        return component.build_defs_from_snapshot(WarehouseSnapshot.read(state_file))
+            problem = str(error)
+            dg.get_dagster_logger("dw_orchestration").warning(problem)
+        return component.build_defs_from_file(state_file, if_missing=problem)
     return dg.build_defs_for_component(component)

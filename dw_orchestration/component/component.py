@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import dagster as dg
 from dagster.components import DefsStateConfig, DefsStateConfigArgs, ResolvedDefsStateConfig
@@ -30,12 +30,15 @@ from dw_orchestration.schedules.schedules import SchedulingMode, build_posthog_s
 from dw_orchestration.sensors.drift import build_drift_check, build_drift_sensor, build_state_age_check
 from dw_orchestration.sensors.job_status import build_job_status_sensor
 from dw_orchestration.sensors.terminated_runs import build_terminated_runs_sensor
-from dw_orchestration.tables.errors import SetupError, StateNotRefreshedError
+from dw_orchestration.tables.errors import SetupError, SnapshotError, StateNotRefreshedError
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
 
 _IN_A_SHARED_PLACE = DefsStateConfigArgs.versioned_state_storage().management_type
+_NO_STATE = "There is no state yet. Fetch it with `dg utils refresh-defs-state`."
+# set by `dagster dev` and `dg` for all of their processes
+_IN_DEVELOPMENT = dg.EnvVar("DAGSTER_IS_DEV_CLI")
 _LEGAL_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -158,19 +161,26 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The definitions, from the state where it is kept; a refresh that fails here leaves the last one serving.
 
+        A file that cannot be read or written takes away this component's tables, not the rest of the code location.
+
         Raises:
             SetupError: Another component of this project has the same name.
         """
         if self.has_neighbours:
             everyone = context.component_tree.get_all_components(of_type=PostHogWarehouseComponent)
             _refuse_namesakes(self.name, [each.name for each in everyone])
-        if self.state_file is not None:
-            return self._defs_of_file(context, self.state_file)
         try:
-            return super().build_defs(context)
-        except StateNotRefreshedError as error:
-            _log().warning(str(error))
-            return self._without_refresh(context, problem=str(error))
+            return self._defs_of_state(context)
+        except SnapshotError as error:
+            return self.not_connected(str(error))
+        except OSError as error:
+            # Dagster makes the folder for its states in the package of the project, which an image may lock
+            if error.filename is None:
+                raise
+            return self.not_connected(
+                f"{error.filename} cannot be used ({error.strerror}). Make its folder writable, or fetch the state with"
+                " `dg utils refresh-defs-state` as the image is built."
+            )
 
     def build_defs_from_state(
         self,
@@ -178,32 +188,41 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         state_path: Path | None,
     ) -> dg.Definitions:
         """The definitions; a pure function of the state file."""
-        if state_path is None:
-            return not_connected("There is no state yet. Fetch it with `dg utils refresh-defs-state`.", name=self.name)
-        snapshot = WarehouseSnapshot.read(state_path)
-        # a file of the user's own is used as it stands
-        if self.state_file is None and not snapshot.has_no_tables and not self._is_origin_of(snapshot):
-            problem = f"The state is of project {snapshot.project_id} at {snapshot.host}, and not of this one."
-            return not_connected(f"{problem} Fetch it with `dg utils refresh-defs-state`.", name=self.name)
-        return self.build_defs_from_snapshot(snapshot)
+        return self.not_connected(_NO_STATE) if state_path is None else self.build_defs_from_file(state_path)
 
-    def _is_origin_of(self, snapshot: WarehouseSnapshot) -> bool:
+    def build_defs_from_file(self, path: Path, *, if_missing: str = _NO_STATE) -> dg.Definitions:
+        """The definitions for a state file; without a file that can be read, they state what is wrong with it.
+
+        Args:
+            path: The state file.
+            if_missing: What to state if there is none.
+        """
         try:
-            return self.warehouse.with_environment().is_origin_of(snapshot)
-        except SetupError:
-            # without its settings it is no other project either: a committed state serves without a key
-            return True
+            snapshot = WarehouseSnapshot.read(path)
+        except FileNotFoundError:
+            return self.not_connected(if_missing)
+        except SnapshotError as error:
+            return self.not_connected(str(error))
+        # a file of the user's own is used as it stands
+        if self.state_file is None and not snapshot.has_no_tables and not self.warehouse.is_origin_of(snapshot):
+            problem = f"The state is of project {snapshot.project_id} at {snapshot.host}, and not of this one."
+            return self.not_connected(f"{problem} Fetch it with `dg utils refresh-defs-state`.")
+        return self.build_defs_from_snapshot(snapshot)
 
     def build_defs_from_snapshot(self, snapshot: WarehouseSnapshot) -> dg.Definitions:
         """The definitions for a snapshot that is already at hand."""
         if snapshot.problem is not None and snapshot.has_no_tables:
-            return not_connected(snapshot.problem, name=self.name)
+            return self.not_connected(snapshot.problem)
+        try:
+            self._restored(snapshot)
+        except (SetupError, SnapshotError) as error:
+            return self.not_connected(str(error))
         tables = self.tables(snapshot)
         for problem in tables.problems:
             # tables come and go in PostHog, which must not take the code location down
             _log().warning(f"`{self.name}` selects or excludes tables that do not exist. {problem}")
         if tables.all and not tables:
-            return not_connected(tables.why_empty(), name=self.name)
+            return self.not_connected(tables.why_empty())
         definitions = _table_definitions(self, tables)
         if self.history_file is None:
             return definitions
@@ -218,7 +237,6 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
                 project.
             SnapshotError: The takeover file cannot be read.
         """
-        takeover = TakeoverStore.of(snapshot, self.takeover_file) if self.takeover_file is not None else None
         return Tables(
             snapshot,
             select=self.select,
@@ -229,16 +247,41 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
             step_per=self.step_per,
             checks=self.checks,
             namespace=None if self.name == DEFAULT_RESOURCE_KEY else self.name,
-            restore=takeover.restore if takeover is not None else None,
+            restore=self._restored,
         )
 
+    def _restored(self, snapshot: WarehouseSnapshot) -> WarehouseSnapshot:
+        """The snapshot with the frequencies from before a takeover."""
+        return TakeoverStore.of(snapshot, self.takeover_file).restore(snapshot) if self.takeover_file else snapshot
+
+    def not_connected(self, problem: str) -> dg.Definitions:
+        """The problem in place of the tables, and the resources: sensors and assets of the user's own may need them."""
+        return dg.Definitions.merge(not_connected(problem, name=self.name), dg.Definitions(resources=self.resources()))
+
+    def resources(self) -> dict[str, dg.ConfigurableResource[Any]]:
+        """What the definitions of this component, and the user's own, are run with."""
+        resources: dict[str, dg.ConfigurableResource[Any]] = {self.name: self.warehouse}
+        if self.history_file is not None:
+            resources[f"{self.name}_sync_history"] = DuckDBResource(database=str(self.history_file))
+        return resources
+
+    def _defs_of_state(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        if self.state_file is not None:
+            return self._defs_of_file(context, self.state_file)
+        try:
+            return super().build_defs(context)
+        except StateNotRefreshedError as error:
+            _log().warning(str(error))
+            return self._without_refresh(context, problem=str(error))
+
     def _defs_of_file(self, context: dg.ComponentLoadContext, state_file: Path) -> dg.Definitions:
-        # what kept the last process from asking may have been set right since
-        if not state_file.exists() or WarehouseSnapshot.read(state_file).has_no_tables:
-            try:
-                self.write_state_to_path(state_file)
-            except StateNotRefreshedError as error:
-                _log().error(str(error))
+        if not _is_to_be_fetched(state_file):
+            return self.build_defs_from_state(context, state_file)
+        try:
+            self.write_state_to_path(state_file)
+        except StateNotRefreshedError as error:
+            _log().error(str(error))
+            return self.build_defs_from_file(state_file, if_missing=str(error))
         return self.build_defs_from_state(context, state_file)
 
     def _without_refresh(self, context: dg.ComponentLoadContext, *, problem: str) -> dg.Definitions:
@@ -249,7 +292,18 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
             return dg.StateBackedComponent.build_defs(as_it_is, context)
         except StateNotRefreshedError:
             # state that lives only in the code server is always fetched again
-            return not_connected(problem, name=self.name)
+            return self.not_connected(problem)
+
+
+def _is_to_be_fetched(state_file: Path) -> bool:
+    """Whether a load fetches the state: there is none, or it is damaged and this is a developer's machine."""
+    try:
+        # what kept the last process from asking may have been set right since
+        return WarehouseSnapshot.read(state_file).has_no_tables
+    except FileNotFoundError:
+        return True
+    except SnapshotError:
+        return bool(_IN_DEVELOPMENT.get_value())
 
 
 def _table_definitions(component: "PostHogWarehouseComponent", tables: Tables) -> dg.Definitions:
@@ -276,7 +330,7 @@ def _table_definitions(component: "PostHogWarehouseComponent", tables: Tables) -
             build_job_status_sensor(tables, auto_heal=component.auto_heal),
             build_terminated_runs_sensor(tables),
         ],
-        resources={tables.resource_key: component.warehouse},
+        resources=component.resources(),
     )
 
 
@@ -297,7 +351,6 @@ def _history_definitions(
         asset_checks=[build_drift_check(tables), build_state_age_check(tables, max_age=max_age)],
         schedules=[build_sync_history_schedule(resource_key=tables.resource_key)],
         sensors=[build_drift_sensor(tables, max_age=max_age)],
-        resources={history_key: DuckDBResource(database=str(component.history_file))},
     )
 
 

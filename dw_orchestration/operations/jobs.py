@@ -19,7 +19,7 @@ from dw_orchestration.operations.secrets import Secrets
 from dw_orchestration.operations.takeover import TAKEOVER
 from dw_orchestration.posthog.errors import PostHogError
 from dw_orchestration.resources.warehouse import WarehouseResource
-from dw_orchestration.tables.errors import SetupError
+from dw_orchestration.tables.errors import SetupError, SnapshotError
 from dw_orchestration.tables.tables import Tables
 
 # what Dagster puts on every re-execution
@@ -138,7 +138,7 @@ def _carry_out(
             project = Project(client, warehouse.name, key_paths, takeover_file)
             report = yield from run(context, project, params, warehouse)
             return report.with_texts(secrets.hidden)
-    except (PostHogError, SetupError) as error:
+    except (PostHogError, SetupError, SnapshotError) as error:
         failure = dg.Failure(description=secrets.hidden(str(error)), allow_retries=False)
     # raised outside the handler: the error that stays attached as the context may quote a secret
     raise failure

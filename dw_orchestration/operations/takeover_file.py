@@ -98,9 +98,10 @@ class TakeoverStore:
             file = TakeoverFile.model_validate_json(self.path.read_bytes())
         except FileNotFoundError:
             return TakeoverFile(host=self.host, project_id=self.project_id)
-        except ValidationError as error:
+        except (ValidationError, OSError) as error:
+            problem = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
             raise SnapshotError(
-                f"The takeover file {self.path} cannot be read ({error.errors()[0]['msg']}). It stores how often"
+                f"The takeover file {self.path} cannot be read ({problem}). It stores how often"
                 " PostHog synced the tables before: fix it or restore it from a backup."
             ) from None
         if (file.host, file.project_id) != (self.host, self.project_id):
@@ -111,15 +112,19 @@ class TakeoverStore:
         return file
 
     def write(self, file: TakeoverFile) -> None:
-        """Write the file, whole or not at all, and have it on the disk before anything is changed in PostHog."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Write the file, whole or not at all, and have it on the disk before anything is changed in PostHog.
+
+        Raises:
+            SnapshotError: The file cannot be written; the last one is as it was.
+        """
         ordered = file.model_copy(update={"tables": dict(sorted(file.tables.items()))})
         unfinished = self.path.with_name(f"{self.path.name}.unfinished")
-        with unfinished.open("w", encoding="utf-8") as draft:
-            draft.write(json.dumps(ordered.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
-            draft.flush()
-            os.fsync(draft.fileno())
-        unfinished.replace(self.path)
+        with self._writable():
+            with unfinished.open("w", encoding="utf-8") as draft:
+                draft.write(json.dumps(ordered.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
+                draft.flush()
+                os.fsync(draft.fileno())
+            unfinished.replace(self.path)
 
     def restore(self, snapshot: WarehouseSnapshot) -> WarehouseSnapshot:
         """The snapshot with the frequencies from before the takeover, for `Tables(restore=...)`.
@@ -138,14 +143,30 @@ class TakeoverStore:
 
         Raises:
             SetupError: Another process is changing it.
+            SnapshotError: Its folder cannot be written.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path.with_name(f"{self.path.name}.lock"))
         try:
-            lock.acquire(timeout=0)
+            with self._writable():
+                lock.acquire(timeout=0)
         except Timeout:
             raise SetupError(f"Another takeover is using {self.path}. Try again when it has ended.") from None
         try:
             yield
         finally:
             lock.release()
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        """Make the folder, and turn what fails in it into an error that names it."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            yield
+        except Timeout:
+            raise
+        except OSError as error:
+            raise SnapshotError(
+                f"The takeover file {self.path} cannot be written ({error.strerror}). Make the folder"
+                f" {self.path.parent} writable, or name another one: with `takeover_file`, or with"
+                " DW_ORCHESTRATION_HOME for the default code location."
+            ) from None

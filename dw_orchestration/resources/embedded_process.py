@@ -66,11 +66,18 @@ class EmbeddedProcess:
         """Start the embedded warehouse unless it runs, and keep it for as long as this process lives.
 
         Raises:
-            LocalWarehouseError: It could not be started.
+            LocalWarehouseError: It could not be started, or its folder cannot be used.
         """
-        self.home.mkdir(parents=True, exist_ok=True)
-        _take_lease(self.home)
-        return self._running() or self._start()
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            _take_lease(self.home)
+            return self._running() or self._start()
+        except OSError as error:
+            raise LocalWarehouseError(
+                f"The embedded warehouse cannot use {error.filename or self.home} ({error.strerror}). Make the folder"
+                f" {self.home} writable, or name another one: with `home`, or with DW_ORCHESTRATION_HOME for the"
+                " default code location."
+            ) from None
 
     def stop(self) -> None:
         """Stop the embedded warehouse if it runs, even if it is in use; running syncs fail, and what it keeps stays.

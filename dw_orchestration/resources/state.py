@@ -1,5 +1,6 @@
 """Refreshing the state: the last good one stays until there is a better one."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,11 +21,11 @@ def refresh_state(warehouse: WarehouseResource, path: Path, *, allow_shrinking: 
     Args:
         warehouse: What to ask.
         path: The state file. If this fails, its tables stay, with the reason why they may be out of date. If
-            they are another project's, the file stays as it is.
+            they are another project's, or cannot be read, the file stays as it is.
         allow_shrinking: Accept a state with less than half of the tables of the last one, or with none at all.
 
     Raises:
-        StateNotRefreshedError: The warehouse is unreachable, or its answer was refused.
+        StateNotRefreshedError: The warehouse is unreachable, its answer was refused, or the file cannot be written.
     """
     ready, previous = warehouse, None
     try:
@@ -33,12 +34,14 @@ def refresh_state(warehouse: WarehouseResource, path: Path, *, allow_shrinking: 
         snapshot = ready.take_snapshot()
         if not allow_shrinking:
             _check_size(snapshot, previous)
+        snapshot.write(path)
     except (PostHogError, SetupError, SnapshotError) as error:
-        if previous is not None or _tables_in(path) is None:
-            _with_problem(warehouse, previous, problem=str(error)).write(path)
+        if previous is not None or _holds_nothing(path):
+            # where it cannot be written, the error that is raised says more than this one
+            with suppress(SnapshotError):
+                _with_problem(warehouse, previous, problem=str(error)).write(path)
         serves = f" The state of {previous.taken_at:%Y-%m-%d %H:%M} UTC serves." if previous else ""
         raise StateNotRefreshedError(f"{error}{serves}") from None
-    snapshot.write(path)
     _warn_about_scope(ready)
 
 
@@ -46,6 +49,16 @@ def last_good_state(warehouse: WarehouseResource, path: Path) -> WarehouseSnapsh
     """The state to fall back on. One that can't be read, or is another project's, is none: replacing it is the cure."""
     state = _tables_in(path)
     return state if state is not None and warehouse.is_origin_of(state) else None
+
+
+def _holds_nothing(path: Path) -> bool:
+    """Whether nothing is lost with the file: one that cannot be read may be of a newer version of this package."""
+    try:
+        return WarehouseSnapshot.read(path).has_no_tables
+    except FileNotFoundError:
+        return True
+    except SnapshotError:
+        return False
 
 
 def _tables_in(path: Path) -> WarehouseSnapshot | None:

@@ -184,12 +184,11 @@ class PostHogWarehouseResource(WarehouseResource):
     def is_origin_of(self, snapshot: WarehouseSnapshot) -> bool:
         """Whether a snapshot was taken of this project; `@current` may be any project of its host.
 
-        Where no project is named, as in a checkout without any settings, nothing speaks against it.
+        What is not set, as in a checkout without any settings, does not speak against it: a committed state serves.
         """
-        own_id = self.project_id.strip()
-        if not own_id:
-            return True
-        return super().is_origin_of(snapshot) and own_id in ("@current", snapshot.project_id)
+        host, own_id = (_from_environment(value) for value in (self.host, self.project_id))
+        is_host = snapshot.project_url is not None if not host else snapshot.host == host.rstrip("/")
+        return is_host and (not own_id or own_id.strip() in ("", "@current", snapshot.project_id))
 
 
 def _from_environment(value: str) -> str | None:

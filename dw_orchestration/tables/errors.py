@@ -22,7 +22,7 @@ class LocalWarehouseError(SetupError):
 
 
 class SnapshotError(Exception):
-    """A state file cannot be read, or must not be replaced by what was fetched."""
+    """A state or takeover file cannot be read or written, or must not be replaced by what was fetched."""
 
 
 class StateNotRefreshedError(SnapshotError):

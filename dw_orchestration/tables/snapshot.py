@@ -8,6 +8,7 @@ source's connection settings.
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self
@@ -18,6 +19,8 @@ from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.enums import AccessMethod
 from dw_orchestration.posthog.models import Schema, Source
 from dw_orchestration.tables.errors import SnapshotError
+
+_ANOTHER_FOLDER = "name another one: with `state_file`, or with DW_ORCHESTRATION_HOME for the default code location."
 
 
 class _Frozen(BaseModel):
@@ -96,10 +99,18 @@ class WarehouseSnapshot(_Frozen):
         """Read a snapshot file.
 
         Raises:
-            SnapshotError: The file is not a snapshot that this version reads.
+            FileNotFoundError: There is no file.
+            SnapshotError: The file is not a snapshot that this version reads, or cannot be opened.
         """
         try:
             return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise SnapshotError(
+                f"The state file {path} cannot be read ({error.strerror}). Make it a file that this process may read,"
+                f" or {_ANOTHER_FOLDER}"
+            ) from None
         except ValidationError as error:
             raise SnapshotError(
                 f"The state file {path} cannot be read ({error.error_count()} problems, first:"
@@ -107,13 +118,25 @@ class WarehouseSnapshot(_Frozen):
             ) from None
 
     def write(self, path: Path) -> None:
-        """Write the snapshot, whole or not at all; unset fields are left out so that a diff shows what changed."""
+        """Write the snapshot, whole or not at all; unset fields are left out so that a diff shows what changed.
+
+        Raises:
+            SnapshotError: The file cannot be written; the last one is as it was.
+        """
         document = {"version": self.version, **self.model_dump(mode="json", exclude_defaults=True)}
-        path.parent.mkdir(parents=True, exist_ok=True)
         # named after the process, because two code servers of one home may refresh at the same time
         unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
-        unfinished.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        unfinished.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            unfinished.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                unfinished.unlink()
+            raise SnapshotError(
+                f"The state file {path} cannot be written ({error.strerror}). Make the folder {path.parent} writable,"
+                f" or {_ANOTHER_FOLDER}"
+            ) from None
 
     @property
     def has_no_tables(self) -> bool:

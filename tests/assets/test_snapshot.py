@@ -117,7 +117,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     snapshot_of().write(path)
     before = path.read_bytes()
     (tmp_path / f"state.json.{os.getpid()}.unfinished").mkdir()
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(SnapshotError, match="cannot be written"):
         snapshot_of(source_of(Schema(id="1", name="a"))).write(path)
     assert before == path.read_bytes()
 
