@@ -129,6 +129,8 @@ def _reading_metadata(reading: Reading) -> dict[str, Any]:
     metadata: dict[str, Any] = {"jobs_read": reading.jobs, "sources_failed": len(reading.problems)}
     if reading.problems:
         metadata["problems"] = dg.MetadataValue.md(_lines(reading))
+    if reading.unreadable:
+        metadata["unreadable"] = dg.MetadataValue.md("\n".join(f"- {row}" for row in reading.unreadable))
     return metadata
 
 

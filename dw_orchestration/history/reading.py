@@ -1,6 +1,6 @@
 """Which jobs the sync history lacks, and fetching those alone."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -9,6 +9,7 @@ from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.errors import PostHogError
 from dw_orchestration.posthog.limits import ABANDONED_AFTER, INSTANT, LATE_ROWS
 from dw_orchestration.posthog.models import Job, Source
+from dw_orchestration.posthog.rows import UnreadableRow
 
 # twice as long as PostHog can run one: the row of a job costs little to read again
 FOLLOWED_FOR = 2 * ABANDONED_AFTER
@@ -41,6 +42,8 @@ class Reading:
     sources: int
     jobs: int
     problems: Mapping[str, str]
+    unreadable: Sequence[UnreadableRow] = ()
+    """The rows that PostHog showed and that could not be read."""
 
     @property
     def all_failed(self) -> bool:
@@ -69,7 +72,7 @@ def bring_up_to_date(
             continue
         history.save(source, jobs, read_at=now)
         count += len(jobs)
-    return Reading(sources=len(sources), jobs=count, problems=problems)
+    return Reading(sources=len(sources), jobs=count, problems=problems, unreadable=api.unreadable)
 
 
 def read_jobs(api: WarehouseApi, source_id: str, *, known: Known, reach_back_to: datetime) -> list[Job]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dw_orchestration.operations.takeover_file import TakeoverStore
+from dw_orchestration.posthog.rows import Rows
 from dw_orchestration.tables.errors import UsageError
 from dw_orchestration.tables.tables import Tables
 
@@ -60,7 +61,7 @@ class Project:
         if settings:
             full = {schema.id: schema for schema in self.client.list_schemas()}
             sources = [
-                source.model_copy(update={"schemas": tuple(full.get(each.id, each) for each in source.schemas)})
+                source.model_copy(update={"schemas": Rows(full.get(each.id, each) for each in source.schemas)})
                 for source in sources
             ]
         return Tables.live(sources, key_paths=self.key_paths)

@@ -22,6 +22,7 @@ from dw_orchestration.operations.takeover_file import OUT_OF_THE_WAY, TakenTable
 from dw_orchestration.posthog.enums import JobStatus, SyncFrequency
 from dw_orchestration.posthog.errors import ApiError
 from dw_orchestration.posthog.models import Schema, SchemaUpdate
+from dw_orchestration.posthog.rows import includes
 from dw_orchestration.tables.cadence import DAY, Cadence, cadence
 from dw_orchestration.tables.classify import SchemaClass
 
@@ -239,9 +240,11 @@ def give_back(
             key: _wish(table, table.frequency) for key, table in chosen.items() if key in live and file.holds(live[key])
         }
         outcomes = _fulfil(client, wishes, done=Change.GIVEN_BACK)
+        hidden = chosen.keys() - live.keys() if includes(client.unreadable, "schema") else frozenset()
+        outcomes |= {key: _hidden(chosen[key]) for key in sorted(hidden)}
         failed = {key for key, outcome in outcomes.items() if outcome.change is Change.FAILED}
         store.write(file.without(chosen.keys() - failed))
-    released = [_released(table, live.get(key)) for key, table in chosen.items() if key not in wishes]
+    released = [_released(table, live.get(key)) for key, table in chosen.items() if key not in outcomes]
     return [*outcomes.values(), *released]
 
 
@@ -299,6 +302,11 @@ def _passed_over(move: Move, schema: Schema | None) -> Outcome:
         return Outcome(name=move.name, change=Change.GONE, detail="It was deleted since the plan was made.")
     detail = f"Since the plan was made, it was {_state(schema)}."
     return Outcome(name=move.name, change=Change.LEFT, detail=detail)
+
+
+def _hidden(table: TakenTable) -> Outcome:
+    detail = "PostHog shows records that cannot be read, and this may be one of them. Its frequency stays in the file."
+    return Outcome(name=table.name, change=Change.FAILED, detail=detail)
 
 
 def _released(table: TakenTable, schema: Schema | None) -> Outcome:

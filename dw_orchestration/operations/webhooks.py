@@ -73,7 +73,7 @@ def delete_webhook(project: Project, source: str) -> Report:
     return _report(named, f"{named.name} has no webhook any more.", exists=False, result="deleted", note=note)
 
 
-def _pending(inputs: Sequence[str]) -> str:
+def _pending(inputs: Sequence[str] | None) -> str:
     return f"Still to be entered in PostHog: {', '.join(inputs)}." if inputs else ""
 
 

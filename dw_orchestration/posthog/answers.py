@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from dw_orchestration.posthog import errors
+from dw_orchestration.posthog.rows import UnreadableRow
 
 T = TypeVar("T")
 
@@ -48,14 +49,18 @@ class Answer:
     server_time: datetime | None = None
     retry_after_s: float | None = None
 
-    def parse(self, adapter: TypeAdapter[T]) -> T:
+    def parse(self, adapter: TypeAdapter[T], *, unreadable: list[UnreadableRow] | None = None) -> T:
         """The body as a typed value.
+
+        Args:
+            adapter: The expected type.
+            unreadable: Takes the rows of the body's lists that could not be read.
 
         Raises:
             UnexpectedAnswerError: The body is not JSON, or not of this shape.
         """
         try:
-            return adapter.validate_json(self.text)
+            return adapter.validate_json(self.text, context=unreadable)
         except ValidationError as exc:
             faults = exc.errors(include_url=False, include_input=False, include_context=False)
         # Raised outside the handler: pydantic's error quotes the body, and would otherwise be kept as the context.

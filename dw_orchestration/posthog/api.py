@@ -1,11 +1,12 @@
 """The calls that the rest of the package makes. The client provides them, and so does the model in the tests."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from dw_orchestration.posthog.enums import CancelOutcome
 from dw_orchestration.posthog.models import Job, Schema, Source
+from dw_orchestration.posthog.rows import UnreadableRow
 
 
 class WarehouseApi(Protocol):
@@ -14,6 +15,10 @@ class WarehouseApi(Protocol):
     @property
     def server_time(self) -> datetime | None:
         """PostHog's clock at its last answer, aware; None before the first answer."""
+
+    @property
+    def unreadable(self) -> Sequence[UnreadableRow]:
+        """The rows that were left out of lists so far, because they could not be read."""
 
     def list_sources(self) -> Iterator[Source]:
         """All sources with their schemas, lazily in pages of 100. Newer servers leave out the schemas' settings."""

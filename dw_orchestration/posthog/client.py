@@ -1,5 +1,6 @@
 """The client: every call to the external data API of one PostHog project."""
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
@@ -29,9 +30,12 @@ from dw_orchestration.posthog.models import (
 from dw_orchestration.posthog.paging import Page, Row, as_parameter, by_offset, newest_first
 from dw_orchestration.posthog.rate_limit import DEFAULT_RATE_LIMITS, RateBudget, RateLimits
 from dw_orchestration.posthog.retries import RetryPolicy
+from dw_orchestration.posthog.rows import Rows, UnreadableRow
 from dw_orchestration.posthog.transport import HttpTransport, Params, Timeouts, Transport, normalised_host
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 SCHEMAS: Final = "external_data_schemas"
 SOURCES: Final = "external_data_sources"
@@ -55,6 +59,10 @@ BULK_SETTINGS = frozenset(
 )
 
 
+# The unreadable rows that the log of this process names already: a sensor makes a client for each of its ticks.
+_NAMED: set[tuple[str, UnreadableRow]] = set()
+
+
 class _Created(ApiModel):
     """The answer to a creation: servers send only the id, or the whole object."""
 
@@ -64,11 +72,11 @@ class _Created(ApiModel):
 # Built once: making an adapter takes longer than most parsing.
 _CREATED = TypeAdapter(_Created)
 _INCREMENTAL_FIELDS = TypeAdapter(IncrementalFields)
-_JOBS = TypeAdapter(list[Job])
+_JOBS = TypeAdapter(Rows[Job])
 _REFRESHED = TypeAdapter(RefreshedSchemas)
 _SCHEMA = TypeAdapter(Schema)
 _SCHEMA_PAGE = TypeAdapter(Page[Schema])
-_SCHEMAS_OR_PAGE: TypeAdapter[list[Schema] | Page[Schema]] = TypeAdapter(list[Schema] | Page[Schema])
+_SCHEMAS_OR_PAGE: TypeAdapter[Rows[Schema] | Page[Schema]] = TypeAdapter(Rows[Schema] | Page[Schema])
 _SOURCE = TypeAdapter(Source)
 _SOURCE_PAGE = TypeAdapter(Page[Source])
 _WEBHOOK_CREATED = TypeAdapter(WebhookCreated)
@@ -82,6 +90,9 @@ class PostHogWarehouseClient:
     Every method may raise `TransportError`, `ApiError` and their subclasses; the module `errors` draws the tree. The
     `Raises:` section of a method lists only what is special about that call. Requests that are safe to repeat are
     retried. A request that starts something is not retried once it was sent.
+
+    A row of a list that cannot be read is left out, named once in the log, and is in `unreadable`; the others are
+    returned. If none of several rows can be read, the call raises `UnexpectedAnswerError`.
 
     Args:
         host: Such as `https://us.posthog.com`; not `us.i.posthog.com`, which only ingests events.
@@ -126,6 +137,7 @@ class PostHogWarehouseClient:
         self.project_id = str(project_id).strip()
         if not self.project_id:
             raise ValueError("The project id is empty: use the number in PostHog's URLs.")
+        self._unreadable: dict[UnreadableRow, None] = {}
         budget = RateBudget.for_key(api_key, host=origin, limits=rate_limits, sleep=sleep) if rate_limits else None
         self.transport = Transport(
             origin,
@@ -168,6 +180,11 @@ class PostHogWarehouseClient:
         return self.transport.requests
 
     @property
+    def unreadable(self) -> tuple[UnreadableRow, ...]:
+        """The rows of lists that could not be read so far, each once. The lists do not include them."""
+        return tuple(self._unreadable)
+
+    @property
     def waited_s(self) -> float:
         """How long requests waited for the rate limit. Subtract this time from deadlines."""
         return self.transport.waited_s
@@ -189,7 +206,7 @@ class PostHogWarehouseClient:
             MissingScopeError: The key lacks a scope, which the error names.
             PermissionDeniedError: The key is limited to other projects.
         """
-        self._call("GET", SOURCES, params={"limit": 1}).parse(_SOURCE_PAGE)
+        self._parse(self._call("GET", SOURCES, params={"limit": 1}), _SOURCE_PAGE)
         if write:
             # PostHog checks the scope before it looks up the schema, so a 404 means that the key has the scope.
             try:
@@ -219,7 +236,7 @@ class PostHogWarehouseClient:
         Raises:
             NotFoundError: The id is unknown, deleted, or belongs to another project.
         """
-        return self._call("GET", SCHEMAS, schema_id).parse(_SCHEMA)
+        return self._parse(self._call("GET", SCHEMAS, schema_id), _SCHEMA)
 
     def update_schema(self, schema_id: str, update: SchemaUpdate) -> Schema:
         """Change the settings of a schema that `update` sets.
@@ -232,7 +249,7 @@ class PostHogWarehouseClient:
             BadRequestError: The change breaks a rule. `field` names the setting if the server does.
         """
         slow = update.sync_type is not None
-        return self._call("PATCH", SCHEMAS, schema_id, json=update.body(), slow=slow).parse(_SCHEMA)
+        return self._parse(self._call("PATCH", SCHEMAS, schema_id, json=update.body(), slow=slow), _SCHEMA)
 
     def delete_schema(self, schema_id: str) -> None:
         """Delete a schema and its table.
@@ -278,7 +295,7 @@ class PostHogWarehouseClient:
         Raises:
             BadRequestError: PostHog could not read the source. The detail is the source's own error.
         """
-        return self._call("POST", SCHEMAS, schema_id, "incremental_fields", slow=True).parse(_INCREMENTAL_FIELDS)
+        return self._parse(self._call("POST", SCHEMAS, schema_id, "incremental_fields", slow=True), _INCREMENTAL_FIELDS)
 
     def reload_schema(self, schema_id: str) -> datetime | None:
         """Sync a schema now.
@@ -353,7 +370,7 @@ class PostHogWarehouseClient:
         """
         optional = {"prefix": prefix, "description": description, "access_method": access_method}
         body = {"source_type": source_type, "payload": dict(payload), **_given(optional)}
-        return self._call("POST", SOURCES, json=body, slow=True).parse(_CREATED).id
+        return self._parse(self._call("POST", SOURCES, json=body, slow=True), _CREATED).id
 
     def get_source(self, source_id: str) -> Source:
         """A source with its schemas in full.
@@ -361,7 +378,7 @@ class PostHogWarehouseClient:
         Raises:
             NotFoundError: The id is unknown, deleted, or belongs to another project.
         """
-        return self._call("GET", SOURCES, source_id).parse(_SOURCE)
+        return self._parse(self._call("GET", SOURCES, source_id), _SOURCE)
 
     def update_source(
         self,
@@ -387,7 +404,7 @@ class PostHogWarehouseClient:
         body = _given({"description": description, "job_inputs": job_inputs and dict(job_inputs)})
         if not body:
             raise ValueError(f"Nothing to change in source {source_id}: set a description or job_inputs.")
-        return self._call("PATCH", SOURCES, source_id, json=body, slow=job_inputs is not None).parse(_SOURCE)
+        return self._parse(self._call("PATCH", SOURCES, source_id, json=body, slow=job_inputs is not None), _SOURCE)
 
     def delete_source(self, source_id: str) -> None:
         """Delete a source with its schemas, tables, stored rows and webhook. Cancels a running job."""
@@ -423,7 +440,7 @@ class PostHogWarehouseClient:
         Raises:
             BadRequestError: PostHog could not read the source.
         """
-        return self._call("POST", SOURCES, source_id, "refresh_schemas", slow=True).parse(_REFRESHED)
+        return self._parse(self._call("POST", SOURCES, source_id, "refresh_schemas", slow=True), _REFRESHED)
 
     def create_webhook(self, source_id: str, *, inputs: Mapping[str, object] | None = None) -> WebhookCreated:
         """Register PostHog's webhook with the provider of a source.
@@ -439,7 +456,9 @@ class PostHogWarehouseClient:
             BadRequestError: The source type has no webhooks, or the source is not set up.
         """
         body = None if inputs is None else {"inputs": dict(inputs)}
-        return self._call("POST", SOURCES, source_id, "create_webhook", json=body, slow=True).parse(_WEBHOOK_CREATED)
+        return self._parse(
+            self._call("POST", SOURCES, source_id, "create_webhook", json=body, slow=True), _WEBHOOK_CREATED
+        )
 
     def delete_webhook(self, source_id: str) -> WebhookDeleted:
         """Remove the webhook of a source.
@@ -447,11 +466,11 @@ class PostHogWarehouseClient:
         Raises:
             BadRequestError: Tables still use it.
         """
-        return self._call("POST", SOURCES, source_id, "delete_webhook", slow=True).parse(_WEBHOOK_DELETED)
+        return self._parse(self._call("POST", SOURCES, source_id, "delete_webhook", slow=True), _WEBHOOK_DELETED)
 
     def webhook_info(self, source_id: str) -> WebhookInfo:
         """Whether the webhook of a source exists. Older servers may refuse API keys here."""
-        return self._call("GET", SOURCES, source_id, "webhook_info").parse(_WEBHOOK_INFO)
+        return self._parse(self._call("GET", SOURCES, source_id, "webhook_info"), _WEBHOOK_INFO)
 
     # --- jobs ---
 
@@ -495,17 +514,30 @@ class PostHogWarehouseClient:
         quoted = "/".join(quote(part, safe="") for part in (self.project_id, *path))
         return self.transport.request(method, f"/api/projects/{quoted}/", params=params, json=json, slow=slow)
 
+    def _parse(self, answer: Answer, adapter: TypeAdapter[T]) -> T:
+        """The body of an answer. A row of it that cannot be read is named once in the log of the process."""
+        rows: list[UnreadableRow] = []
+        value = answer.parse(adapter, unreadable=rows)
+        for row in dict.fromkeys(rows):
+            self._unreadable[row] = None
+            if (self.host, row) not in _NAMED:
+                _NAMED.add((self.host, row))
+                logger.warning(
+                    "Left out, because it cannot be read: %s (%s %s at %s).", row, answer.method, answer.path, self.host
+                )
+        return value
+
     def _list(self, page: TypeAdapter[Page[Row]], path: str, *, search: str | None, page_size: int) -> Iterator[Row]:
         params: dict[str, str | int] = {"limit": page_size} | ({"search": search} if search else {})
-        return by_offset(lambda offset: self._call("GET", path, params={**params, "offset": offset}).parse(page))
+        return by_offset(lambda offset: self._parse(self._call("GET", path, params={**params, "offset": offset}), page))
 
     def _jobs(
         self, source_id: str, before: datetime | None, *, after: datetime | None, schemas: Collection[str]
-    ) -> list[Job]:
+    ) -> Rows[Job]:
         params: dict[str, str | list[str]] = {"schemas": list(schemas)} if schemas else {}
         times = _given({"after": after, "before": before})
         params.update({name: as_parameter(moment) for name, moment in times.items()})
-        return self._call("GET", SOURCES, source_id, "jobs", params=params).parse(_JOBS)
+        return self._parse(self._call("GET", SOURCES, source_id, "jobs", params=params), _JOBS)
 
     def _trigger(self, schema_id: str, action: str) -> datetime | None:
         answer = self._call("POST", SCHEMAS, schema_id, action)
@@ -520,7 +552,7 @@ class PostHogWarehouseClient:
             if BULK_UPDATE_REFUSED in exc.detail.lower():
                 return {}
             raise
-        saved = answer.parse(_SCHEMAS_OR_PAGE)
+        saved = self._parse(answer, _SCHEMAS_OR_PAGE)
         return {schema.id: schema for schema in (saved.results if isinstance(saved, Page) else saved)}
 
 

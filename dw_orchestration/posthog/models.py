@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, time
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from dw_orchestration.posthog.enums import (
     AccessMethod,
@@ -15,6 +16,7 @@ from dw_orchestration.posthog.enums import (
     SyncStatus,
     SyncType,
 )
+from dw_orchestration.posthog.rows import NO_TABLE, Rows
 
 
 def _in_utc(value: datetime) -> datetime:
@@ -57,7 +59,7 @@ class WarehouseTable(ApiModel):
     id: str
     name: str
     row_count: int | None = None
-    columns: tuple[Column, ...] = ()
+    columns: Rows[Column] = Rows()
 
 
 class SourceReference(ApiModel):
@@ -94,7 +96,7 @@ class Schema(ApiModel):
     primary_key_columns: tuple[str, ...] | None = None
     cdc_table_mode: CdcTableMode | None = None
     enabled_columns: tuple[str, ...] | None = None
-    available_columns: tuple[SourceColumn, ...] | None = None
+    available_columns: Rows[SourceColumn] | None = None
     source: SourceReference | None = None
 
 
@@ -116,7 +118,7 @@ class Source(ApiModel):
     access_method: AccessMethod = AccessMethod.WAREHOUSE
     engine: str | None = None
     last_run_at: UtcDatetime | None = None
-    schemas: tuple[Schema, ...] = ()
+    schemas: Rows[Schema] = Rows()
     job_inputs: Mapping[str, object] | None = Field(default=None, repr=False)
     supports_webhooks: bool | None = None
     created_via: str | None = None
@@ -149,6 +151,14 @@ class Job(ApiModel):
     cdc_write_mode: str | None = None
     billable: bool | None = None
 
+    @field_validator("table", mode="before")
+    @classmethod
+    def _belongs_to_a_table(cls, value: object) -> object:
+        """Jobs from before a job synced one table are still listed, with a schema that has no id."""
+        if value is None or (isinstance(value, Mapping) and value.get("id") is None):
+            raise PydanticCustomError(NO_TABLE, "it has no id, so the job belongs to no table")
+        return value
+
     @property
     def schema_id(self) -> str:
         """The id of the schema that this job syncs."""
@@ -178,13 +188,13 @@ class AvailableColumn(ApiModel):
 class IncrementalFields(ApiModel):
     """How a schema can be synced, as its source reports now."""
 
-    incremental_fields: tuple[IncrementalField, ...] = ()
+    incremental_fields: Rows[IncrementalField] = Rows()
     incremental_available: bool = False
     append_available: bool = False
     full_refresh_available: bool = True
     cdc_available: bool | None = None
     supports_webhooks: bool | None = None
-    available_columns: tuple[AvailableColumn, ...] = ()
+    available_columns: Rows[AvailableColumn] = Rows()
     detected_primary_keys: tuple[str, ...] | None = None
 
 
@@ -203,7 +213,7 @@ class WebhookCreated(ApiModel):
     success: bool
     webhook_url: str | None = None
     error: str | None = None
-    pending_inputs: tuple[str, ...] = ()
+    pending_inputs: Rows[str] | None = None
 
 
 class WebhookDeleted(ApiModel):

@@ -1,11 +1,12 @@
 """Iterators over lists that come in pages. Lazy: a reader that stops early causes no further request."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
 
 from dw_orchestration.posthog.limits import JOBS_PER_ANSWER
 from dw_orchestration.posthog.models import ApiModel, Job, Schema, Source
+from dw_orchestration.posthog.rows import Rows
 
 Row = TypeVar("Row", Source, Schema)
 
@@ -17,7 +18,7 @@ OVERLAP = timedelta(milliseconds=1)
 class Page(ApiModel, Generic[Row]):
     """One page of a list."""
 
-    results: tuple[Row, ...]
+    results: Rows[Row]
     next: str | None = None
 
 
@@ -36,12 +37,14 @@ def by_offset(fetch: Callable[[int], Page[Row]]) -> Iterator[Row]:
         page = fetch(offset)
         yield from (row for row in page.results if row.id not in seen)
         seen.update(row.id for row in page.results)
-        offset += len(page.results)
-        if page.next is None or not page.results:
+        # A row that was left out is a row of the page too.
+        count = len(page.results) + len(page.results.unreadable)
+        offset += count
+        if page.next is None or not count:
             return
 
 
-def newest_first(fetch: Callable[[datetime | None], Sequence[Job]], *, before: datetime | None) -> Iterator[Job]:
+def newest_first(fetch: Callable[[datetime | None], Rows[Job]], *, before: datetime | None) -> Iterator[Job]:
     """All jobs from `before` backwards, each once.
 
     PostHog returns only the 50 newest jobs, so older ones are requested with an earlier `before`. If more than 50 jobs
@@ -57,7 +60,9 @@ def newest_first(fetch: Callable[[datetime | None], Sequence[Job]], *, before: d
         fresh = [job for job in page if job.id not in seen]
         yield from fresh
         seen.update(job.id for job in page)
-        if len(page) < JOBS_PER_ANSWER:
+        # A job that was left out is a job of the page too. Behind a page of nothing but jobs without a table, which are
+        # the oldest, there are only more of them.
+        if not page or len(page) + len(page.unreadable) < JOBS_PER_ANSWER:
             return
         oldest = min(job.created_at for job in page)
         if not fresh and before is not None and before <= oldest:

@@ -31,7 +31,7 @@ def refresh_state(warehouse: WarehouseResource, path: Path, *, allow_shrinking: 
     try:
         ready = warehouse.with_environment()
         previous = last_good_state(ready, path)
-        snapshot = ready.take_snapshot()
+        snapshot = ready.take_snapshot(previous=previous)
         if not allow_shrinking:
             _check_size(snapshot, previous)
         snapshot.write(path)

@@ -57,15 +57,19 @@ class WarehouseResource(dg.ConfigurableResource[PostHogWarehouseClient]):
         with self.client() as client:
             yield client
 
-    def take_snapshot(self) -> WarehouseSnapshot:
+    def take_snapshot(self, *, previous: WarehouseSnapshot | None = None) -> WarehouseSnapshot:
         """Fetch the state that definitions are built from.
+
+        Args:
+            previous: As for `WarehouseSnapshot.take`.
 
         Raises:
             PostHogError: The API could not be read; the text says what to do.
             SetupError: The settings do not lead to a warehouse.
+            SnapshotError: There are sources, and none of them can be read.
         """
         with self.client() as client:
-            return WarehouseSnapshot.take(client, host=self.name, project_id=client.project_id)
+            return WarehouseSnapshot.take(client, host=self.name, project_id=client.project_id, previous=previous)
 
     def with_environment(self) -> Self:
         """The same with the values of its `dg.EnvVar`s, as Dagster fills them in for a run.

@@ -120,7 +120,9 @@ def _current(tables: Tables, warehouse: WarehouseResource) -> CheckOutcome:
     try:
         with warehouse.connect() as client:
             # without what a refresh asks beyond this: durations are no drift
-            live = WarehouseSnapshot.take(client, host=warehouse.name, project_id=client.project_id)
+            live = WarehouseSnapshot.take(
+                client, host=warehouse.name, project_id=client.project_id, previous=tables.snapshot
+            )
         drift = drift_between(tables, tables.of(live))
     except (PostHogError, SetupError, SnapshotError) as error:
         return _warning(tables, STATE_IS_CURRENT, f"Unknown, because the check failed: {error}")

@@ -14,6 +14,7 @@ from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.errors import PostHogError
 from dw_orchestration.posthog.jobs import is_over, table_was_disabled_or_deleted
 from dw_orchestration.posthog.models import Job, Schema, Source
+from dw_orchestration.posthog.rows import includes
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.sensors.cursor import SensorCursor, SourceCursor
 from dw_orchestration.sensors.events import AssetEvent, events_of, staleness_changes
@@ -125,7 +126,7 @@ class Tick:
             PostHogError: The list of sources could not be read.
         """
         deadline = self.now() + self.budget_s
-        sources = {source.id: source for source in self.api.list_sources()}
+        sources = self._sources()
         kept = {source_id: known for source_id, known in cursor.sources.items() if source_id in sources}
         to_read, sweep_at = self._worth_reading(sources, cursor)
         resume_at = None
@@ -140,6 +141,14 @@ class Tick:
         stale = self._report_staleness(sources.values(), cursor.stale)
         return SensorCursor(sources=kept, stale=stale, resume_at=resume_at, sweep_at=sweep_at)
 
+    def _sources(self) -> dict[str, Source]:
+        """The sources by id. The row of one that was left out cannot be read, but its jobs can."""
+        listed = {source.id: source for source in self.api.list_sources()}
+        if not includes(self.api.unreadable, "source"):
+            return listed
+        known = {table.source.id: table.source for table in self.tables}
+        return {key: Source(id=key, source_type=source.source_type) for key, source in known.items()} | listed
+
     def run_requests(self) -> list[dg.RunRequest]:
         """A sync for each table that PostHog has silently stopped scheduling, up to the allowed number."""
         day = f"{self._server_now():%Y-%m-%d}"
@@ -153,6 +162,8 @@ class Tick:
         parts = [f"{self.reported} syncs reported" if self.reported else "No new syncs"]
         if self.unknown_tables:
             parts.append(f"{len(self.unknown_tables)} tables are newer than the state: refresh it to see them")
+        if unreadable := self.api.unreadable:
+            parts.append(f"Left out, because they cannot be read: {', '.join(map(str, unreadable))}")
         return ". ".join([*parts, *self.problems]) + "."
 
     def _server_now(self) -> datetime:

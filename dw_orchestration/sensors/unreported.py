@@ -31,6 +31,9 @@ def may_have_unreported_jobs(source: Source, cursor: SourceCursor | None) -> boo
     """
     if cursor is None or cursor.open or cursor.shown != digest(source):
         return True
+    if not source.schemas or source.schemas.unreadable:
+        # the list does not show all tables
+        return True
     return any(schema.should_sync and schema.status not in (None, SyncStatus.COMPLETED) for schema in source.schemas)
 
 
@@ -66,7 +69,7 @@ def advance(cursor: SourceCursor | None, source: Source, jobs: Sequence[Job], *,
 
 def _newest_of_each_table(api: WarehouseApi, source: Source) -> list[Job]:
     synced = {schema.id for schema in source.schemas if schema.last_synced_at is not None}
-    return list(newest_job_per_table(api, source.id, until=synced, max_jobs=_FIRST_TICK_JOBS).values())
+    return list(newest_job_per_table(api, source.id, until=synced or None, max_jobs=_FIRST_TICK_JOBS).values())
 
 
 def _since(api: WarehouseApi, source_id: str, cursor: SourceCursor) -> list[Job]:

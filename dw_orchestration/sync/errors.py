@@ -21,6 +21,7 @@ The tree; `allow_retries` says whether another try can help, and `retry_after_s`
     └── SourceUnreachableError      PostHog was unreachable for too long
 """
 
+from collections.abc import Iterable
 from datetime import timedelta
 from enum import StrEnum
 from typing import ClassVar, Self
@@ -37,6 +38,7 @@ from dw_orchestration.posthog.errors import (
 )
 from dw_orchestration.posthog.jobs import table_was_deleted, was_cancelled
 from dw_orchestration.posthog.models import Job
+from dw_orchestration.posthog.rows import UnreadableRow
 from dw_orchestration.sync.jobs import JobHistory
 from dw_orchestration.tables.classify import SchemaClass
 
@@ -390,6 +392,13 @@ def not_readable(schema_id: str, *, label: str, exc: PostHogError) -> TriggerRef
     error = TriggerRefusedError(f"{label} was not triggered: its source cannot be read. {exc}", schema_id=schema_id)
     error.__cause__ = exc
     return error
+
+
+def unreadable(schema_id: str, *, label: str, rows: Iterable[UnreadableRow]) -> TriggerRefusedError:
+    """The error for a table without a record, in a source of which some records cannot be read."""
+    named = ", ".join(map(str, rows))
+    what = f"{label} was not triggered: its record cannot be read. What cannot be read in its source: {named}."
+    return TriggerRefusedError(what, schema_id=schema_id)
 
 
 def unreachable(schema_id: str, *, label: str, exc: PostHogError) -> SourceUnreachableError:

@@ -147,6 +147,8 @@ class SourcePoller:
         self._is_known = True
         for table in self.live:
             table.take_initial(read)
+            if table.record is None and (unreadable := read.source.schemas.unreadable):
+                yield table.lose(errors.unreadable(table.id, label=table.label, rows=unreadable))
 
     def _next_poll(self) -> Iterator[SyncEvent]:
         answer = yield from self._request(self._read_next)
@@ -186,7 +188,10 @@ class SourcePoller:
         return read, jobs
 
     def _read_record(self) -> dict[str, Schema]:
-        return {schema.id: schema for schema in self._reader.source().schemas}
+        """The records of the source's tables. One that cannot be read stays as it was: its table is not deleted."""
+        schemas = self._reader.source().schemas
+        kept = {table.id: table.record for table in self.live if schemas.unreadable and table.record is not None}
+        return kept | {schema.id: schema for schema in schemas}
 
     def _take_record(self, record: Mapping[str, Schema]) -> None:
         self._changed |= {table.id for table in self.live if table.take_record(record.get(table.id))}

@@ -11,13 +11,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.enums import AccessMethod
 from dw_orchestration.posthog.models import Schema, Source
+from dw_orchestration.posthog.rows import includes
 from dw_orchestration.tables.errors import SnapshotError
 
 _ANOTHER_FOLDER = "name another one: with `state_file`, or with DW_ORCHESTRATION_HOME for the default code location."
@@ -55,6 +56,9 @@ class SourceSnapshot(_Frozen):
         )
 
 
+AnySource = TypeVar("AnySource", Source, SourceSnapshot)
+
+
 class WarehouseSnapshot(_Frozen):
     """Every source and schema of one project, without secrets and connection settings."""
 
@@ -67,21 +71,35 @@ class WarehouseSnapshot(_Frozen):
     """Why this is not what the warehouse holds now: the last refresh failed, and the last good state serves."""
 
     @classmethod
-    def take(cls, api: WarehouseApi, *, host: str, project_id: str) -> Self:
+    def take(cls, api: WarehouseApi, *, host: str, project_id: str, previous: Self | None = None) -> Self:
         """Fetch the snapshot: one request per hundred sources and one per page of schemas.
 
         Newer servers leave the settings out of the list of sources, older ones do not say in the list of schemas whose
         source a schema is; the two lists together are complete on all of them.
 
+        Args:
+            api: The warehouse.
+            host: Its name.
+            project_id: Its project.
+            previous: An earlier snapshot of the project. Sources and schemas that cannot be read now stay as they are
+                in it: otherwise they would be taken for deleted ones.
+
         Raises:
             PostHogError: The API could not be read.
+            SnapshotError: There are sources, and none of them can be read.
         """
         settings = {schema.id: schema for schema in api.list_schemas()}
+        before = {source.id: source for source in previous.sources} if previous else {}
+        sources = {each.id: _source_snapshot(each, settings, before.get(each.id)) for each in api.list_sources()}
+        if includes(api.unreadable, "source"):
+            sources = before | sources
+        if not sources and api.unreadable:
+            raise SnapshotError(f"PostHog shows no source that can be read: {', '.join(map(str, api.unreadable))}.")
         return cls(
             taken_at=datetime.now(tz=UTC),
             host=host,
             project_id=project_id,
-            sources=tuple(_source_snapshot(source, settings) for source in _in_stable_order(api.list_sources())),
+            sources=tuple(_in_stable_order(sources.values())),
         )
 
     @classmethod
@@ -154,14 +172,16 @@ class WarehouseSnapshot(_Frozen):
         return [schema for source in self.sources for schema in source.schemas]
 
 
-def _in_stable_order(sources: Iterable[Source]) -> list[Source]:
+def _in_stable_order(sources: Iterable[AnySource]) -> list[AnySource]:
     """By type, prefix and id: PostHog lists the newest first, which would reorder the file with each new source."""
     return sorted(sources, key=lambda source: (source.source_type.lower(), source.prefix or "", source.id))
 
 
-def _source_snapshot(source: Source, settings: dict[str, Schema]) -> SourceSnapshot:
-    schemas = [settings.get(schema.id, schema) for schema in source.schemas]
-    return SourceSnapshot.of(source, schemas=map(_timeless, schemas))
+def _source_snapshot(source: Source, settings: dict[str, Schema], before: SourceSnapshot | None) -> SourceSnapshot:
+    kept = {schema.id: schema for schema in before.schemas} if before else {}
+    listed = {schema.id: settings.get(schema.id) or kept.get(schema.id, schema) for schema in source.schemas}
+    schemas = kept | listed if source.schemas.unreadable else listed
+    return SourceSnapshot.of(source, schemas=map(_timeless, schemas.values()))
 
 
 def _upstream(source: Source) -> str:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from dagster._core.definitions.sensor_definition import SensorExecutionData
+
     from dw_orchestration.resources.warehouse import WarehouseResource
 
 # as often as the machine allows: a scenario is about what happens, not about how long it takes
@@ -56,7 +58,7 @@ class Dagster:
             raise_on_error=False,
         )
 
-    def tick(self) -> None:
+    def tick(self) -> SensorExecutionData:
         """Let the job-status sensor tick once, and keep its events and its cursor as the daemon does."""
         sensor = build_job_status_sensor(Tables(self.snapshot, include_disabled=True), run_grace=timedelta())
         context = dg.build_sensor_context(
@@ -66,6 +68,7 @@ class Dagster:
         for event in data.asset_events:
             self.instance.report_runless_asset_event(event)
         self.cursor = data.cursor
+        return data
 
     def key(self, table: str) -> dg.AssetKey:
         """The key of a table's asset."""

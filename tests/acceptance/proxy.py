@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import socket
 import struct
@@ -11,7 +12,7 @@ from enum import Enum
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 from dw_orchestration.posthog.client import PostHogWarehouseClient
@@ -20,7 +21,7 @@ from dw_orchestration.posthog.transport import Timeouts
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from dw_orchestration.resources.embedded_process import Endpoint
@@ -69,6 +70,7 @@ class FaultyProxy:
         exchanges: All that has passed, in order.
         share: Of the exchanges, from 0 to 1.
         only_triggers: Whether all other requests are spared.
+        rewrite: Makes another answer of the one to a GET, from its path and its JSON.
     """
 
     def __init__(self, endpoint: Endpoint, *, faults: Sequence[Fault] = (), seed: int = 0) -> None:
@@ -76,6 +78,7 @@ class FaultyProxy:
         self.exchanges: list[Exchange] = []
         self.share = 0.0
         self.only_triggers = False
+        self.rewrite: Callable[[str, Any], Any] | None = None
         self._faults = cycle(faults)
         self._random = random.Random(seed)  # noqa: S311 - a test's dice
         self._lock = threading.Lock()
@@ -162,6 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
             status, content_type, content = 502, "text/html", PAGE
         elif fault is Fault.TRUNCATED:
             content = content[: len(content) // 2]
+        if self.proxy.rewrite and self.command == "GET" and status == 200:
+            content = json.dumps(self.proxy.rewrite(self.path, json.loads(content))).encode()
         self._answer(status, content_type, content, retry_after=retry_after)
 
     def _forward(self, body: bytes) -> tuple[int, str, bytes, str | None]:

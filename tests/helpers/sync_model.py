@@ -26,6 +26,7 @@ from dw_orchestration.posthog.errors import (
     UnreachableError,
 )
 from dw_orchestration.posthog.models import Job, Schema, Source
+from dw_orchestration.posthog.rows import Rows, UnreadableRow
 from dw_orchestration.sync.engine import SyncEngine
 from dw_orchestration.sync.errors import SyncOutcome
 from dw_orchestration.sync.events import Ended, Notice, SyncEvent
@@ -135,6 +136,7 @@ class World:
         self.outages: list[tuple[float, float, Callable[[], PostHogError]]] = []
         self.lost = 0
         self.server_time: datetime | None = None
+        self.unreadable: list[UnreadableRow] = []
         self.tells_time = True
         self.cancel_takes_s = 1.0
         self.page_reads: list[tuple[str, ...]] = []
@@ -238,7 +240,7 @@ class World:
             newest = [source_id for source_id in reversed(self.sources) if source_id not in self.unlisted]
             page = [self._source(source_id) for source_id in newest[offset : offset + SOURCES_PAGE]]
             for source in page:
-                shown = tuple(schema for schema in source.schemas if schema.id not in self.unlisted)
+                shown = Rows(schema for schema in source.schemas if schema.id not in self.unlisted)
                 yield source.model_copy(update={"schemas": shown})
             offset += SOURCES_PAGE
             if offset >= len(newest):

@@ -41,6 +41,7 @@ class WarehouseModel:
         self.now = START
         self.frequency = frequency
         self.row_count: int | None = None
+        self.unreadable = ()
         self.page = page
         self.sources = {
             f"source{s}": ModelSource(f"source{s}", [f"s{s}t{t}" for t in range(tables)]) for s in range(sources)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dw_orchestration.posthog.models import Job
 from dw_orchestration.posthog.paging import newest_first
+from dw_orchestration.posthog.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -171,8 +172,8 @@ def test_equal_times_across_a_border_lose_no_job(moments: list[int], step_us: in
     rows = [job_row(n, START + timedelta(microseconds=step_us * each)) for n, each in enumerate(kept)]
     jobs = sorted((Job.model_validate(row) for row in rows), key=lambda job: job.created_at, reverse=True)
 
-    def fetch(before: datetime | None) -> list[Job]:
-        return [job for job in jobs if before is None or job.created_at < before][:CAP]
+    def fetch(before: datetime | None) -> Rows[Job]:
+        return Rows([job for job in jobs if before is None or job.created_at < before][:CAP])
 
     got = list(newest_first(fetch, before=None))
     assert sorted(f"j{n}" for n in range(len(kept))) == sorted(job.id for job in got)
