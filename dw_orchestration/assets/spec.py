@@ -6,6 +6,7 @@ from typing import cast
 
 import dagster as dg
 
+from dw_orchestration.assets.automation import decided_without_origin
 from dw_orchestration.assets.metadata import TableMetadata
 from dw_orchestration.tables.cadence import STALE_AFTER_INTERVALS
 from dw_orchestration.tables.classify import SchemaClass
@@ -50,7 +51,8 @@ def table_spec(tables: Tables, table: Table) -> dg.AssetSpec:
     A translation may give a table the key of its origin, so a dependency of the asset on itself is dropped.
     """
     spec = cast("dg.AssetSpec | None", tables.spec_of(table)) or asset_spec(table)
-    return spec.replace_attributes(deps=[dep for dep in spec.deps if dep.asset_key != spec.key])
+    spec = spec.replace_attributes(deps=[dep for dep in spec.deps if dep.asset_key != spec.key])
+    return decided_without_origin(spec, table)
 
 
 def freshness_policy(table: Table) -> dg.FreshnessPolicy | None:

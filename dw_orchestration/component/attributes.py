@@ -109,7 +109,9 @@ class TableAttributes(dg.Model):
         default=None, description="The keys of the assets upstream, in place of the table that the rows come from."
     )
     automation_condition: str | None = Field(
-        default=None, description="When Dagster syncs it by itself: `{{ dg.AutomationCondition.on_missing() }}`."
+        default=None,
+        description="When Dagster's automation syncs it: `{{ dg.AutomationCondition.on_cron('@daily') }}`. The"
+        " condition ignores the table that the rows come from.",
     )
     partitions_def: str | None = Field(
         default=None,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -13,6 +15,7 @@ from dagster.components.resolved.errors import ResolutionException
 from pydantic import ValidationError
 
 from dw_orchestration import PostHogSyncConfig, PostHogWarehouseComponent, build_posthog_assets
+from dw_orchestration.component.attributes import TableAttributes
 from dw_orchestration.errors import SetupError
 from dw_orchestration.posthog.enums import AccessMethod
 from dw_orchestration.resources.local import LocalWarehouse
@@ -185,7 +188,7 @@ translation:
   tags: {domain: "{{ source_type }}"}
   metadata: {every: "{{ table.cadence.describe() }}"}
   description: "{{ name }}: {{ spec.description }}"
-  automation_condition: "{{ dg.AutomationCondition.on_missing() }}"
+  automation_condition: "{{ dg.AutomationCondition.cron_tick_passed('@daily') }}"
 """
 
 
@@ -197,7 +200,22 @@ def test_templates_make_the_asset() -> None:
     assert {"posthog/source_table": "public.orders"}.items() <= orders.metadata.items()
     assert orders.metadata["every"].startswith("every 6 h")
     assert (orders.description or "").startswith("public.orders: `public.orders` of Postgres (shop)")
-    assert dg.AutomationCondition.on_missing() == orders.automation_condition
+    assert dg.AutomationCondition.cron_tick_passed("@daily") == orders.automation_condition
+
+
+@pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
+def test_the_example_of_an_automation_condition_requests_tables() -> None:
+    """The example in the description of `automation_condition` requests each table at the end of a day."""
+    (example,) = re.findall(r"`({{.+?}})`", TableAttributes.model_fields["automation_condition"].description or "")
+    defs = definitions(f'translation: {{automation_condition: "{example}"}}')
+    requested, cursor = [], None
+    with dg.DagsterInstance.ephemeral() as instance:
+        for day in (3, 4):
+            now = datetime(2026, 11, day, 0, 10, tzinfo=UTC)
+            found = dg.evaluate_automation_conditions(defs=defs, instance=instance, cursor=cursor, evaluation_time=now)
+            requested.append(found.total_requested)
+            cursor = found.cursor
+    assert [0, 3] == requested
 
 
 def test_a_prefix_stands_before_the_key_as_it_is() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,24 @@ def test_subclass_gives_owners(stripe):
         spec.key.path[-1]: spec.owners for spec in defs.resolve_all_asset_specs() if spec.key.path[0] == "posthog"
     }
     assert (["team:finance"], ["team:data"]) == (owners["charge"], owners["customer"])
+
+
+@pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
+def test_automation_syncs_on_weekdays(stripe):
+    """The cron of an automation condition requests each table on a Friday and a Monday, and its run syncs them."""
+    synced_on_weekdays = replace(component("automation.yaml"), warehouse=stripe.resource)
+    defs = synced_on_weekdays.build_defs_from_snapshot(stripe.snapshot())
+    requested, cursor = [], None
+    with dg.DagsterInstance.ephemeral() as instance:
+        for day in (5, 6, 7, 8, 9):  # from a Thursday to a Monday, just after seven in Berlin
+            now = datetime(2026, 11, day, 6, 1, tzinfo=UTC)
+            found = dg.evaluate_automation_conditions(defs=defs, instance=instance, cursor=cursor, evaluation_time=now)
+            cursor = found.cursor
+            requested.append(found.get_num_requested(CHARGE))
+        job = defs.resolve_implicit_global_asset_job_def()
+        assert job.execute_in_process(instance=instance, asset_selection=[CHARGE]).success
+
+    assert [0, 1, 0, 0, 1] == requested
 
 
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
