@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Literal, get_args
 
 import dagster as dg
@@ -23,6 +24,7 @@ from dw_orchestration.assets.step import Execute, StepResult, sync_tables
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.jobs import is_over
+from dw_orchestration.posthog.limits import JOBS_PER_ANSWER
 from dw_orchestration.resources.warehouse import WarehouseResource, errors_as_failure
 from dw_orchestration.tables.classify import SchemaClass
 from dw_orchestration.tables.errors import SetupError
@@ -189,8 +191,11 @@ def check_tables(
 
 def _outcomes_now(client: PostHogWarehouseClient, table: Table, *, log: EventLog) -> Iterator[CheckOutcome]:
     record = client.get_schema(table.id)
-    jobs = client.list_jobs(table.source.id, schemas=[record.name])
-    job, syncs = next((job for job in jobs if is_over(job)), None), log.syncs_of(asset_key(table))
+    jobs = list(islice(client.list_jobs(table.source.id, schemas=[record.name]), JOBS_PER_ANSWER))
+    job = next((job for job in jobs if is_over(job)), None)
+    # the table is as the last completed sync left it, which has been reported too and is not compared with itself
+    completed = next((job for job in jobs if job.status is JobStatus.COMPLETED), None)
+    syncs = log.syncs_of(asset_key(table), since=completed.created_at if completed is not None else None)
     yield last_sync_succeeded(table, job)
     if job is not None and job.status is JobStatus.COMPLETED:
         yield rows_usual(table, job, syncs=syncs)
@@ -198,7 +203,7 @@ def _outcomes_now(client: PostHogWarehouseClient, table: Table, *, log: EventLog
         now = client.server_time or datetime.now(UTC)
         if (staleness := not_stale(table, synced_at=record.last_synced_at, now=now)) is not None:
             yield staleness
-    yield from table_outcomes(table, record, before=syncs.last)
+    yield from table_outcomes(table, record, before=syncs.before(completed.id if completed is not None else ""))
 
 
 def _config_type(defaults: PostHogSyncConfig | None) -> type[PostHogSyncConfig]:

@@ -4,9 +4,9 @@ Runs evaluate them as a table's sync ends; the job-status sensor evaluates them 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 import dagster as dg
 
@@ -28,6 +28,8 @@ COLUMNS_UNCHANGED = "columns_unchanged"
 KEPT_SHARE = 0.5
 # before so many syncs, nothing is usual
 SYNCS_TO_COMPARE = 5
+# what was usual longer ago does not count
+MOST_SYNCS_COMPARED = 20
 # never too many: a table that hardly changes would warn of each change
 FEW_ROWS = 100
 
@@ -53,23 +55,42 @@ def check_specs(tables: Tables, table: Table) -> list[dg.AssetCheckSpec]:
 
 @dataclass(frozen=True)
 class ReportedSyncs:
-    """The metadata of a table's last completed syncs, as runs and the sensor have reported them; the newest first."""
+    """The reports of a table's last completed syncs, by runs and by the sensor; the newest first.
+
+    A sync can have several reports, since a run gives its result also where the sensor has reported the sync before.
+    Everything here counts it once, by its job.
+    """
 
     metadata: tuple[Mapping[str, dg.MetadataValue], ...] = ()
+    run_ids: tuple[str, ...] = ()
+    """The run of each report; empty for the sensor's."""
 
-    @property
-    def last(self) -> Mapping[str, dg.MetadataValue]:
-        """The metadata of the last sync; empty before the first."""
-        return self.metadata[0] if self.metadata else {}
+    def before(self, job_id: str) -> Mapping[str, dg.MetadataValue]:
+        """The metadata of the last sync but this one; empty if there is none."""
+        return next((each for each in self.metadata if not _is_of(job_id, each)), {})
+
+    def given_by(self, job_id: str) -> set[str]:
+        """The runs that have given the sync as their result."""
+        found = zip(self.run_ids, self.metadata, strict=True)
+        return {run_id for run_id, each in found if run_id and _is_of(job_id, each)}
+
+    def followed_by(self, metadata: Mapping[str, dg.MetadataValue]) -> Self:
+        """These reports and the sensor's next one."""
+        return replace(self, metadata=(metadata, *self.metadata), run_ids=("", *self.run_ids))
 
     def include(self, job_id: str) -> bool:
         """Whether the job is among them."""
         return any(_is_of(job_id, each) for each in self.metadata)
 
     def rows_synced(self, *, but: str) -> list[int]:
-        """How many rows each sync imported, except the job `but`: a job is not compared with itself."""
-        values = [each.get(ROWS_SYNCED) for each in self.metadata if not _is_of(but, each)]
-        return [value.value for value in values if isinstance(value, dg.IntMetadataValue) and value.value is not None]
+        """How many rows each of the last syncs imported, except the job `but`: a job is not compared with itself."""
+        rows: dict[str, int] = {}
+        for each in self.metadata:
+            job_id, value = each.get(JOB_ID), each.get(ROWS_SYNCED)
+            if job_id is not None and isinstance(value, dg.IntMetadataValue) and value.value is not None:
+                rows.setdefault(str(job_id.value), value.value)
+        rows.pop(but, None)
+        return list(rows.values())[:MOST_SYNCS_COMPARED]
 
 
 def _is_of(job_id: str, metadata: Mapping[str, dg.MetadataValue]) -> bool:
@@ -100,6 +121,18 @@ class CheckOutcome:
     def to_evaluation(self) -> dg.AssetCheckEvaluation:
         """As a sensor reports it."""
         return dg.AssetCheckEvaluation(**self._fields())
+
+    @classmethod
+    def of(cls, evaluation: dg.AssetCheckEvaluation) -> Self:
+        """The outcome that an evaluation has recorded."""
+        return cls(
+            key=evaluation.asset_key,
+            check_name=evaluation.check_name,
+            passed=evaluation.passed,
+            description=evaluation.description or "",
+            metadata=evaluation.metadata,
+            severity=evaluation.severity,
+        )
 
     def _fields(self) -> dict[str, Any]:
         return {

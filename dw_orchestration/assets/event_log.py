@@ -1,9 +1,12 @@
 """What Dagster's event log knows of jobs: which were adopted by a run, and which have been reported."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from itertools import chain, repeat
+from typing import TypeVar
 
 import dagster as dg
 
@@ -12,8 +15,11 @@ from dw_orchestration.assets.metadata import JOB_CREATED_AT, JOB_ID, SYNCED_AS_O
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.models import Job
 
-# a table's newest events: no more syncs of one table end between two ticks
-_EVENTS_LOOKED_AT = 20
+T = TypeVar("T")
+
+# what is read of a table's events at first, and at a time if its syncs in question are older
+_NEWEST_EVENTS = 20
+_EVENTS_PER_PAGE = 200
 # Dagster keeps times as floats; a table's syncs begin further apart than this
 _A_MOMENT_S = 0.001
 
@@ -50,35 +56,29 @@ class EventLog:
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self._instance = instance
 
-    def syncs_of(self, key: dg.AssetKey) -> ReportedSyncs:
-        """The table's last completed syncs that have been reported, in one read of Dagster's storage."""
-        records = self._instance.fetch_materializations(key, limit=_EVENTS_LOOKED_AT).records
-        return ReportedSyncs(tuple(_metadata_of(record.asset_materialization) for record in records))
+    def of_table(self, key: dg.AssetKey, *, since: datetime | None = None) -> "TableLog":
+        """What the event log has of a table's syncs: the newest, and all since the oldest sync in question began."""
+        return TableLog(self, key, since=since)
 
-    def notes_of(self, key: dg.AssetKey) -> list[Note]:
-        """What has been observed of the table's syncs, the newest first, in one read of Dagster's storage."""
-        records = self._instance.fetch_observations(key, limit=_EVENTS_LOOKED_AT).records
-        found = ((record.run_id, _metadata_of(record.asset_observation)) for record in records)
+    def syncs_of(self, key: dg.AssetKey, *, since: datetime | None = None) -> ReportedSyncs:
+        """The table's last completed syncs that have been reported, the newest first."""
+        records = self._records(self._instance.fetch_materializations, key, since=since)
+        return ReportedSyncs(
+            metadata=tuple(_metadata_of(record) for record in records),
+            run_ids=tuple(record.run_id for record in records),
+        )
+
+    def notes_of(self, key: dg.AssetKey, *, since: datetime | None = None) -> list[Note]:
+        """What has been observed of the table's syncs, the newest first."""
+        records = self._records(self._instance.fetch_observations, key, since=since)
+        found = ((record.run_id, _metadata_of(record)) for record in records)
         return [Note(run_id, SyncMetadata.of(metadata)) for run_id, metadata in found if JOB_ID in metadata]
 
-    def has_report_of(self, job: Job, key: dg.AssetKey, *, syncs: ReportedSyncs, notes: Sequence[Note]) -> bool:
-        """Whether the end of the job has been reported, by a run or by the sensor.
-
-        For a completed one that is the materialization: a check alone may come from a user who executed it, or be the
-        first half of a report that was cut short.
-        """
-        if any(note.is_report and note.said.job_id == job.id for note in notes):
-            return True
-        if job.status is JobStatus.COMPLETED:
-            return syncs.include(job.id)
-        evaluations = self._evaluations(_sync_succeeded(key))
-        return any(_job_id(evaluation.metadata) == job.id for evaluation in evaluations)
-
-    def is_overtaken(self, job: Job, key: dg.AssetKey, *, syncs: ReportedSyncs) -> bool:
-        """Whether a later sync of the table has been reported, so that this one is not the current state any more."""
-        evaluation = next(self._evaluations(_sync_succeeded(key)), None)
-        reported = (syncs.last, evaluation.metadata if evaluation else {})
-        return any(_began_s(metadata) > job.created_at.timestamp() + _A_MOMENT_S for metadata in reported)
+    def ends_of(self, key: dg.AssetKey, *, since: datetime | None = None) -> list[dg.AssetCheckEvaluation]:
+        """How the table's syncs ended, as its check `sync_succeeded` has it, the newest first."""
+        check = dg.AssetCheckKey(asset_key=key, name=SYNC_SUCCEEDED)
+        pages = ([evaluation for evaluation in page if evaluation] for page in self._evaluation_pages(check))
+        return _back_to(since, pages, lambda evaluation: evaluation.metadata)
 
     def adoptions_by(self, run_id: str) -> dict[dg.AssetKey, Adoption]:
         """The last job that the run adopted for each table.
@@ -102,21 +102,108 @@ class EventLog:
 
     def is_red(self, check: dg.AssetCheckKey) -> bool:
         """Whether the last evaluation of the check failed."""
-        evaluation = next(self._evaluations(check), None)
+        evaluation = self.last_evaluation(check)
         return evaluation is not None and not evaluation.passed
 
+    def last_evaluation(self, check: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
+        """The last evaluation of the check; None before the first."""
+        return next(self._evaluations(check), None)
+
     def _evaluations(self, check: dg.AssetCheckKey) -> Iterator[dg.AssetCheckEvaluation]:
-        history = self._instance.event_log_storage.get_asset_check_execution_history(check, limit=_EVENTS_LOOKED_AT)
-        for record in history:
-            event = record.event and record.event.dagster_event
-            if event and event.event_type_value == "ASSET_CHECK_EVALUATION":
-                yield event.asset_check_evaluation_data
+        """The evaluations of the check, the newest first; one that a run has only planned is left out."""
+        return (evaluation for page in self._evaluation_pages(check) for evaluation in page if evaluation)
+
+    def _evaluation_pages(self, check: dg.AssetCheckKey) -> Iterator[list[dg.AssetCheckEvaluation | None]]:
+        fetch, cursor = self._instance.event_log_storage.get_asset_check_execution_history, None
+        for limit in _page_sizes():
+            page = fetch(check, limit=limit, cursor=cursor)
+            yield [_evaluation_of(record.event) for record in page]
+            if len(page) < limit:
+                return
+            cursor = page[-1].id
+
+    @staticmethod
+    def _records(
+        fetch: Callable[..., dg.EventRecordsResult], key: dg.AssetKey, *, since: datetime | None
+    ) -> list[dg.EventLogRecord]:
+        def pages() -> Iterator[list[dg.EventLogRecord]]:
+            cursor = None
+            for limit in _page_sizes():
+                page = fetch(key, limit=limit, cursor=cursor)
+                yield list(page.records)
+                if len(page.records) < limit:
+                    return
+                cursor = page.cursor
+
+        return _back_to(since, pages(), _metadata_of)
 
 
-def adoption_in(notes: Sequence[Note], *, job_id: str) -> Adoption | None:
-    """The last run that adopted the job."""
-    adoptions = (_adoption(note) for note in notes if note.said.job_id == job_id)
-    return next((adoption for adoption in adoptions if adoption is not None), None)
+class TableLog:
+    """What the event log has of one table's syncs, each kind of event read once and only if needed.
+
+    Args:
+        events: The event log.
+        key: The table's asset.
+        since: The start of the oldest sync in question.
+    """
+
+    def __init__(self, events: EventLog, key: dg.AssetKey, *, since: datetime | None) -> None:
+        self._events = events
+        self._key = key
+        self._since = since
+        self._added: dict[dg.AssetCheckKey, bool] = {}
+
+    @cached_property
+    def syncs(self) -> ReportedSyncs:
+        """The completed syncs that have been reported."""
+        return self._events.syncs_of(self._key, since=self._since)
+
+    @cached_property
+    def _notes(self) -> list[Note]:
+        return self._events.notes_of(self._key, since=self._since)
+
+    @cached_property
+    def _ends(self) -> list[dg.AssetCheckEvaluation]:
+        return self._events.ends_of(self._key, since=self._since)
+
+    def has_report_of(self, job: Job) -> bool:
+        """Whether the end of the job has been reported, by a run or by the sensor.
+
+        For a completed one that is the materialization: a check alone may come from a user who executed it, or be the
+        first half of a report that was cut short.
+        """
+        if any(note.is_report and note.said.job_id == job.id for note in self._notes):
+            return True
+        if job.status is JobStatus.COMPLETED:
+            return self.syncs.include(job.id)
+        return any(_job_id(evaluation.metadata) == job.id for evaluation in self._ends)
+
+    def is_overtaken(self, job: Job) -> bool:
+        """Whether a later sync of the table has been reported, so that this one is not the current state any more."""
+        return self.later_sync(job) is not None or any(_is_later(each.metadata, job) for each in self._ends)
+
+    def later_sync(self, job: Job) -> Mapping[str, dg.MetadataValue] | None:
+        """The newest report of a completed sync that began after this one; None if there is none."""
+        return next((each for each in self.syncs.metadata if JOB_ID in each and _is_later(each, job)), None)
+
+    def adoptions_of(self, job: Job) -> list[Adoption]:
+        """The runs that have adopted the job, the last one first."""
+        adoptions = (_adoption(note) for note in self._notes if note.said.job_id == job.id)
+        return [adoption for adoption in adoptions if adoption is not None]
+
+    def is_red(self, check: dg.AssetCheckKey) -> bool:
+        """Whether the last evaluation of the check failed."""
+        return not self._added[check] if check in self._added else self._events.is_red(check)
+
+    def add(self, events: Iterable[dg.AssetMaterialization | dg.AssetCheckEvaluation | dg.AssetObservation]) -> None:
+        """Take in what is about to be stored: the next sync of the same table is reported after it."""
+        for event in events:
+            if isinstance(event, dg.AssetMaterialization):
+                self.syncs = self.syncs.followed_by(event.metadata)
+            elif isinstance(event, dg.AssetCheckEvaluation):
+                self._added[event.asset_check_key] = event.passed
+                if event.check_name == SYNC_SUCCEEDED:
+                    self._ends.insert(0, event)
 
 
 def jobs_of_earlier_tries(
@@ -124,8 +211,9 @@ def jobs_of_earlier_tries(
 ) -> dict[dg.AssetKey, Adoption]:
     """What an earlier try of this step, or a run that this one re-executes, adopted last for each table.
 
-    A sync that has been reported is not taken up again: a user who re-executes a completed run wants
-    another sync. Only a retry within the run keeps it, because the run has its result.
+    A sync that a run has given as its result is not taken up again: a user who re-executes a completed run wants
+    another sync. One that the sensor alone has reported is, because no run has its result. A retry within the run takes
+    up each.
     """
     adoptions: dict[dg.AssetKey, Adoption] = {}
     for run_id in _earlier_runs(context):
@@ -133,9 +221,12 @@ def jobs_of_earlier_tries(
     return {
         key: adoptions[key]
         for key in keys
-        if key in adoptions
-        and (adoptions[key].run_id == context.run.run_id or not log.syncs_of(key).include(adoptions[key].job_id))
+        if key in adoptions and (adoptions[key].run_id == context.run.run_id or not _is_given(adoptions[key], key, log))
     }
+
+
+def _is_given(adoption: Adoption, key: dg.AssetKey, log: EventLog) -> bool:
+    return bool(log.syncs_of(key, since=adoption.began_at).given_by(adoption.job_id))
 
 
 def _earlier_runs(context: dg.AssetExecutionContext) -> Iterator[str]:
@@ -162,8 +253,30 @@ def _adoption(note: Note) -> Adoption | None:
     )
 
 
-def _sync_succeeded(key: dg.AssetKey) -> dg.AssetCheckKey:
-    return dg.AssetCheckKey(asset_key=key, name=SYNC_SUCCEEDED)
+def _page_sizes() -> Iterator[int]:
+    return chain([_NEWEST_EVENTS], repeat(_EVENTS_PER_PAGE))
+
+
+def _back_to(
+    since: datetime | None, pages: Iterable[Sequence[T]], metadata_of: Callable[[T], Mapping[str, dg.MetadataValue]]
+) -> list[T]:
+    """The events of the pages back to those of syncs that began before the given time; without one, of the first page.
+
+    Runs and ticks write side by side, so that events may be in another order than their syncs: the older half of a page
+    decides. Events of other origin do not.
+    """
+    found: list[T] = []
+    for page in pages:
+        found += page
+        began_s = [_began_s(metadata_of(event)) for event in page[len(page) // 2 :]]
+        newest_s = max(began_s, default=-math.inf)
+        if since is None or -math.inf < newest_s < since.timestamp() - _A_MOMENT_S:
+            break
+    return found
+
+
+def _is_later(metadata: Mapping[str, dg.MetadataValue], job: Job) -> bool:
+    return _began_s(metadata) > job.created_at.timestamp() + _A_MOMENT_S
 
 
 def _began_s(metadata: Mapping[str, dg.MetadataValue]) -> float:
@@ -172,8 +285,16 @@ def _began_s(metadata: Mapping[str, dg.MetadataValue]) -> float:
     return value.value if isinstance(value, dg.TimestampMetadataValue) else -math.inf
 
 
-def _metadata_of(event: dg.AssetMaterialization | dg.AssetObservation | None) -> Mapping[str, dg.MetadataValue]:
+def _metadata_of(record: dg.EventLogRecord) -> Mapping[str, dg.MetadataValue]:
+    event = record.asset_materialization or record.asset_observation
     return event.metadata if event is not None else {}
+
+
+def _evaluation_of(entry: dg.EventLogEntry | None) -> dg.AssetCheckEvaluation | None:
+    event = entry.dagster_event if entry is not None else None
+    if event is None or event.event_type is not dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+        return None
+    return event.asset_check_evaluation_data
 
 
 def _job_id(metadata: Mapping[str, dg.MetadataValue]) -> str | None:

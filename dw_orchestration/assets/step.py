@@ -3,7 +3,7 @@
 docs/exactly-once.md explains how a sync is reported exactly once, no matter who started it.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
@@ -12,7 +12,7 @@ import dagster as dg
 from dw_orchestration.assets.checks import CheckOutcome, not_stale, rows_usual, sync_succeeded, table_outcomes
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.event_log import Adoption, EventLog, jobs_of_earlier_tries
-from dw_orchestration.assets.metadata import TriggeredBy, adoption_metadata, finished_at, result_metadata
+from dw_orchestration.assets.metadata import JOB_ID, TriggeredBy, adoption_metadata, finished_at, result_metadata
 from dw_orchestration.assets.records import RecordReader
 from dw_orchestration.assets.resync_guard import check_repeated_resync, check_resync, losses
 from dw_orchestration.assets.spec import asset_key
@@ -202,11 +202,17 @@ class _Step:
             yield from self._result(run, event, event.job)
 
     def _result(self, run: TableRun, event: Ended, job: Job) -> Iterator[StepResult]:
-        syncs = self._log.syncs_of(run.key)
-        if syncs.include(job.id):
-            self._context.log.info(f"{run.name}: sync {job.id} has been reported already")
+        """The run's result, which assets downstream and automation depend on, no matter who has reported the sync."""
+        log = self._log.of_table(run.key, since=job.created_at)
+        if self._context.run.run_id in log.syncs.given_by(job.id):
+            # an earlier try of the step has given it, and Dagster keeps what a try has given
             return
-        record = self._records.after(job)
+        if (later := log.later_sync(job)) is not None:
+            yield from self._repeat(run, job, later)
+            return
+        if log.syncs.include(job.id):
+            self._context.log.info(f"{run.name}: sync {job.id} has been reported before; the run's result repeats it")
+        record, before = self._records.after(job), log.syncs.before(job.id)
         yield dg.MaterializeResult(
             asset_key=run.key,
             data_version=dg.DataVersion(job.id),
@@ -216,21 +222,31 @@ class _Step:
                 record=record,
                 triggered_by=run.triggered_by,
                 queue_s=event.queue_s,
-                before=syncs.last,
+                before=before,
             ),
         )
         self._keep(
-            sync_succeeded(run.table, job),
-            not_stale(run.table, synced_at=job.created_at, now=finished_at(job)),
-            rows_usual(run.table, job, syncs=syncs),
-            *table_outcomes(run.table, record, before=syncs.last),
+            None if log.is_overtaken(job) else sync_succeeded(run.table, job),
+            not_stale(run.table, synced_at=job.created_at, now=self._client.server_time or finished_at(job)),
+            rows_usual(run.table, job, syncs=log.syncs),
+            *table_outcomes(run.table, record, before=before),
         )
+
+    def _repeat(self, run: TableRun, job: Job, later: Mapping[str, dg.MetadataValue]) -> Iterator[StepResult]:
+        """Give a later sync, which the table's rows are from, as the result: the table must not seem older again."""
+        later_id = str(later[JOB_ID].value)
+        self._context.log.info(f"{run.name}: a sync after {job.id} has been reported: the result is that of {later_id}")
+        yield dg.MaterializeResult(asset_key=run.key, data_version=dg.DataVersion(later_id), metadata=later)
+        # Dagster shows the checks of a table's last materialization alone
+        checks = (check for check in self._checks if check.asset_key == run.key)
+        evaluations = (self._log.last_evaluation(check) for check in checks)
+        self._keep(*(CheckOutcome.of(evaluation) for evaluation in evaluations if evaluation is not None))
 
     def _log_error(self, run: TableRun, error: SyncError, job: Job | None) -> None:
         # a billing limit is logged once for all tables that it stopped, at the end
         if not isinstance(error, NotTriggeredError | BillingLimitReachedError):
             self._context.log.error(str(error))
-        if job is not None and is_over(job):
+        if job is not None and is_over(job) and not self._log.of_table(run.key, since=job.created_at).is_overtaken(job):
             self._keep(sync_succeeded(run.table, job))
 
     def _keep(self, *outcomes: CheckOutcome | None) -> None:

@@ -8,13 +8,12 @@ import dagster as dg
 
 from dw_orchestration.assets.checks import (
     CheckOutcome,
-    ReportedSyncs,
     not_stale,
     rows_usual,
     sync_succeeded,
     table_outcomes,
 )
-from dw_orchestration.assets.event_log import EventLog
+from dw_orchestration.assets.event_log import TableLog
 from dw_orchestration.assets.metadata import TriggeredBy, end_metadata, result_metadata
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.enums import JobStatus, SyncStatus
@@ -31,8 +30,7 @@ def events_of(
     *,
     record: Schema | None,
     triggered_by: TriggeredBy,
-    syncs: ReportedSyncs,
-    log: EventLog,
+    log: TableLog,
     now: datetime,
     every_check: bool,
 ) -> list[AssetEvent]:
@@ -47,27 +45,27 @@ def events_of(
         table: Its table.
         record: The table as that job left it; None if it has changed since.
         triggered_by: Who asked for the job.
-        syncs: The table's syncs that have been reported.
-        log: Where they stand.
+        log: What has been reported of the table.
         now: PostHog's time.
         every_check: Whether all checks are evaluated, since Dagster shows those of a table's last sync alone; otherwise
             only where one fails, or is green again. The event log takes some forty events a second.
     """
-    if log.is_overtaken(job, asset_key(table), syncs=syncs):
+    if log.is_overtaken(job):
         return [_observation(job, table, triggered_by=triggered_by)]
     outcome = sync_succeeded(table, job)
     if job.status is not JobStatus.COMPLETED:
         return [outcome.to_evaluation()]
+    before = log.syncs.before(job.id)
     outcomes = [
         outcome,
-        rows_usual(table, job, syncs=syncs),
-        *table_outcomes(table, record, before=syncs.last),
+        rows_usual(table, job, syncs=log.syncs),
+        *table_outcomes(table, record, before=before),
     ]
     if every_check and (staleness := not_stale(table, synced_at=job.created_at, now=now)):
         # otherwise the sensor reports changes of this check separately
         outcomes.append(staleness)
     told = [each.to_evaluation() for each in outcomes if every_check or not each.passed or log.is_red(each.check_key)]
-    return [*told, _materialization(job, table, record=record, triggered_by=triggered_by, before=syncs.last)]
+    return [*told, _materialization(job, table, record=record, triggered_by=triggered_by, before=before)]
 
 
 def _materialization(

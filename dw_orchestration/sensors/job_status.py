@@ -1,14 +1,14 @@
 """The sensor that reports what the warehouse did by itself: each finished sync once, no matter who started it."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from dw_orchestration.assets.event_log import EventLog, adoption_in
+from dw_orchestration.assets.event_log import Adoption, EventLog, TableLog
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.errors import PostHogError
@@ -198,10 +198,21 @@ class Tick:
         over = sorted(
             (job for job in jobs if is_over(job)), key=lambda job: (job.finished_at or job.created_at, job.id)
         )
-        dealt_with = {job.id for job in over if self._report(job, source)}
+        logs = self._logs_for(over)
+        dealt_with = {job.id for job in over if self._report(job, source, logs)}
         return advance(cursor, source, jobs, reported=dealt_with)
 
-    def _report(self, job: Job, source: Source) -> bool:
+    def _logs_for(self, jobs: Sequence[Job]) -> dict[str, TableLog]:
+        """What the event log has of each table, back to the oldest of its jobs here; read once for all of them."""
+        # the newest come first, so that the oldest job of each table stays
+        began_at = {job.schema_id: job.created_at for job in sorted(jobs, key=lambda job: job.created_at, reverse=True)}
+        return {
+            schema_id: self.log.of_table(asset_key(self.tables.by_id[schema_id]), since=since)
+            for schema_id, since in began_at.items()
+            if schema_id in self.tables.by_id
+        }
+
+    def _report(self, job: Job, source: Source, logs: Mapping[str, TableLog]) -> bool:
         """Report a job unless that is done already; False if the next tick has to check it again."""
         table = self.tables.by_id.get(job.schema_id)
         if table is None:
@@ -210,30 +221,31 @@ class Tick:
             return True
         if table_was_disabled_or_deleted(job):
             return True
-        key = asset_key(table)
-        syncs = self.log.syncs_of(key)
-        notes = self.log.notes_of(key)
-        if self.log.has_report_of(job, key, syncs=syncs, notes=notes):
+        log = logs[job.schema_id]
+        if log.has_report_of(job):
             return True
-        adoption = adoption_in(notes, job_id=job.id)
-        if adoption is None:
-            belongs_to_a_run = bool(self.run_grace) and job.created_at > self._server_now() - self.run_grace
-        else:
-            belongs_to_a_run = not self.log.is_over(adoption.run_id)
-        if belongs_to_a_run or len(self.events) >= self.max_events:
+        adoptions = log.adoptions_of(job)
+        if self._belongs_to_a_run(job, adoptions) or len(self.events) >= self.max_events:
             return False
-        self.events += events_of(
+        events = events_of(
             job,
             table,
             record=_fresh_record(source, job),
-            triggered_by="dagster" if adoption is not None and adoption.started else "posthog",
-            syncs=syncs,
-            log=self.log,
+            triggered_by="dagster" if any(adoption.started for adoption in adoptions) else "posthog",
+            log=log,
             now=self._server_now(),
             every_check=self.reported < self.fully_checked,
         )
+        log.add(events)
+        self.events += events
         self.reported += 1
         return True
+
+    def _belongs_to_a_run(self, job: Job, adoptions: Sequence[Adoption]) -> bool:
+        """Whether a run that has adopted the job is alive, or one may have started it and not have recorded it yet."""
+        if adoptions:
+            return not all(self.log.is_over(adoption.run_id) for adoption in adoptions)
+        return bool(self.run_grace) and job.created_at > self._server_now() - self.run_grace
 
 
 def _fresh_record(source: Source, job: Job) -> Schema | None:

@@ -67,7 +67,9 @@ def build_terminated_runs_sensor(
 def _left_by(run_id: str, tables: Mapping[dg.AssetKey, Table], *, log: EventLog) -> Iterator[StartedJob]:
     """The jobs that the run has started and should have cancelled, unless the event log shows that they have ended."""
     for key, adoption in log.adoptions_by(run_id).items():
-        if key in tables and adoption.ends_with_run and not log.syncs_of(key).include(adoption.job_id):
+        if key not in tables or not adoption.ends_with_run:
+            continue
+        if not log.syncs_of(key, since=adoption.began_at).include(adoption.job_id):
             yield _started(tables[key], adoption)
 
 

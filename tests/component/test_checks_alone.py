@@ -26,7 +26,9 @@ def stripe(embedded_warehouse: EmbeddedWarehouse) -> EmbeddedWarehouse:
     return embedded_warehouse
 
 
-def execute(warehouse: EmbeddedWarehouse, *names: str) -> dg.ExecuteInProcessResult:
+def execute(
+    warehouse: EmbeddedWarehouse, *names: str, instance: dg.DagsterInstance | None = None
+) -> dg.ExecuteInProcessResult:
     """Execute some of the table's checks, and nothing else."""
     checks = [dg.AssetCheckKey(KEY, name) for name in names]
     defs = dg.Definitions(
@@ -34,7 +36,7 @@ def execute(warehouse: EmbeddedWarehouse, *names: str) -> dg.ExecuteInProcessRes
         jobs=[dg.define_asset_job("checks", selection=dg.AssetSelection.checks(*checks))],
         resources={"posthog_warehouse": warehouse.resource},
     )
-    return defs.resolve_job_def("checks").execute_in_process(raise_on_error=False)
+    return defs.resolve_job_def("checks").execute_in_process(raise_on_error=False, instance=instance)
 
 
 def verdicts(result: dg.ExecuteInProcessResult) -> dict[str, tuple[bool, str | None]]:
@@ -59,6 +61,19 @@ def test_rows_are_compared_with_earlier_syncs(stripe: EmbeddedWarehouse) -> None
     stripe.sync("Customer")
     expected = (True, "2 rows synced; nothing is usual before 5 earlier syncs, there are 0")
     assert {"rows_usual": expected} == verdicts(execute(stripe, "rows_usual"))
+
+
+def test_a_sync_is_not_compared_with_its_own_report(stripe: EmbeddedWarehouse) -> None:
+    """Rows that the last sync lost are lost also after it has been reported, by a run or the sensor, or by both."""
+    many = [{"id": number} for number in range(10)]
+    with dg.DagsterInstance.ephemeral() as instance:
+        for rows in (many, many[:1]):
+            stripe.set_rows("Customer", rows)
+            metadata = {"posthog/job_id": stripe.sync("Customer").id, "dagster/row_count": len(rows)}
+            for _ in range(2):
+                instance.report_runless_asset_event(dg.AssetMaterialization(KEY, metadata=metadata))
+        found = verdicts(execute(stripe, "rows_dropped", instance=instance))
+    assert {"rows_dropped": (False, "1 rows, 10 after the sync before")} == found
 
 
 def test_a_failed_sync_and_none_at_all_are_red(stripe: EmbeddedWarehouse) -> None:

@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.events import AssetObservation
 from dagster._core.events import AssetObservationData, DagsterEvent, StepMaterializationData
+from warehouse_model import START
 
 from dw_orchestration.assets.checks import SYNC_SUCCEEDED, sync_succeeded
 from dw_orchestration.assets.event_log import EventLog
@@ -72,17 +73,25 @@ class Reports:
         evaluation = sync_succeeded(asset, self.model._job(job)).to_evaluation()
         self._store(DagsterEvent("ASSET_CHECK_EVALUATION", "sync", event_specific_data=evaluation), run_id)
 
+    def is_overtaken(self, job) -> bool:
+        """Whether a later sync of the table has been reported; a run gives that one as its result then."""
+        key = asset_key(self.by_table[job.table])
+        return EventLog(self.instance).of_table(key).is_overtaken(self.model._job(job))
+
     def _store(self, event: DagsterEvent, run_id: str) -> None:
         self.instance.report_dagster_event(event, run_id)
 
     def reported(self) -> dict[str, int]:
-        """How often each job's end is in the event log, as a materialization or as a failed check."""
+        """How often each job's end is in the event log, as a materialization or as a failed check.
+
+        A run that gives its result after a report only repeats it; the sensor never does.
+        """
         counts: dict[str, int] = {}
         for asset in self.assets:
-            for record in self.instance.fetch_materializations(asset_key(asset), limit=1000).records:
+            for record in self.instance.fetch_materializations(asset_key(asset), limit=1000, ascending=True).records:
                 job_id = record.asset_materialization.metadata["posthog/job_id"].value
-                counts[job_id] = counts.get(job_id, 0) + 1
-            for note in EventLog(self.instance).notes_of(asset_key(asset)):
+                counts[job_id] = counts.get(job_id, 0) + (job_id not in counts or not record.run_id)
+            for note in EventLog(self.instance).notes_of(asset_key(asset), since=START):
                 if note.is_report:
                     counts[note.said.job_id] = counts.get(note.said.job_id, 0) + 1
             for evaluation in EventLog(self.instance)._evaluations(sync_succeeded_check(asset_key(asset))):

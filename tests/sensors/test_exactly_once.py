@@ -25,7 +25,7 @@ class ExactlyOnce(RuleBasedStateMachine):
         # the first tick begins from each table's newest sync, so that history is not replayed
         self.cursor, _ = self.reports.tick(self.cursor)
         self.runs: dict[str, list] = {}
-        self.finished: list[str] = []
+        self.finished: list = []
 
     @rule(
         source=st.sampled_from(["source0", "source1"]), table=st.integers(0, 1), late_s=st.sampled_from([0, 0, 1, 90])
@@ -39,7 +39,7 @@ class ExactlyOnce(RuleBasedStateMachine):
         running = self.model.running()
         job = running[index % len(running)]
         self.model.finish(job, status)
-        self.finished.append(job.id)
+        self.finished.append(job)
 
     @rule(seconds=st.sampled_from([0, 0.5, 30, 119, 300, 4000]))
     def let_time_pass(self, seconds):
@@ -54,14 +54,21 @@ class ExactlyOnce(RuleBasedStateMachine):
         self.runs[run_id] = [job]
         self.reports.adopt(job, run_id)
 
+    @precondition(lambda self: self.finished)
+    @rule()
+    def a_run_adopts_the_sync_that_ended_last(self):
+        """As a run does that waited in a queue, or that re-executes another one."""
+        run_id, job = self.reports.new_run(), self.finished[-1]
+        self.runs[run_id] = [job]
+        self.reports.adopt(job, run_id)
+
     @precondition(lambda self: self.runs)
     @rule(dies=st.booleans())
     def a_run_ends(self, dies):
-        """It reports its job if that has completed, unless it dies; a step asks the log first, as here."""
+        """It gives its result if its job has completed, also after another report, unless it dies."""
         run_id, jobs = self.runs.popitem()
         for job in jobs:
-            done = job.status == "Completed" and not dies
-            if done and job.id not in self.reports.reported():
+            if job.status == "Completed" and not dies and not self.reports.is_overtaken(job):
                 self.reports.materialize(job, run_id)
         self.reports.end_run(run_id, success=not dies)
 
@@ -87,7 +94,7 @@ class ExactlyOnce(RuleBasedStateMachine):
             return
         for job in self.model.running():
             self.model.finish(job)
-            self.finished.append(job.id)
+            self.finished.append(job)
         for run_id in list(self.runs):
             self.reports.end_run(run_id, success=False)
         for source in self.model.sources.values():
@@ -96,7 +103,7 @@ class ExactlyOnce(RuleBasedStateMachine):
             self.model.advance(150)
             self.cursor, _ = self.reports.tick(self.cursor, run_grace=RUN_GRACE)
         try:
-            assert dict.fromkeys(self.finished, 1) == self.reports.reported()
+            assert {job.id: 1 for job in self.finished} == self.reports.reported()
         finally:
             self.instance.dispose()
 

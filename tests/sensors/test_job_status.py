@@ -378,6 +378,104 @@ def test_look_at_a_table_is_no_report_of_its_sync(reports_on):
     assert {job.id: 1} == reports.reported()
 
 
+@pytest.mark.parametrize("status", ["Completed", "Failed"])
+def test_no_sync_of_many_is_reported_again_if_the_cursor_was_not_kept(reports_on, status):
+    """A daemon that dies between a tick's events and its cursor, or an older cursor: no sync is doubled."""
+    model = WarehouseModel(tables=1)
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    jobs = []
+    for _ in range(60):
+        model.advance(300)
+        jobs.append(model.start("source0", "s0t0"))
+        model.finish(jobs[-1], status)
+
+    _, first = reports.tick(cursor)
+    _, again = reports.tick(cursor)
+
+    assert (60, []) == (first.reported, again.events)
+    assert {job.id: 1 for job in jobs} == reports.reported()
+
+
+def test_no_overtaken_sync_is_reported_again_if_the_cursor_was_not_kept(reports_on):
+    """Observations are read back as far, past other observations of the table, such as a user's."""
+    model = WarehouseModel(tables=1)
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    jobs = []
+    for _ in range(40):
+        model.advance(300)
+        jobs.append(model.start("source0", "s0t0"))
+        model.finish(jobs[-1])
+    run_id = reports.new_run()
+    reports.adopt(jobs[-1], run_id)
+    reports.materialize(jobs[-1], run_id)
+    reports.end_run(run_id, success=True)
+
+    _, first = reports.tick(cursor)
+    for number in range(30):
+        foreign = dg.AssetObservation(asset_key(reports.assets[0]), metadata={"number": number})
+        reports.instance.report_runless_asset_event(foreign)
+    _, again = reports.tick(cursor)
+
+    assert ({dg.AssetObservation}, []) == ({type(event) for event in first.events}, again.events)
+    assert {job.id: 1 for job in jobs} == reports.reported()
+
+
+def test_many_syncs_of_a_table_cost_few_reads(reports_on):
+    """The table's events are read once for all of its syncs, in pages."""
+    model = WarehouseModel(tables=1)
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    for _ in range(60):
+        model.advance(300)
+        model.finish(model.start("source0", "s0t0"))
+    reports.tick(cursor)
+    reads, instance = Counter(), reports.instance
+    for name in ("fetch_materializations", "fetch_observations"):
+        fetch = getattr(instance, name)
+        counted = lambda *args, name=name, fetch=fetch, **filters: (reads.update([name]), fetch(*args, **filters))[1]  # noqa: E731
+        setattr(instance, name, counted)
+
+    reports.tick(cursor)
+
+    assert {"fetch_materializations": 2, "fetch_observations": 1} == reads
+
+
+def test_sync_is_left_to_the_run_that_is_alive_of_several(reports_on):
+    """Another run that joined the sync has ended without waiting for it: the first one still reports it."""
+    model = WarehouseModel()
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    job, alive = model.start("source0", "s0t0"), reports.new_run()
+    reports.adopt(job, alive)
+    for _ in range(30):
+        gone = reports.new_run()
+        reports.adopt(job, gone)
+        reports.end_run(gone, success=True)
+    model.finish(job)
+
+    cursor, left = reports.tick(cursor)
+    reports.end_run(alive, success=False)
+    reports.tick(cursor)
+
+    assert ([], {job.id: 1}) == (left.events, reports.reported())
+
+
+def test_failure_and_recovery_within_a_tick_leave_the_check_green(reports_on):
+    """In a rush only changes are evaluated: the tick's own reports count, though they are not stored yet."""
+    model = WarehouseModel(tables=1)
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    for status in ("Failed", "Completed"):
+        model.advance(300)
+        model.finish(model.start("source0", "s0t0"), status)
+
+    reports.tick(cursor)
+
+    assert not EventLog(reports.instance).is_red(sync_succeeded_check(asset_key(reports.assets[0])))
+
+
 def test_report_costs_one_read_of_materializations(reports_on):
     """Dagster's storage is what limits a tick: whether, after what and among what is asked in one."""
     model = WarehouseModel()
