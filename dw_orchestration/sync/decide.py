@@ -2,7 +2,8 @@
 
 The first rule that fits decides:
 
-1. An earlier try of this run recorded a job that runs or has completed: adopt it.
+1. An earlier try of this run recorded a job that runs or has completed: adopt it. If it recorded a resync, no other one
+   is triggered.
 2. The table cannot be synced by a reload: refuse.
 3. A job since `accept_jobs_since` counts as this sync: adopt it.
 4. A sync is running: adopt it, wait for it or refuse, as `if_running` says. A resync goes ahead.
@@ -97,15 +98,17 @@ def decide(table: TableState) -> tuple[Action, list[str]]:
     return _refuse_streak(table) or _hold(table) or Trigger(), notices
 
 
-def _resume(table: TableState) -> Adopt | None:
-    job = table.history.get(table.request.resume_job_id)
+def _resume(table: TableState) -> Adopt | Refuse | None:
+    job_id, is_resync = table.request.resume_job_id, table.settings.sync_mode is SyncMode.RESYNC
+    job = table.history.get(job_id)
     if job is None:
-        return None
+        # It is gone from PostHog's list, or so old that it was not searched for.
+        if not is_resync or job_id is None:
+            return None
+        return Refuse(errors.lost_resync(table.request.schema_id, label=table.label, job_id=job_id))
     # After a failure only another trigger can help. A resync must not be triggered again: its failure is the result.
     is_good = not is_over(job) or job.status is JobStatus.COMPLETED
-    if is_good or table.settings.sync_mode is SyncMode.RESYNC:
-        return Adopt(job, started=table.request.resume_started)
-    return None
+    return Adopt(job, started=table.request.resume_started) if is_good or is_resync else None
 
 
 def _refuse_class(table: TableState) -> Refuse | None:

@@ -362,6 +362,15 @@ def in_streak(schema_id: str, *, label: str, history: JobHistory, wait_s: float)
     return FailureStreakError(what, schema_id=schema_id, job_id=streak[0].id, retry_after_s=wait_s)
 
 
+def lost_resync(schema_id: str, *, label: str, job_id: str) -> TriggerRefusedError:
+    """The error for a table whose resync an earlier try began, and whose job was not found."""
+    what = (
+        f"{label} was not triggered: an earlier try began its resync {job_id}, which is not among PostHog's recent "
+        "jobs, and a retry or re-execution does not resync again. If the table needs another resync, launch a new run."
+    )
+    return TriggerRefusedError(what, schema_id=schema_id, job_id=job_id)
+
+
 def refused(schema_id: str, *, label: str, exc: PostHogError) -> SyncError:
     """The error for a trigger that PostHog did not accept, caused by `exc`."""
     error = _refusal(schema_id, label=label, exc=exc)

@@ -164,6 +164,19 @@ def test_no_retry_drops_a_table_a_second_time():
     assert world.triggers["t"] == 1
 
 
+def test_no_retry_drops_a_table_whose_resync_is_not_found():
+    """A resync of long ago, or one that PostHog has no longer, does not let its re-execution begin another one."""
+    world, table = one_table()
+    for n in range(60):
+        world.past(table, ago_s=100 + n * 60, took_s=10)
+
+    played = play(world, sync_mode=SyncMode.RESYNC, requests=requests_for(world, resume_job_id="gone")).to_end()
+
+    assert isinstance(played.error(), errors.TriggerRefusedError)
+    assert "resync gone" in str(played.error())
+    assert (False, 0) == (played.error().allow_retries, world.triggers["t"])
+
+
 def test_a_resync_cannot_be_stood_in_for():
     """`accept_jobs_since` would let any sync pass for a resync."""
     with pytest.raises(ValueError, match="no other sync can replace a resync"):
