@@ -94,10 +94,7 @@ class Connection:
             raise SetupError(
                 f"{missing} is not set. Set the project and its key, or neither for an embedded warehouse."
             )
-        try:
-            return PostHogWarehouseClient(self.host, self.project_id, self.api_key)
-        except ValueError as error:
-            raise SetupError(str(error)) from None
+        return PostHogWarehouseClient(self.host, self.project_id, self.api_key)
 
     def _embedded(self) -> PostHogWarehouseClient:
         if not (self.home / "state.sqlite").exists():

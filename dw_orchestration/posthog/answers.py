@@ -9,14 +9,16 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, from_json
 
 from dw_orchestration.posthog import errors
+from dw_orchestration.posthog.limits import LONGEST_RATE_WINDOW_S
 from dw_orchestration.posthog.rows import UnreadableRow
 
 T = TypeVar("T")
 
 DETAIL_LIMIT = 300
+SUCCESS = 2
 # Errors name wrong fields without their values: the answer for a source may contain connection details.
 FAULTS_SHOWN = 3
 
@@ -49,6 +51,11 @@ class Answer:
     server_time: datetime | None = None
     retry_after_s: float | None = None
 
+    @property
+    def is_success(self) -> bool:
+        """Whether its status is a 2xx."""
+        return self.status // 100 == SUCCESS
+
     def parse(self, adapter: TypeAdapter[T], *, unreadable: list[UnreadableRow] | None = None) -> T:
         """The body as a typed value.
 
@@ -64,7 +71,7 @@ class Answer:
         except ValidationError as exc:
             faults = exc.errors(include_url=False, include_input=False, include_context=False)
         # Raised outside the handler: pydantic's error quotes the body, and would otherwise be kept as the context.
-        raise errors.UnexpectedAnswerError(self._problem(_describe(faults, self.text)))
+        raise self.unexpected(_describe(faults, self.text))
 
     def expect_no_web_page(self) -> None:
         """Accept an empty body or any JSON. A login page with status 200 is not a success.
@@ -73,7 +80,7 @@ class Answer:
             UnexpectedAnswerError: The body is something else.
         """
         if self.text.strip() and _as_json(self.text) is None:
-            raise errors.UnexpectedAnswerError(self._problem(_cut(self.text)))
+            raise self.unexpected(_cut(self.text))
 
     def message(self) -> str | None:
         """The text of `detail` or `message`; None if the answer has neither."""
@@ -85,6 +92,10 @@ class Answer:
         """The error for this answer, chosen by its status."""
         problem = self._problem(_cut(self.message() or self.text))
         return _error_class(problem)(problem)
+
+    def unexpected(self, detail: str) -> errors.UnexpectedAnswerError:
+        """The error for an answer that is not PostHog's."""
+        return errors.UnexpectedAnswerError(self._problem(_cut(detail)))
 
     def _problem(self, detail: str) -> errors.Problem:
         fields = self._fields()
@@ -108,19 +119,22 @@ def http_date(header: str | None) -> datetime | None:
     """An HTTP date in UTC; None if missing or invalid."""
     try:
         parsed = email.utils.parsedate_to_datetime(header or "")
-    except ValueError:
+        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
 
 
 def retry_after_s(header: str | None, *, now: datetime) -> float | None:
-    """The wait that a `Retry-After` of seconds or an HTTP date asks for, at least 0; None if missing or invalid."""
+    """The wait that a `Retry-After` of seconds or an HTTP date asks for; None if missing or invalid.
+
+    At least 0, and at most the longest window of PostHog's rate limits: a gateway may ask for years.
+    """
     if header is None:
         return None
     if header.strip().isdecimal():
-        return float(header)
+        return min(float(header), LONGEST_RATE_WINDOW_S)
     date = http_date(header)
-    return None if date is None else max(0.0, (date - now).total_seconds())
+    return None if date is None else min(max(0.0, (date - now).total_seconds()), LONGEST_RATE_WINDOW_S)
 
 
 def _error_class(problem: errors.Problem) -> type[errors.ApiError]:
@@ -142,13 +156,14 @@ def _describe(faults: Sequence[ErrorDetails], text: str) -> str:
 def _wait_in(detail: str) -> float | None:
     """The wait that the text of a 429 states, because some proxies drop `Retry-After`."""
     named = re.search(r"available in (\d+) second", detail)
-    return float(named.group(1)) if named else None
+    return min(float(named.group(1)), LONGEST_RATE_WINDOW_S) if named else None
 
 
 def _as_json(text: str) -> object:
     """The value; None if the text is not JSON."""
     try:
-        value: object = json.loads(text)
+        # not the standard library's parser, which has no limit on nesting but the interpreter's stack
+        value: object = from_json(text)
     except ValueError:
         return None
     return value

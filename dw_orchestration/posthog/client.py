@@ -13,7 +13,13 @@ from pydantic import TypeAdapter
 
 from dw_orchestration.posthog.answers import Answer
 from dw_orchestration.posthog.enums import AccessMethod, CancelOutcome
-from dw_orchestration.posthog.errors import BadRequestError, NotFoundError, PermissionDeniedError
+from dw_orchestration.posthog.errors import (
+    BadRequestError,
+    NotFoundError,
+    PermissionDeniedError,
+    SetupError,
+    UsageError,
+)
 from dw_orchestration.posthog.limits import ROWS_PER_PAGE
 from dw_orchestration.posthog.models import (
     ApiModel,
@@ -111,7 +117,8 @@ class PostHogWarehouseClient:
         project_id: The project, as text.
 
     Raises:
-        ValueError: The host, the project id or the key is invalid.
+        SetupError: The host, the project id or the key is invalid, or the environment names a proxy or certificates
+            that cannot be used.
 
     Example:
         >>> with PostHogWarehouseClient("https://eu.posthog.com", 42, "phx_...") as client:  # doctest: +SKIP
@@ -136,7 +143,7 @@ class PostHogWarehouseClient:
         origin = normalised_host(host)
         self.project_id = str(project_id).strip()
         if not self.project_id:
-            raise ValueError("The project id is empty: use the number in PostHog's URLs.")
+            raise SetupError("The project id is empty: use the number in PostHog's URLs.")
         self._unreadable: dict[UnreadableRow, None] = {}
         budget = RateBudget.for_key(api_key, host=origin, limits=rate_limits, sleep=sleep) if rate_limits else None
         self.transport = Transport(
@@ -245,7 +252,7 @@ class PostHogWarehouseClient:
         connect to the customer's source before it answers.
 
         Raises:
-            ValueError: PostHog would lose the change or break the schema. Nothing was sent.
+            UsageError: PostHog would lose the change or break the schema. Nothing was sent.
             BadRequestError: The change breaks a rule. `field` names the setting if the server does.
         """
         slow = update.sync_type is not None
@@ -398,12 +405,12 @@ class PostHogWarehouseClient:
                 connection before it answers.
 
         Raises:
-            ValueError: Nothing was given. Nothing was sent.
+            UsageError: Nothing was given. Nothing was sent.
             BadRequestError: The connection does not work.
         """
         body = _given({"description": description, "job_inputs": job_inputs and dict(job_inputs)})
         if not body:
-            raise ValueError(f"Nothing to change in source {source_id}: set a description or job_inputs.")
+            raise UsageError(f"Nothing to change in source {source_id}: set a description or job_inputs.")
         return self._parse(self._call("PATCH", SOURCES, source_id, json=body, slow=job_inputs is not None), _SOURCE)
 
     def delete_source(self, source_id: str) -> None:
@@ -424,7 +431,7 @@ class PostHogWarehouseClient:
             The schemas after the change, in the order of `updates`.
 
         Raises:
-            ValueError: PostHog would lose a change or break a schema. Nothing was sent.
+            UsageError: PostHog would lose a change or break a schema. Nothing was sent.
             PartialUpdateError: Some tables, which the detail names, were not saved.
             BadRequestError: A change breaks a rule.
         """
@@ -494,7 +501,7 @@ class PostHogWarehouseClient:
             schemas: Names of tables (not ids); empty for all.
 
         Raises:
-            ValueError: A time has no time zone.
+            UsageError: A time has no time zone.
             NotFoundError: The source is unknown.
         """
         fetch = partial(self._jobs, source_id, after=after, schemas=schemas)
@@ -511,7 +518,7 @@ class PostHogWarehouseClient:
         self, method: str, *path: str, params: Params | None = None, json: object = None, slow: bool = False
     ) -> Answer:
         """Send a request inside the project. Ids are quoted, so that none with a slash reaches another endpoint."""
-        quoted = "/".join(quote(part, safe="") for part in (self.project_id, *path))
+        quoted = "/".join(quote(part, safe="", errors="replace") for part in (self.project_id, *path))
         return self.transport.request(method, f"/api/projects/{quoted}/", params=params, json=json, slow=slow)
 
     def _parse(self, answer: Answer, adapter: TypeAdapter[T]) -> T:

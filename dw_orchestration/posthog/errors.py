@@ -20,7 +20,10 @@ Catch the narrowest class that you can act on:
         ├── ServerError              5xx
         │   └── PartialUpdateError   503 of a bulk update: some tables were not saved
         ├── RedirectRefusedError     3xx
-        └── UnexpectedAnswerError    2xx, but not the expected JSON
+        └── UnexpectedAnswerError    an answer that is not PostHog's: a gateway's page, another JSON, or too large
+
+    SetupError                       the client cannot be made from its settings and the environment
+    └── UsageError                   a request cannot work as it was made; nothing was sent
 
 The HTTP status decides the class. PostHog's `type` does not: a 403 has the type `authentication_error`.
 """
@@ -44,9 +47,11 @@ __all__ = [
     "ReadOnlyError",
     "RedirectRefusedError",
     "ServerError",
+    "SetupError",
     "TransportError",
     "UnexpectedAnswerError",
     "UnreachableError",
+    "UsageError",
 ]
 
 # requests that have no effect, whatever happened to their answer
@@ -67,8 +72,16 @@ class Problem:
     retry_after_s: float | None = None
 
 
+class SetupError(Exception):
+    """The settings contradict each other or lack something; the text says what to set."""
+
+
+class UsageError(SetupError):
+    """It cannot be done as it was asked for; the text says how to ask. Nothing was changed."""
+
+
 class PostHogError(Exception):
-    """Base of all errors of this package's API client."""
+    """Base of the errors of PostHog's API and of the way to it."""
 
 
 class TransportError(PostHogError):
@@ -251,7 +264,13 @@ class RedirectRefusedError(ApiError):
 
 
 class UnexpectedAnswerError(ApiError):
-    """2xx, but not the JSON of this endpoint: a login page, a proxy's page or a truncated answer."""
+    """An answer that is not PostHog's: a login page, a gateway's page, another product's JSON, or an endless body.
+
+    Its status means nothing: a gateway's 404 does not say that a table is gone, and its 401 nothing about the key.
+    """
 
     happened = "The answer is not from PostHog's API"
-    cure = "Check that the host is the address of a PostHog server, with no login page or proxy in between."
+    cure = (
+        "A gateway may have answered for PostHog: try again later. If that does not help, check that the host is the "
+        "address of a PostHog server, with no login page or proxy in between."
+    )

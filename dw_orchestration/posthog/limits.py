@@ -22,6 +22,9 @@ REQUESTS_PER_MINUTE = 480
 REQUESTS_PER_HOUR = 4800
 """PostHog's rate limits for one API key. PostHog Cloud enforces them; self-hosted servers often do not."""
 
+LONGEST_RATE_WINDOW_S = 3600.0
+"""PostHog counts requests in a minute and in an hour, so no wait for its rate limits is longer."""
+
 DEFAULT_REQUESTS_PER_MINUTE = REQUESTS_PER_MINUTE // 2
 DEFAULT_REQUESTS_PER_HOUR = REQUESTS_PER_HOUR // 2
 """Half of PostHog's limits, so that everything else that uses the key keeps the other half."""

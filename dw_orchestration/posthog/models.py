@@ -16,6 +16,7 @@ from dw_orchestration.posthog.enums import (
     SyncStatus,
     SyncType,
 )
+from dw_orchestration.posthog.errors import UsageError
 from dw_orchestration.posthog.rows import NO_TABLE, Rows
 
 
@@ -256,7 +257,7 @@ class SchemaUpdate(BaseModel):
         """The JSON body of the change.
 
         Raises:
-            ValueError: PostHog would accept the change but lose it, or break the schema. The message says what to send.
+            UsageError: PostHog would accept the change but lose it, or break the schema. The message says what to send.
         """
         self._refuse_what_posthog_would_lose()
         body: dict[str, object] = self.model_dump(mode="json", exclude_unset=True)
@@ -268,18 +269,18 @@ class SchemaUpdate(BaseModel):
     def _refuse_what_posthog_would_lose(self) -> None:
         sent = self.model_fields_set
         if not sent:
-            raise ValueError("The update is empty: set at least one field.")
+            raise UsageError("The update is empty: set at least one field.")
         if "sync_frequency" in sent and self.sync_frequency in (None, SyncFrequency.NEVER):
-            raise ValueError(
+            raise UsageError(
                 f"Invalid sync_frequency {self.sync_frequency!s}: "
                 "disable the table with should_sync=False, or use the longest frequency, 30day."
             )
         if self.sync_type is None and (orphans := sorted(sent & NEEDS_SYNC_TYPE)):
-            raise ValueError(
+            raise UsageError(
                 f"Cannot set {', '.join(orphans)} without sync_type: PostHog would answer 200 and store nothing. "
                 "Set the table's sync_type in the same update."
             )
         if self.sync_time_of_day is not None and self.sync_time_of_day.utcoffset():
-            raise ValueError(
+            raise UsageError(
                 f"Invalid sync_time_of_day {self.sync_time_of_day}: PostHog uses only UTC, so leave out the offset."
             )

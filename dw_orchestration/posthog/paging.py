@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
 
+from dw_orchestration.posthog.errors import UsageError
 from dw_orchestration.posthog.limits import JOBS_PER_ANSWER
 from dw_orchestration.posthog.models import ApiModel, Job, Schema, Source
 from dw_orchestration.posthog.rows import Rows
@@ -75,8 +76,8 @@ def as_parameter(moment: datetime) -> str:
     """A time for a query string. It ends in `Z`, because a `+` would be read as a space, and so as another moment.
 
     Raises:
-        ValueError: The time has no time zone, so it is unclear which moment it is.
+        UsageError: The time has no time zone, so it is unclear which moment it is.
     """
     if moment.tzinfo is None:
-        raise ValueError(f"The time {moment} has no time zone: use an aware datetime, such as datetime.now(UTC).")
+        raise UsageError(f"The time {moment} has no time zone: use an aware datetime, such as datetime.now(UTC).")
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -18,6 +18,7 @@ from typing import cast
 
 from pyrate_limiter import AbstractBucket, Duration, InMemoryBucket, Rate, RateItem, SQLiteBucket
 
+from dw_orchestration.posthog.errors import SetupError
 from dw_orchestration.posthog.limits import DEFAULT_REQUESTS_PER_HOUR, DEFAULT_REQUESTS_PER_MINUTE
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class RateLimits:
             below the system's temporary folder.
 
     Raises:
-        ValueError: One of the two numbers could never take effect.
+        SetupError: One of the two numbers could never take effect.
     """
 
     per_minute: int = DEFAULT_REQUESTS_PER_MINUTE
@@ -46,7 +47,7 @@ class RateLimits:
 
     def __post_init__(self) -> None:
         if not 0 < self.per_minute < self.per_hour <= 60 * self.per_minute:
-            raise ValueError(
+            raise SetupError(
                 f"Invalid rate limits, {self.per_minute} requests per minute and {self.per_hour} per hour: "
                 "allow more per hour than per minute, and at most 60 times as many."
             )

@@ -7,16 +7,18 @@ into an error of this package.
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from ipaddress import ip_address
-from typing import NoReturn
+from typing import NoReturn, cast
 
+import httpcore
 import httpx
 
 from dw_orchestration.posthog import errors
 from dw_orchestration.posthog.answers import Answer, http_date, retry_after_s
+from dw_orchestration.posthog.environment import certificates, proxy_for
+from dw_orchestration.posthog.network import BodyTooLargeError, Deadline, EncodingError, connections, read_text
 from dw_orchestration.posthog.rate_limit import RateBudget
 from dw_orchestration.posthog.retries import RetryPolicy
 from dw_orchestration.version import __version__
@@ -29,12 +31,20 @@ HOST_EXAMPLES = "use https://us.posthog.com, https://eu.posthog.com or the addre
 REDIRECTS_FOLLOWED = 3
 # These happen before the request is sent. After any other failure the server may have received it.
 NOTHING_SENT = (
+    httpcore.ConnectError,
+    httpcore.ConnectTimeout,
+    httpcore.PoolTimeout,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
     httpx.ConnectError,
     httpx.ConnectTimeout,
     httpx.PoolTimeout,
     httpx.ProxyError,
     httpx.UnsupportedProtocol,
+    # the name of the host or of a proxy cannot be looked up
+    UnicodeError,
 )
+TOO_LATE = (httpcore.TimeoutException, httpx.TimeoutException)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,18 +55,20 @@ class Timeouts:
         connect_s: For a connection.
         read_s: For the server to send data.
         slow_read_s: The same for calls in which PostHog connects to the customer's source, which can take minutes.
+        total_s: For a whole answer, however evenly it arrives. Slow calls may take `slow_read_s` longer.
     """
 
     connect_s: float = 10.0
     read_s: float = 30.0
     slow_read_s: float = 300.0
+    total_s: float = 120.0
 
 
 class Transport:
     """A connection to one PostHog host with one key. Safe to use from many threads.
 
     Proxies and certificates of the environment apply (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`), because many
-    companies need them to reach PostHog. They do not apply to a loopback host, which no proxy can reach.
+    companies need them to reach PostHog. Proxies do not apply to a loopback host, which they cannot reach.
 
     Attributes:
         host: The host, normalised.
@@ -64,7 +76,8 @@ class Transport:
         server_time: The server's clock at its last answer with a date, in UTC; None before.
 
     Raises:
-        ValueError: The host or the key is invalid.
+        SetupError: The host or the key is invalid, or the environment names a proxy or certificates that cannot be
+            used.
     """
 
     def __init__(
@@ -91,7 +104,7 @@ class Transport:
         self._sleep = sleep
         self._now = now
         self._counting = threading.Lock()
-        self._http = self._pool(http_transport)
+        self._http = self._client(http_transport)
 
     def __reduce__(self) -> NoReturn:
         # A pickle would contain the key. The client that owns this transport cannot be pickled either.
@@ -127,6 +140,7 @@ class Transport:
             slow: Whether PostHog connects to the customer's source before it answers.
 
         Raises:
+            UsageError: The transport is closed, or this cannot be sent.
             ReadOnlyError: The transport is read-only, and the method is not GET.
             TransportError: No complete answer was received.
             ApiError: PostHog answered with an error.
@@ -136,54 +150,77 @@ class Transport:
                 f"{method} {path} at {self.host} was not sent: the connection is read-only, which is the default "
                 "in Dagster+ branch deployments. Set `read_only` to false to allow changes in PostHog."
             )
-        timeout = self._timeouts.slow_read_s if slow else self._timeouts.read_s
-        request = self._http.build_request(
-            method,
-            f"{self.host}{path}",
-            params=params,
-            json=json,
-            timeout=httpx.Timeout(timeout, connect=self._timeouts.connect_s),
-        )
+        if self._http.is_closed:
+            raise errors.UsageError(f"{method} {path} was not sent: the client is closed. Create a new one.")
+        request = self._request(method, path, params=params, json=json, slow=slow)
         return self._retry.call(lambda: self._try(request), method=method, sleep=self._sleep)
 
-    def _pool(self, http_transport: HttpTransport | None) -> httpx.Client:
+    def _client(self, http_transport: HttpTransport | None) -> httpx.Client:
         return httpx.Client(
             headers={
                 "Authorization": f"Bearer {self._key}",
                 "User-Agent": f"dw-orchestration/{__version__}",
                 "Accept": "application/json",
+                # the only format that is decompressed piece by piece, so that its size can be limited
+                "Accept-Encoding": "gzip",
             },
             # Each redirect is checked here: the library would follow it, with the key, to any host.
             follow_redirects=False,
-            trust_env=not _is_loopback(httpx.URL(self.host).host),
-            transport=http_transport,
+            transport=http_transport or _Network(self.host),
         )
 
+    def _request(self, method: str, path: str, *, params: Params | None, json: object, slow: bool) -> httpx.Request:
+        timeouts = self._timeouts
+        read_s = timeouts.slow_read_s if slow else timeouts.read_s
+        limits_s = {
+            "connect": timeouts.connect_s,
+            "read": read_s,
+            "write": read_s,
+            "pool": read_s,
+            # not known to the library: for `_Network`
+            "total": timeouts.total_s + (timeouts.slow_read_s if slow else 0.0),
+        }
+        try:
+            return self._http.build_request(
+                method, f"{self.host}{path}", params=params, json=json, extensions={"timeout": limits_s}
+            )
+        except (TypeError, ValueError, RecursionError, httpx.InvalidURL) as exc:
+            reason = f"{type(exc).__name__}: {exc}"
+        # Raised outside the handler: the error may quote a secret of the body.
+        raise errors.UsageError(f"{method} {path} cannot be sent: {self._without_key(reason)}.")
+
     def _try(self, request: httpx.Request) -> Answer:
-        response = self._send(request)
+        answer, target = self._send(request, request)
         for _ in range(REDIRECTS_FOLLOWED):
-            if not _may_follow(response):
+            if target is None or not _may_follow(request, target):
                 break
-            response = self._send(self._http.build_request("GET", _target(response), extensions=request.extensions))
-        answer = self._answer(request, response)
-        if not response.is_success:
+            redirected = self._http.build_request("GET", target, extensions=request.extensions)
+            answer, target = self._send(redirected, request)
+        if not answer.is_success:
             raise answer.error()
         return answer
 
-    def _send(self, request: httpx.Request) -> httpx.Response:
+    def _send(self, sent: httpx.Request, request: httpx.Request) -> tuple[Answer, httpx.URL | None]:
+        """Send a request, or what another one was redirected to; its answer, and where it redirects to."""
         if self._budget:
             self._budget.take()
         with self._counting:
             self.requests += 1
         try:
-            return self._http.send(request)
-        # the library builds the address of every redirect, also of those that are not followed
-        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            response = self._http.send(sent, stream=True)
+            try:
+                return self._answer(request, response)
+            finally:
+                response.close()
+        except errors.PostHogError:
+            raise
+        # The boundary to the libraries. They have errors of many kinds; each is one of this package from here on.
+        except Exception as exc:  # noqa: BLE001
             failure = self._failure(request, exc)
         # Raised outside the handler: the library's error holds the request, and with it the key.
         raise failure
 
-    def _failure(self, request: httpx.Request, exc: httpx.HTTPError | httpx.InvalidURL) -> errors.TransportError:
+    def _failure(self, request: httpx.Request, exc: Exception) -> errors.TransportError:
         which = f"{request.method} {request.url.path} at {request.url.host}"
         cause = self._without_key(f"{type(exc).__name__}: {exc}".removesuffix(": "))
         if isinstance(exc, NOTHING_SENT):
@@ -193,82 +230,127 @@ class Transport:
             )
         may_have_effect = request.method not in errors.ONLY_READ
         cure = "The request may have taken effect: check before you repeat it." if may_have_effect else "Try again."
-        if isinstance(exc, httpx.TimeoutException):
+        if isinstance(exc, TOO_LATE):
             return errors.AnswerTimeoutError(f"PostHog did not answer {which} in time ({cause}). {cure}")
         return errors.LostAnswerError(f"The answer to {which} was lost ({cause}). {cure}")
 
-    def _answer(self, request: httpx.Request, response: httpx.Response) -> Answer:
+    def _answer(self, request: httpx.Request, response: httpx.Response) -> tuple[Answer, httpx.URL | None]:
         server_time = http_date(response.headers.get("date"))
         self.server_time = server_time or self.server_time
-        # JSON is UTF-8, whatever charset a gateway names: Python has some that raise
-        body = response.content.decode(errors="replace")
-        text = f"to {_bare(_target(response))}" if response.has_redirect_location else body
-        return Answer(
+        target = None
+        if response.has_redirect_location:
+            target = response.request.url.join(response.headers["location"])
+        answer = Answer(
             status=response.status_code,
             method=request.method,
             path=request.url.path,
             host=request.url.host,
-            text=self._without_key(text),
+            text="" if target is None else self._without_key(f"to {_bare(target)}"),
             server_time=server_time,
             retry_after_s=retry_after_s(response.headers.get("retry-after"), now=server_time or self._now()),
         )
+        try:
+            # not its `iter_raw`, which reads no answer that a test has made of bytes
+            pieces = cast("httpx.SyncByteStream", response.stream)
+            text = read_text(pieces, encoding=response.headers.get("content-encoding", ""))
+        except (BodyTooLargeError, EncodingError) as exc:
+            raise answer.unexpected(str(exc)) from None
+        return (answer, target) if target else (replace(answer, text=self._without_key(text)), None)
 
     def _without_key(self, text: str) -> str:
         """Some servers and proxies quote the key in their answer: keep it out of logs."""
         return text.replace(self._key, "[API key]")
 
 
+class _Network(httpx.BaseTransport):
+    """The network, with the environment's proxies and certificates, and a deadline for each request.
+
+    The library's own transport has no deadline, and reads other variables than curl does.
+
+    Args:
+        host: The only host that requests go to.
+
+    Raises:
+        SetupError: The environment names a proxy or certificates that cannot be used.
+    """
+
+    def __init__(self, host: str) -> None:
+        self._deadline = Deadline()
+        proxy = proxy_for(host)
+        needs_tls = "https" in {host.partition(":")[0], proxy and proxy.scheme}
+        # without encryption nothing is read from certificates, so missing ones do no harm
+        trusted = (certificates() or httpx.create_ssl_context(trust_env=False)) if needs_tls else None
+        self._pool = connections(proxy, trusted=trusted, deadline=self._deadline)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self._deadline.begin(request.extensions["timeout"]["total"])
+        url = request.url
+        answer = self._pool.handle_request(
+            httpcore.Request(
+                request.method,
+                httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+                headers=request.headers.raw,
+                content=request.stream,
+                extensions=request.extensions,
+            )
+        )
+        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer), extensions=answer.extensions)
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+class _Body(httpx.SyncByteStream):
+    """The body of an answer, as it arrives."""
+
+    def __init__(self, answer: httpcore.Response) -> None:
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._answer.iter_stream()
+
+    def close(self) -> None:
+        self._answer.close()
+
+
 def normalised_host(host: str) -> str:
     """The origin of a PostHog server, without a trailing slash.
 
     Raises:
-        ValueError: This is not the address of PostHog's API. The message says what to use.
+        SetupError: This is not the address of PostHog's API. The message says what to use.
     """
     if "@" in host:
-        raise ValueError("The host contains a user name or password: use only the address of PostHog.")
+        raise errors.SetupError("The host contains a user name or password: use only the address of PostHog.")
     try:
         url = httpx.URL(host.strip())
     except httpx.InvalidURL as exc:
-        raise ValueError(f"Invalid host {host!r} ({exc}): {HOST_EXAMPLES}") from None
+        raise errors.SetupError(f"Invalid host {host!r} ({exc}): {HOST_EXAMPLES}") from None
     if url.scheme not in {"http", "https"} or not url.host:
-        raise ValueError(f"Invalid host {host!r}, not an http(s) address: {HOST_EXAMPLES}")
+        raise errors.SetupError(f"Invalid host {host!r}, not an http(s) address: {HOST_EXAMPLES}")
     if url.host.endswith(".i.posthog.com"):
         region = url.host.partition(".")[0]
-        raise ValueError(
+        raise errors.SetupError(
             f"Invalid host {url.host}, which only ingests events: use https://{region}.posthog.com for the API."
         )
     if url.path != "/" or url.query or url.fragment:
-        raise ValueError(f"Invalid host {host!r}, which is more than a host: {HOST_EXAMPLES}")
+        raise errors.SetupError(f"Invalid host {host!r}, which is more than a host: {HOST_EXAMPLES}")
     return _bare(url).rstrip("/")
 
 
 def _checked_key(api_key: str) -> str:
     key = api_key.strip()
     if not re.fullmatch(r"[\x21-\x7e]+", key):
-        raise ValueError("The API key is empty or contains a space or line break: copy it from PostHog again.")
+        raise errors.SetupError("The API key is empty or contains a space or line break: copy it from PostHog again.")
     if key.startswith("phc_"):
-        raise ValueError(
+        raise errors.SetupError(
             "The API key is a project key (phc_...), which can only send events: create a personal API key."
         )
     return key
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _may_follow(response: httpx.Response) -> bool:
+def _may_follow(request: httpx.Request, target: httpx.URL) -> bool:
     """Follow only a GET, and only on the same host and port, because the key is sent along."""
-    if not response.has_redirect_location or response.request.method != "GET":
-        return False
-    return _origin(_target(response)) == _origin(response.request.url)
-
-
-def _target(response: httpx.Response) -> httpx.URL:
-    return response.request.url.join(response.headers["location"])
+    return request.method == "GET" and _origin(target) == _origin(request.url)
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:

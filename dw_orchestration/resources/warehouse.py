@@ -134,7 +134,7 @@ class PostHogWarehouseResource(WarehouseResource):
         default=30.0,
         gt=0,
         description="Seconds that PostHog may be silent before a request counts as failed. Requests for which PostHog"
-        " asks the source itself have ten times as long.",
+        " asks the source itself have ten times as long. An answer that arrives slowly has four times as long in all.",
     )
     max_attempts: int = Field(
         default=4,
@@ -155,18 +155,19 @@ class PostHogWarehouseResource(WarehouseResource):
             SetupError: The host, the project id or the key cannot be right.
         """
         per_minute = self.requests_per_minute
-        try:
-            return PostHogWarehouseClient(
-                self.host,
-                self.project_id,
-                self.api_key,
-                read_only=self.refuses_changes,
-                timeouts=Timeouts(read_s=self.request_timeout_s, slow_read_s=10 * self.request_timeout_s),
-                retry=RetryPolicy(attempts=self.max_attempts),
-                rate_limits=RateLimits(per_minute=per_minute, per_hour=10 * per_minute) if per_minute else None,
-            )
-        except ValueError as error:
-            raise SetupError(str(error)) from None
+        return PostHogWarehouseClient(
+            self.host,
+            self.project_id,
+            self.api_key,
+            read_only=self.refuses_changes,
+            timeouts=Timeouts(
+                read_s=self.request_timeout_s,
+                slow_read_s=10 * self.request_timeout_s,
+                total_s=4 * self.request_timeout_s,
+            ),
+            retry=RetryPolicy(attempts=self.max_attempts),
+            rate_limits=RateLimits(per_minute=per_minute, per_hour=10 * per_minute) if per_minute else None,
+        )
 
     @property
     def refuses_changes(self) -> bool:

@@ -1,5 +1,7 @@
 """The errors of setup, state and names. `dw_orchestration.errors` shows the whole tree."""
 
+from dw_orchestration.posthog.errors import SetupError, UsageError
+
 __all__ = [
     "AmbiguousNameError",
     "CursorError",
@@ -11,10 +13,6 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
 ]
-
-
-class SetupError(Exception):
-    """The settings contradict each other or lack something; the text says what to set."""
 
 
 class LocalWarehouseError(SetupError):
@@ -31,10 +29,6 @@ class StateNotRefreshedError(SnapshotError):
 
 class CursorError(Exception):
     """A sensor's cursor cannot be read; the text says how to start over."""
-
-
-class UsageError(SetupError):
-    """It cannot be done as it was asked for; the text says how to ask. Nothing was changed."""
 
 
 class UnknownNameError(UsageError):

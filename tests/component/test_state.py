@@ -106,6 +106,22 @@ def test_another_projects_state_is_no_measure(embedded_warehouse, other_warehous
     assert "and not of this one. Fetch it" in (asset.description or "")
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"), [("SSL_CERT_FILE", "/is/gone.pem"), ("SSL_CERT_DIR", "/is/gone"), ("HTTPS_PROXY", "ftp://p")]
+)
+def test_a_good_state_serves_in_a_broken_environment(tmp_path, monkeypatch, variable: str, value: str) -> None:
+    """A proxy or certificates that cannot be used fail a refresh, which names the variable; the last state loads."""
+    path = tmp_path / "state.json"
+    ours = component(
+        PostHogWarehouseResource(host="https://posthog.test", project_id="1", api_key="phx_key"), state_file=path
+    )
+    project(source("a", [table("orders")]), host="https://posthog.test", project_id="1").write(path)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(StateNotRefreshedError, match=f"{variable}={value}: .* serves"):
+        ours.write_state_to_path(path)
+    assert dg.build_defs_for_component(ours).resolve_all_asset_specs()
+
+
 def test_settings_from_the_environment_are_filled_in(embedded_warehouse, tmp_path, monkeypatch) -> None:
     """In Python, `dg.EnvVar` may be used for any setting, and the error for a variable that is not set has its name."""
     add_tables(embedded_warehouse, "Customer")

@@ -365,7 +365,7 @@ def test_a_client_shows_where_it_works(key: str) -> None:
 
 def test_an_empty_project_id_is_refused(key: str) -> None:
     """Without a project there is nothing to call."""
-    with pytest.raises(ValueError, match="project id is empty"):
+    with pytest.raises(errors.SetupError, match="project id is empty"):
         PostHogWarehouseClient("https://eu.posthog.com", " ", key)
 
 
@@ -414,9 +414,9 @@ def test_an_update_that_posthog_would_lose_is_refused(
     client: PostHogWarehouseClient, server: ScriptedServer, update: Any, message: str
 ) -> None:
     """What PostHog would store wrongly, or not at all, is refused with the cure, and nothing is sent."""
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(errors.UsageError, match=message):
         client.update_schema("s1", update)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(errors.UsageError, match=message):
         client.bulk_update_schemas("src1", {"s1": update})
     assert [] == server.received
 
@@ -445,7 +445,7 @@ def test_an_update_sends_what_is_set(
 
 def test_a_source_without_a_change_is_refused(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """An update of a source that changes nothing is a mistake, and is not sent."""
-    with pytest.raises(ValueError, match="Nothing to change"):
+    with pytest.raises(errors.UsageError, match="Nothing to change"):
         client.update_source("src1")
     assert [] == server.received
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dw_orchestration.posthog.errors import UsageError
 from dw_orchestration.posthog.models import Job
 from dw_orchestration.posthog.paging import newest_first
 from dw_orchestration.posthog.rows import Rows
@@ -231,6 +232,6 @@ def test_the_query_of_jobs(client: PostHogWarehouseClient, server: ScriptedServe
 @pytest.mark.parametrize("limit", ["after", "before"])
 def test_a_time_without_a_zone_is_refused(client: PostHogWarehouseClient, server: ScriptedServer, limit: str) -> None:
     """It is unclear which moment a naive time means."""
-    with pytest.raises(ValueError, match="no time zone"):
+    with pytest.raises(UsageError, match="no time zone"):
         list(client.list_jobs("src1", **{limit: datetime(2026, 1, 1)}))  # noqa: DTZ001  # the rule
     assert [] == server.received

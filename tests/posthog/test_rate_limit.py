@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dw_orchestration.posthog.errors import SetupError
 from dw_orchestration.posthog.rate_limit import DEFAULT_RATE_LIMITS, RateBudget, RateLimits, default_folder
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def test_an_unused_budget_leaves_nothing(make_budget: Callable[..., RateBudget],
 @pytest.mark.parametrize(("per_minute", "per_hour"), [(0, 10), (10, 10), (10, 601), (10, -1)])
 def test_limits_that_do_not_go_together_are_refused(per_minute: int, per_hour: int) -> None:
     """Of two limits, each must be able to be the one that holds."""
-    with pytest.raises(ValueError, match="Invalid rate limits"):
+    with pytest.raises(SetupError, match="Invalid rate limits"):
         RateLimits(per_minute=per_minute, per_hour=per_hour)
 
 

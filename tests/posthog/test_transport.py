@@ -54,7 +54,7 @@ def test_a_host_has_one_spelling(given: str, expected: Any) -> None:
 )
 def test_a_host_that_cannot_be_right_is_refused(host: str, message: str) -> None:
     """A host that can't be PostHog's API is refused with the cure, and without a password it may hold."""
-    with pytest.raises(ValueError, match=message) as raised:
+    with pytest.raises(errors.SetupError, match=message) as raised:
         normalised_host(host)
     assert "hunter2" not in str(raised.value)
 
@@ -62,7 +62,7 @@ def test_a_host_that_cannot_be_right_is_refused(host: str, message: str) -> None
 @pytest.mark.parametrize("key", ["", "  ", "phx_a b", "phx_a\nb", "phx_ä", "phc_project"])
 def test_a_key_that_cannot_be_right_is_refused(key: str) -> None:
     """A key that no header can carry, or a project's key, is refused without being shown."""
-    with pytest.raises(ValueError, match="API key") as raised:
+    with pytest.raises(errors.SetupError, match="API key") as raised:
         Transport("https://us.posthog.com", key)
     assert not key.strip() or key not in str(raised.value)
 
@@ -199,7 +199,7 @@ def test_a_client_closes_its_connections(make_client: MakeClient) -> None:
     """After the block, the pool is closed."""
     with make_client() as client:
         pass
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(errors.UsageError, match="the client is closed"):
         client.transport.request("GET", "/")
 
 
