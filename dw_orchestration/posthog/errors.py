@@ -54,7 +54,7 @@ __all__ = [
     "UsageError",
 ]
 
-# requests that have no effect, whatever happened to their answer
+# requests that have no effect, even if their answer is lost
 ONLY_READ = frozenset({"GET", "HEAD", "OPTIONS"})
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, Generic, LiteralString, TypeVar, get_args
 
 from pydantic import GetCoreSchemaHandler, ValidationError, ValidationInfo, ValidatorFunctionWrapHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -12,6 +12,8 @@ Row = TypeVar("Row")
 
 #: The fault of a job that belongs to no table. PostHog itself lists such jobs.
 NO_TABLE = "no_table"
+# A list with more is not PostHog's. Without a bound, a list of garbage would take the memory of all of its faults.
+MOST_UNREADABLE = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,7 @@ class UnreadableRow:
 class Rows(tuple[Row, ...], Generic[Row]):  # noqa: SLOT001  # the attribute needs a `__dict__`
     """The rows of a list that could be read, in their order.
 
-    If none of several can be read, the list is refused, because it is not the expected one.
+    If none of several can be read, or a thousand cannot, the list is refused, because it is not the expected one.
 
     Attributes:
         unreadable: The rows that could not be read. Check them before you take a missing row for a deleted one.
@@ -62,7 +64,9 @@ class Rows(tuple[Row, ...], Generic[Row]):  # noqa: SLOT001  # the attribute nee
             return rows
 
         return core_schema.with_info_wrap_validator_function(
-            read, core_schema.tuple_variable_schema(handler.generate_schema(row))
+            # Ends at the first fault: a list of millions of numbers would have millions.
+            read,
+            core_schema.tuple_schema([handler.generate_schema(row)], variadic_item_index=0, fail_fast=True),
         )
 
     @classmethod
@@ -74,13 +78,11 @@ class Rows(tuple[Row, ...], Generic[Row]):  # noqa: SLOT001  # the attribute nee
                 found += parse([value])
             except ValidationError as error:
                 unreadable.append(_unreadable_row(kind, value, error))
+            if len(unreadable) > MOST_UNREADABLE:
+                raise _refusal("more than {count} rows cannot be read", MOST_UNREADABLE, unreadable[0])
         unexpected = [row for row in unreadable if row.fault_type != NO_TABLE]
         if not found and len(unexpected) > 1:
-            raise PydanticCustomError(
-                "no_row",
-                "none of {count} rows can be read, the first because of {fault}",
-                {"count": len(unexpected), "fault": unexpected[0].fault},
-            )
+            raise _refusal("none of {count} rows can be read", len(unexpected), unexpected[0])
         rows = cls(found)
         rows.unreadable = tuple(unreadable)
         return rows
@@ -89,6 +91,13 @@ class Rows(tuple[Row, ...], Generic[Row]):  # noqa: SLOT001  # the attribute nee
 def includes(rows: Iterable[UnreadableRow], kind: str) -> bool:
     """Whether one of these rows is of this kind, so that one that no list shows may exist anyway."""
     return any(row.kind == kind for row in rows)
+
+
+def _refusal(text: LiteralString, count: int, first: UnreadableRow) -> PydanticCustomError:
+    """The fault of a list that is not the expected one."""
+    return PydanticCustomError(
+        "no_row", text + ", the first because of {fault}", {"count": count, "fault": first.fault}
+    )
 
 
 def _unreadable_row(kind: str, value: object, error: ValidationError) -> UnreadableRow:

@@ -170,6 +170,24 @@ def test_a_damaged_compressed_answer_is_lost(make_client: MakeClient, server: Sc
         make_client().reload_schema("s1")
 
 
+@pytest.mark.parametrize("call", ["list_jobs", "list_sources", "get_source", "get_schema"])
+@pytest.mark.parametrize(
+    "frame", ["[%s]", '{"id": "s1", "source_type": "a", "name": "b", "results": [%s], "schemas": [%s]}']
+)
+def test_a_list_of_garbage_is_given_up(make_client: MakeClient, server: ScriptedServer, call: str, frame: str) -> None:
+    """A long list of what is no row costs little more memory than its text: not each of its faults is kept."""
+    server.answer((frame.replace("%s", "1," * 300_000 + "1")).encode())
+    client = make_client()
+    tracemalloc.start()
+    try:
+        if call != "get_schema" or frame == "[%s]":
+            with pytest.raises(errors.UnexpectedAnswerError):
+                list(getattr(client, call)("s1") if call != "list_sources" else client.list_sources())
+        assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
 NESTED = [b"[" * 200_000, b'{"a":' * 200_000, b'{"detail": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"]
 
 
