@@ -22,13 +22,14 @@ SUCCESS = 2
 # Errors name wrong fields without their values: the answer for a source may contain connection details.
 FAULTS_SHOWN = 3
 
-# PostHog distinguishes these only by a text in the detail or the code; compared in lower case.
+# PostHog distinguishes these only by a text in the detail; compared in lower case.
 BY_TEXT: Sequence[tuple[int, str, type[errors.ApiError]]] = (
     (400, "monthly sync limit reached", errors.BillingLimitError),
     (403, "missing required scope", errors.MissingScopeError),
     (404, "project not found", errors.ProjectNotFoundError),
-    (503, "bulk_schema_save_failed", errors.PartialUpdateError),
 )
+# These codes state what happened, whatever the status.
+BY_CODE: Mapping[str | None, type[errors.ApiError]] = {"bulk_schema_save_failed": errors.PartialUpdateError}
 BY_STATUS: Mapping[int, type[errors.ApiError]] = {
     400: errors.BadRequestError,
     401: errors.AuthenticationError,
@@ -90,12 +91,21 @@ class Answer:
 
     def error(self) -> errors.ApiError:
         """The error for this answer, chosen by its status."""
-        problem = self._problem(_cut(self.message() or self.text))
+        problem = self._problem(_cut(self._explanation()))
         return _error_class(problem)(problem)
 
     def unexpected(self, detail: str) -> errors.UnexpectedAnswerError:
         """The error for an answer that is not PostHog's."""
         return errors.UnexpectedAnswerError(self._problem(_cut(detail)))
+
+    def _explanation(self) -> str:
+        """The server's message, or all of the answer where the message explains nothing.
+
+        If a value inside of a list is invalid, PostHog prints a Python dict as the detail, and often an empty one.
+        """
+        detail = self._fields().get("detail")
+        is_printed_dict = isinstance(detail, str) and detail.startswith("{")
+        return self.text if is_printed_dict else self.message() or self.text
 
     def _problem(self, detail: str) -> errors.Problem:
         fields = self._fields()
@@ -138,9 +148,10 @@ def retry_after_s(header: str | None, *, now: datetime) -> float | None:
 
 
 def _error_class(problem: errors.Problem) -> type[errors.ApiError]:
-    texts = f"{problem.detail} {problem.code}".lower()
+    if (by_code := BY_CODE.get(problem.code)) is not None:
+        return by_code
     for status, text, error_class in BY_TEXT:
-        if problem.status == status and text in texts:
+        if problem.status == status and text in problem.detail.lower():
             return error_class
     return BY_STATUS.get(problem.status) or BY_HUNDREDS.get(problem.status // 100, errors.ApiError)
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from pydantic import TypeAdapter
 
 from dw_orchestration.posthog.answers import Answer
-from dw_orchestration.posthog.enums import AccessMethod, CancelOutcome
+from dw_orchestration.posthog.enums import AccessMethod, CancelOutcome, LogLevel
 from dw_orchestration.posthog.errors import (
     BadRequestError,
     NotFoundError,
@@ -25,6 +25,7 @@ from dw_orchestration.posthog.models import (
     ApiModel,
     IncrementalFields,
     Job,
+    LogLine,
     RefreshedSchemas,
     Schema,
     SchemaUpdate,
@@ -61,6 +62,8 @@ BULK_SETTINGS = frozenset(
         "sync_time_of_day",
         "cdc_table_mode",
         "enabled_columns",
+        # the only endpoint that knows it; a server that does not refuses to enable the table
+        "apply_sync_defaults",
     }
 )
 
@@ -79,6 +82,7 @@ class _Created(ApiModel):
 _CREATED = TypeAdapter(_Created)
 _INCREMENTAL_FIELDS = TypeAdapter(IncrementalFields)
 _JOBS = TypeAdapter(Rows[Job])
+_LOG_PAGE = TypeAdapter(Page[LogLine])
 _REFRESHED = TypeAdapter(RefreshedSchemas)
 _SCHEMA = TypeAdapter(Schema)
 _SCHEMA_PAGE = TypeAdapter(Page[Schema])
@@ -304,6 +308,36 @@ class PostHogWarehouseClient:
         """
         return self._parse(self._call("POST", SCHEMAS, schema_id, "incremental_fields", slow=True), _INCREMENTAL_FIELDS)
 
+    def list_logs(
+        self,
+        schema_id: str,
+        *,
+        run_id: str | None = None,
+        levels: Collection[LogLevel] = (),
+        after: datetime | None = None,
+        limit: int = 50,
+    ) -> list[LogLine]:
+        """The last lines that PostHog logged while it synced a schema, newest first. Servers since November 2026.
+
+        Args:
+            schema_id: The schema.
+            run_id: Only of one sync: the `workflow_run_id` of its job, not the job's id.
+            levels: Only these; empty for all.
+            after: Only lines logged later.
+            limit: How many lines, from 1 to 500.
+
+        Raises:
+            NotFoundError: The server does not have this endpoint, or the id is unknown.
+        """
+        params: dict[str, str | int | list[str]] = {"limit": limit}
+        if run_id is not None:
+            params["instance_id"] = run_id
+        if levels:
+            params["level"] = [str(level) for level in levels]
+        if after is not None:
+            params["after"] = as_parameter(after)
+        return list(self._parse(self._call("GET", SCHEMAS, schema_id, "logs", params=params), _LOG_PAGE).results)
+
     def reload_schema(self, schema_id: str) -> datetime | None:
         """Sync a schema now.
 
@@ -362,7 +396,8 @@ class PostHogWarehouseClient:
 
         Args:
             source_type: As PostHog spells it, such as `Postgres`.
-            payload: The fields of the connection, and `schemas`.
+            payload: The fields of the connection, and `schemas`. Instead of the fields, `credential_id` names
+                credentials that PostHog already has from its own connect page; then no secret is sent.
             prefix: Starts the name of every table. It cannot be changed later.
             description: For people.
             access_method: Import the rows (the default) or query them in place.
@@ -393,24 +428,38 @@ class PostHogWarehouseClient:
         *,
         description: str | None = None,
         job_inputs: Mapping[str, object] | None = None,
+        prefix: str | None = None,
+        auto_sync_new_schemas: bool | None = None,
+        auto_sync_schema_patterns: Collection[str] | None = None,
     ) -> Source:
-        """Change a source's description or connection.
-
-        There is no `prefix` here: PostHog would answer 200 and keep the old one, which is in every table's name.
+        """Change a source's description or connection, or which new tables PostHog enables by itself.
 
         Args:
             source_id: The source.
             description: For people; an empty text clears it.
             job_inputs: Merged into the fields of the connection; secrets that are left out stay. PostHog tests the
                 connection before it answers.
+            prefix: The name of a direct-query source. PostHog answers 200 and keeps the old prefix of any other
+                source, because it is in the name of every table.
+            auto_sync_new_schemas: Whether discovery enables new tables. Servers since November 2026.
+            auto_sync_schema_patterns: Only new tables whose names match one of these.
 
         Raises:
             UsageError: Nothing was given. Nothing was sent.
-            BadRequestError: The connection does not work.
+            BadRequestError: The connection does not work, or the prefix is empty.
         """
-        body = _given({"description": description, "job_inputs": job_inputs and dict(job_inputs)})
+        patterns = None if auto_sync_schema_patterns is None else list(auto_sync_schema_patterns)
+        body = _given(
+            {
+                "description": description,
+                "job_inputs": job_inputs and dict(job_inputs),
+                "prefix": prefix,
+                "auto_sync_new_schemas": auto_sync_new_schemas,
+                "auto_sync_schema_patterns": patterns,
+            }
+        )
         if not body:
-            raise UsageError(f"Nothing to change in source {source_id}: set a description or job_inputs.")
+            raise UsageError(f"Nothing to change in source {source_id}: set at least one argument.")
         return self._parse(self._call("PATCH", SOURCES, source_id, json=body, slow=job_inputs is not None), _SOURCE)
 
     def delete_source(self, source_id: str) -> None:

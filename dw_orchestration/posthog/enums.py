@@ -131,6 +131,27 @@ class CdcTableMode(OpenEnum):
     BOTH = "both"
 
 
+class IncrementalSyncBlock(OpenEnum):
+    """Why PostHog disabled a table that it syncs incrementally."""
+
+    MISSING_PRIMARY_KEY = "missing_primary_key"
+    DUPLICATE_PRIMARY_KEY = "duplicate_primary_key"
+
+
+class LogLevel(OpenEnum):
+    """The level of a log line of a sync."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARN = "WARN"
+    ERROR = "ERROR"
+
+    @classmethod
+    def _other_spellings(cls) -> dict[str, str]:
+        spellings = {"WARNING": "WARN"} | {level: level for level in ("DEBUG", "INFO", "WARN", "ERROR")}
+        return {spelled.lower(): level for spelled, level in spellings.items()} | {"WARNING": "WARN"}
+
+
 class AccessMethod(OpenEnum):
     """Whether PostHog imports a source's rows or queries them in place."""
 

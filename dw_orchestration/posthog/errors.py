@@ -18,7 +18,7 @@ Catch the narrowest class that you can act on:
         │   └── ProjectNotFoundError
         ├── RateLimitedError         429
         ├── ServerError              5xx
-        │   └── PartialUpdateError   503 of a bulk update: some tables were not saved
+        ├── PartialUpdateError       400 or 503 of a bulk update: some tables were not saved
         ├── RedirectRefusedError     3xx
         └── UnexpectedAnswerError    an answer that is not PostHog's: a gateway's page, another JSON, or too large
 
@@ -249,8 +249,11 @@ class ServerError(ApiError):
             self.cure = "Try again later."
 
 
-class PartialUpdateError(ServerError):
-    """503 of a bulk update: PostHog saved all tables but those in the detail."""
+class PartialUpdateError(ApiError):
+    """400 or 503 of a bulk update: PostHog saved all tables but those in the detail. Its code decides, not its status.
+
+    A table that breaks a rule makes it a 400, a schedule that could not be set a 503.
+    """
 
     happened = "PostHog saved only part of the bulk update"
     cure = "Repeat the update for the tables named above. The others are saved."

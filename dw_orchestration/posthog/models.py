@@ -11,7 +11,9 @@ from dw_orchestration.posthog.enums import (
     AccessMethod,
     CdcTableMode,
     IncrementalFieldType,
+    IncrementalSyncBlock,
     JobStatus,
+    LogLevel,
     SyncFrequency,
     SyncStatus,
     SyncType,
@@ -98,7 +100,20 @@ class Schema(ApiModel):
     cdc_table_mode: CdcTableMode | None = None
     enabled_columns: tuple[str, ...] | None = None
     available_columns: Rows[SourceColumn] | None = None
+    row_filters: tuple[Mapping[str, object], ...] | None = None
+    full_refresh_interval_days: int | None = None
+    full_refresh_time_of_day: time | None = None
+    next_full_refresh_at: UtcDatetime | None = None
+    incremental_sync_blocked: IncrementalSyncBlock | None = None
+    user_access_level: str | None = None
     source: SourceReference | None = None
+
+
+class RevenueAnalyticsConfig(ApiModel):
+    """Whether PostHog's revenue analytics reads a source."""
+
+    enabled: bool = False
+    include_invoiceless_charges: bool = False
 
 
 class Source(ApiModel):
@@ -123,6 +138,10 @@ class Source(ApiModel):
     job_inputs: Mapping[str, object] | None = Field(default=None, repr=False)
     supports_webhooks: bool | None = None
     created_via: str | None = None
+    auto_sync_new_schemas: bool | None = None
+    auto_sync_schema_patterns: tuple[str, ...] | None = None
+    revenue_analytics_config: RevenueAnalyticsConfig | None = None
+    user_access_level: str | None = None
 
 
 class JobSchema(ApiModel):
@@ -199,6 +218,15 @@ class IncrementalFields(ApiModel):
     detected_primary_keys: tuple[str, ...] | None = None
 
 
+class LogLine(ApiModel):
+    """A line that PostHog logged during a sync."""
+
+    timestamp: UtcDatetime
+    level: LogLevel
+    message: str
+    instance_id: str | None = None
+
+
 class RefreshedSchemas(ApiModel):
     """How many tables a discovery changed."""
 
@@ -225,19 +253,35 @@ class WebhookDeleted(ApiModel):
     error: str | None = None
 
 
+class WebhookStatus(ApiModel):
+    """The state of a webhook at the provider; `error` is the provider's own."""
+
+    error: str | None = None
+
+
 class WebhookInfo(ApiModel):
     """Whether a source's webhook exists. Check it before `create_webhook`, which may register a second one."""
 
     exists: bool = False
     webhook_url: str | None = None
     error: str | None = None
+    external_status: WebhookStatus | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the webhook, in PostHog's or the provider's words; None if nothing is known to be."""
+        return self.error or (self.external_status.error if self.external_status else None)
 
 
 class SchemaUpdate(BaseModel):
     """A change of a schema's settings. Only the fields that are set are sent.
 
-    An explicit `sync_time_of_day=None` clears the time. To disable a table use `should_sync=False`; no frequency does
-    that.
+    An explicit None clears `sync_time_of_day`, `full_refresh_interval_days`, `full_refresh_time_of_day`,
+    `enabled_columns` (all columns) and `row_filters` (all rows). To disable a table use `should_sync=False`; no
+    frequency does that.
+
+    `apply_sync_defaults=True` enables a table that was never configured, with the settings that PostHog chooses. Only
+    `bulk_update_schemas` takes it, on servers since November 2026.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -252,6 +296,10 @@ class SchemaUpdate(BaseModel):
     primary_key_columns: tuple[str, ...] | None = None
     cdc_table_mode: CdcTableMode | None = None
     enabled_columns: tuple[str, ...] | None = None
+    row_filters: tuple[Mapping[str, object], ...] | None = None
+    full_refresh_interval_days: int | None = Field(default=None, ge=1, le=90)
+    full_refresh_time_of_day: time | None = None
+    apply_sync_defaults: bool | None = None
 
     def body(self) -> dict[str, object]:
         """The JSON body of the change.
@@ -261,10 +309,14 @@ class SchemaUpdate(BaseModel):
         """
         self._refuse_what_posthog_would_lose()
         body: dict[str, object] = self.model_dump(mode="json", exclude_unset=True)
-        if self.sync_time_of_day is not None:
+        for name, moment in self._times().items():
             # PostHog accepts exactly HH:MM:SS, without a fraction or an offset.
-            body["sync_time_of_day"] = self.sync_time_of_day.strftime("%H:%M:%S")
+            body[name] = moment.strftime("%H:%M:%S")
         return body
+
+    def _times(self) -> dict[str, time]:
+        times = {name: getattr(self, name) for name in ("sync_time_of_day", "full_refresh_time_of_day")}
+        return {name: moment for name, moment in times.items() if moment is not None}
 
     def _refuse_what_posthog_would_lose(self) -> None:
         sent = self.model_fields_set
@@ -280,7 +332,6 @@ class SchemaUpdate(BaseModel):
                 f"Cannot set {', '.join(orphans)} without sync_type: PostHog would answer 200 and store nothing. "
                 "Set the table's sync_type in the same update."
             )
-        if self.sync_time_of_day is not None and self.sync_time_of_day.utcoffset():
-            raise UsageError(
-                f"Invalid sync_time_of_day {self.sync_time_of_day}: PostHog uses only UTC, so leave out the offset."
-            )
+        for name, moment in self._times().items():
+            if moment.utcoffset():
+                raise UsageError(f"Invalid {name} {moment}: PostHog uses only UTC, so leave out the offset.")

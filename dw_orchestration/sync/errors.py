@@ -390,7 +390,8 @@ def _refusal(schema_id: str, *, label: str, exc: PostHogError) -> SyncError:
         case RateLimitedError():
             after_s = exc.retry_after_s
             return TriggerRefusedError(what, schema_id=schema_id, allow_retries=True, retry_after_s=after_s)
-        case BadRequestError() | UnreachableError():
+        # PostHog names the code of a rule that the table breaks, and none where it could not start the sync now
+        case UnreachableError() | BadRequestError(code=None):
             return TriggerRefusedError(what, schema_id=schema_id, allow_retries=True)
         case _:
             return TriggerRefusedError(what, schema_id=schema_id)

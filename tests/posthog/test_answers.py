@@ -35,6 +35,7 @@ ANSWERS = [
     (500, typed("A server error occurred."), errors.ServerError),
     (502, b"<html>Bad gateway</html>", errors.ServerError),
     (503, typed("Could not save: orders", code="bulk_schema_save_failed"), errors.PartialUpdateError),
+    (400, typed("Could not save: a (why)", code="bulk_schema_save_failed"), errors.PartialUpdateError),
     (504, b"", errors.ServerError),
 ]
 
@@ -43,7 +44,7 @@ ANSWERS = [
 def test_the_status_decides_which_error_it_is(
     client: PostHogWarehouseClient, server: ScriptedServer, status: int, body: Any, expected: Any
 ) -> None:
-    """The HTTP status chooses the error's class, and a text only its subclass; never PostHog's `type`."""
+    """The HTTP status or the code of a bulk update chooses the class, a text its subclass; never PostHog's `type`."""
     for _ in range(4):
         server.answer(body, status=status)
     with pytest.raises(errors.ApiError) as raised:
@@ -59,6 +60,14 @@ def test_the_status_decides_which_error_it_is(
         ({"message": "the message"}, "the message"),
         ({"detail": {"host": ["unknown"]}}, '{"host": ["unknown"]}'),
         ({"other": 1}, '{"other": 1}'),
+        (
+            {"code": "{}", "detail": "{}", "attr": "schemas"},
+            '{"code": "{}", "detail": "{}", "attr": "schemas"}',
+        ),
+        (
+            {"code": "{'id': ['required']}", "detail": "{'id': ['This field is required.']}"},
+            """{"code": "{'id': ['required']}", "detail": "{'id': ['This field is required.']}"}""",
+        ),
         (["a", "list"], '["a", "list"]'),
         (b"raw\n\n  text", "raw text"),
         (b"x" * 1000, "x" * 297 + "..."),
@@ -68,7 +77,7 @@ def test_the_status_decides_which_error_it_is(
 def test_the_detail_is_what_the_server_says(
     client: PostHogWarehouseClient, server: ScriptedServer, body: Any, detail: str
 ) -> None:
-    """The detail is `detail`, else `message`, else the raw text, at most 300 characters of it."""
+    """The detail is `detail`, else `message`, else the raw text, also if `detail` is a printed dict; 300 characters."""
     server.answer(body, status=400)
     with pytest.raises(errors.BadRequestError) as raised:
         client.get_schema("s1")

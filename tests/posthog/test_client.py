@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -14,6 +14,7 @@ from dw_orchestration.posthog.enums import (
     AccessMethod,
     CancelOutcome,
     IncrementalFieldType,
+    LogLevel,
     SyncFrequency,
     SyncStatus,
     SyncType,
@@ -408,6 +409,7 @@ def test_a_cancellation_that_failed_is_an_error(client: PostHogWarehouseClient, 
         (SchemaUpdate(incremental_field="id"), "incremental_field without sync_type"),
         (SchemaUpdate(primary_key_columns=("id",), sync_type=None), "primary_key_columns without sync_type"),
         (SchemaUpdate.model_validate({"sync_time_of_day": "07:11:00+02:00"}), "uses only UTC"),
+        (SchemaUpdate.model_validate({"full_refresh_time_of_day": "07:11:00-01:00"}), "full_refresh_time_of_day"),
     ],
 )
 def test_an_update_that_posthog_would_lose_is_refused(
@@ -429,6 +431,11 @@ def test_an_update_that_posthog_would_lose_is_refused(
         ({"sync_time_of_day": None}, {"sync_time_of_day": None}),
         ({"sync_frequency": "30day"}, {"sync_frequency": "30day"}),
         (
+            {"full_refresh_interval_days": 7, "full_refresh_time_of_day": "03:30"},
+            {"full_refresh_interval_days": 7, "full_refresh_time_of_day": "03:30:00"},
+        ),
+        ({"row_filters": [{"column": "a"}]}, {"row_filters": [{"column": "a"}]}),
+        (
             {"sync_type": "incremental", "incremental_field": "id", "primary_key_columns": ["id"]},
             {"sync_type": "incremental", "incremental_field": "id", "primary_key_columns": ["id"]},
         ),
@@ -441,6 +448,49 @@ def test_an_update_sends_what_is_set(
     server.answer(SMALL_SCHEMA)
     client.update_schema("s1", SchemaUpdate.model_validate(update))
     assert body == server.last.body
+
+
+def test_the_name_and_the_patterns_of_a_source_are_sent(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
+    """Only what is set is sent; no patterns are an empty list, which is not the same as none given."""
+    server.answer(SOURCE).answer(SOURCE)
+    client.update_source("src1", prefix="Sales", auto_sync_new_schemas=False)
+    client.update_source("src1", auto_sync_schema_patterns=())
+    assert [{"prefix": "Sales", "auto_sync_new_schemas": False}, {"auto_sync_schema_patterns": []}] == [
+        received.body for received in server.received
+    ]
+
+
+def test_the_last_lines_of_a_sync(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
+    """PostHog names a sync by its workflow run; the levels are repeated, and the time ends in Z."""
+    line = {"timestamp": "2026-11-03T12:00:00Z", "level": "warning", "message": "slow", "log_source_id": "s1"}
+    server.answer(page(line))
+
+    (found,) = client.list_logs(
+        "s1",
+        run_id="w1",
+        levels=[LogLevel.ERROR, LogLevel.WARN],
+        after=datetime(2026, 11, 3, 14, tzinfo=timezone(timedelta(hours=2))),
+        limit=20,
+    )
+
+    assert (LogLevel.WARN, "slow", datetime(2026, 11, 3, 12, tzinfo=UTC)) == (
+        found.level,
+        found.message,
+        found.timestamp,
+    )
+    assert f"{BASE}/external_data_schemas/s1/logs/" == server.last.path
+    assert {
+        "instance_id": ["w1"],
+        "level": ["ERROR", "WARN"],
+        "after": ["2026-11-03T12:00:00.000000Z"],
+        "limit": ["20"],
+    } == server.last.query
+
+
+def test_the_providers_error_of_a_webhook(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
+    """A webhook that exists may have a problem at the provider, which is in another field than PostHog's own."""
+    server.answer({"exists": True, "webhook_url": "u", "external_status": {"error": "disabled at the provider"}})
+    assert "disabled at the provider" == client.webhook_info("src1").problem
 
 
 def test_a_source_without_a_change_is_refused(client: PostHogWarehouseClient, server: ScriptedServer) -> None:

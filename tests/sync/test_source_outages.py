@@ -1,5 +1,7 @@
 """What the engine does when PostHog refuses, is silent, or loses an answer."""
 
+from dataclasses import replace
+
 import pytest
 from sync_model import Run, Table, World, one_table, play, problem, requests_for, too_many_requests
 
@@ -104,6 +106,11 @@ def test_refusals_with_a_success_between_them_do_not_add_up():
     ("error", "expected", "allow_retries"),
     [
         (api.BadRequestError(problem(400, detail="Couldn't start the sync.")), errors.TriggerRefusedError, True),
+        (
+            api.BadRequestError(replace(problem(400, detail="This table has no sync frequency"), code="invalid_input")),
+            errors.TriggerRefusedError,
+            False,
+        ),
         (
             api.MissingScopeError(problem(403, detail="API key missing required scope")),
             errors.TriggerRefusedError,
