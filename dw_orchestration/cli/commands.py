@@ -77,6 +77,9 @@ def _parameter(name: str, field: FieldInfo, *, is_payload: bool) -> tuple[Any, A
             kind if default is ... else kind | None, shown
         ], inspect.Parameter.empty if default is ... else None
     names = [f"--{name.replace('_', '-')}"]
+    if kind is bool and default is None:
+        switch = f"{names[0]}/--no-{name.replace('_', '-')}"
+        return Annotated[bool | None, typer.Option(switch, help=help_text, show_default=False)], None
     if kind is bool:
         return Annotated[bool, typer.Option(*names, help=help_text)], default
     if default is ...:

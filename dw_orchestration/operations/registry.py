@@ -1,7 +1,7 @@
 """All operations, in the order in which people read them."""
 
 from dw_orchestration.operations.cancelling import CANCEL_SYNCS
-from dw_orchestration.operations.deletion import DELETE_DATA
+from dw_orchestration.operations.deletion import DELETE_DATA, DELETE_TABLES
 from dw_orchestration.operations.fields import SHOW_FIELDS
 from dw_orchestration.operations.listing import LIST_JOBS, LIST_SOURCES, LIST_TABLES
 from dw_orchestration.operations.operation import Operation
@@ -22,6 +22,7 @@ OPERATIONS: tuple[Operation, ...] = (
     TAKEOVER,
     REFRESH_SCHEMAS,
     DELETE_DATA,
+    DELETE_TABLES,
     CREATE_SOURCE,
     UPDATE_SOURCE,
     DELETE_SOURCE,

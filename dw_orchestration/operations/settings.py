@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from datetime import time
+from datetime import time, timedelta
 from difflib import get_close_matches
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
 from dw_orchestration.operations.operation import Operation, TablesParams
 from dw_orchestration.operations.report import Report, Row, counted
-from dw_orchestration.posthog.enums import IncrementalFieldType, OpenEnum, SyncFrequency, SyncType
-from dw_orchestration.posthog.errors import BadRequestError, PostHogError
+from dw_orchestration.posthog.enums import CdcTableMode, IncrementalFieldType, OpenEnum, SyncFrequency, SyncType
+from dw_orchestration.posthog.errors import BadRequestError, PartialUpdateError, PostHogError
 from dw_orchestration.posthog.models import IncrementalFields, SchemaUpdate
+from dw_orchestration.tables.cadence import cadence
 from dw_orchestration.tables.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from dw_orchestration.operations.project import Project
     from dw_orchestration.posthog.client import PostHogWarehouseClient
@@ -26,8 +29,12 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=OpenEnum)
 
+# These follow a column, and so can be reset to read all rows again from time to time.
+CAN_BE_REFRESHED = frozenset({SyncType.INCREMENTAL, SyncType.APPEND, SyncType.XMIN})
 FREQUENCIES = tuple(each for each in SyncFrequency if each is not SyncFrequency.NEVER)
 NO_TIME = "none"
+ALL_COLUMNS = "*"
+NOTHING = (None, ())
 COLUMNS = ("table", "setting", "before", "after", "result", "note")
 FOLLOWS_A_FIELD = frozenset({SyncType.INCREMENTAL, SyncType.APPEND})
 # Servers of some years take what is left out of these as cleared, so that they go together.
@@ -68,6 +75,12 @@ class TableChange:
         if not self.differences:
             return [self._row(None, result="unchanged")]
         return [self._row(each, result=result, note=self.note) for each in self.differences]
+
+    def chosen_by_posthog(self, live: Schema) -> list[Row]:
+        """A row for each setting that PostHog chose when the table was enabled."""
+        settings = (*HOW_IT_IS_SYNCED, "sync_frequency")
+        chosen = [Difference(setting=name, before=None, after=getattr(live, name)) for name in settings]
+        return [self._row(each, result="chosen by PostHog") for each in chosen if each.after is not None]
 
     def _row(self, difference: Difference | None, *, result: str, note: str | None = None) -> Row:
         return {
@@ -123,6 +136,11 @@ def change_settings(
     incremental_field_type: str | None = None,
     incremental_field_lookback_seconds: int | None = None,
     primary_key_columns: Sequence[str] | None = None,
+    full_refresh_interval_days: int | None = None,
+    full_refresh_time_of_day: str | None = None,
+    enabled_columns: Sequence[str] | None = None,
+    row_filters: str | None = None,
+    cdc_table_mode: str | None = None,
 ) -> Report:
     """Change how and when PostHog syncs tables, or show what would change; settings that are None stay.
 
@@ -139,13 +157,18 @@ def change_settings(
             "incremental_field_type": incremental_field_type,
             "incremental_field_lookback_seconds": incremental_field_lookback_seconds,
             "primary_key_columns": primary_key_columns,
+            "full_refresh_interval_days": full_refresh_interval_days,
+            "full_refresh_time_of_day": full_refresh_time_of_day,
+            "enabled_columns": enabled_columns,
+            "row_filters": row_filters,
+            "cdc_table_mode": cdc_table_mode,
         }
     )
     return update_tables(project, tables, update, apply=apply)
 
 
 def enable_tables(project: Project, tables: Sequence[str]) -> Report:
-    """Enable tables in PostHog.
+    """Enable tables in PostHog. PostHog chooses the settings of a table that was never configured.
 
     Raises:
         UsageError: A name is unknown, or a table cannot be enabled; nothing was changed.
@@ -238,9 +261,9 @@ def _change(table: Table, update: SchemaUpdate, *, offer: IncrementalFields | No
             return TableChange(table=table, problem=lacking)
         wanted["incremental_field_type"] = offered[update.incremental_field]
     differences = [
-        Difference(setting=name, before=getattr(table.schema, name), after=wanted[name])
+        Difference(setting=name, before=before, after=wanted[name])
         for name in SchemaUpdate.model_fields
-        if name in wanted and not _is_same(getattr(table.schema, name), wanted[name])
+        if name in wanted and not _is_same(before := getattr(table.schema, name), wanted[name])
     ]
     if not differences:
         return TableChange(table=table)
@@ -258,11 +281,14 @@ def _change(table: Table, update: SchemaUpdate, *, offer: IncrementalFields | No
 def _is_same(before: object, after: object) -> bool:
     if isinstance(before, time) and isinstance(after, time):
         return before.replace(tzinfo=None) == after.replace(tzinfo=None)
-    return before == after
+    # servers return no filters as null or as an empty list
+    return before == after or (before in NOTHING and after in NOTHING)
 
 
 def _to_send(differences: Sequence[Difference], after: Schema) -> SchemaUpdate:
-    sent = {each.setting: each.after for each in differences}
+    sent: dict[str, object] = {each.setting: each.after for each in differences}
+    if _is_configured_by_posthog(after):
+        return SchemaUpdate.model_validate(sent | {"apply_sync_defaults": True})
     if not sent.keys().isdisjoint(HOW_IT_IS_SYNCED):
         whole = HOW_IT_IS_SYNCED if after.sync_type in FOLLOWS_A_FIELD else HOW_IT_IS_SYNCED[:1]
         kept = {name: getattr(after, name) for name in whole if getattr(after, name) is not None}
@@ -270,16 +296,33 @@ def _to_send(differences: Sequence[Difference], after: Schema) -> SchemaUpdate:
     return SchemaUpdate.model_validate(sent)
 
 
+def _is_configured_by_posthog(after: Schema) -> bool:
+    """Whether a table is enabled before anybody chose how to sync it: PostHog chooses then, if it is asked to."""
+    return after.should_sync and after.sync_type is None
+
+
 def _problem(before: Schema, after: Schema) -> str | None:
     """What PostHog would refuse, or take and lose, in words that say what to do."""
     how_changes = any(getattr(before, name) != getattr(after, name) for name in HOW_IT_IS_SYNCED)
-    if after.sync_type is None and (how_changes or after.should_sync):
+    if after.sync_type is None and how_changes:
         return "How it is synced was never chosen: set a sync_type too."
     if how_changes and after.sync_type in FOLLOWS_A_FIELD and after.incremental_field is None:
         return f"A sync_type of {after.sync_type} needs an incremental_field."
     new_key = before.primary_key_columns != after.primary_key_columns
     if new_key and before.table is not None and after.sync_type in {SyncType.INCREMENTAL, SyncType.CDC}:
         return "Its primary key cannot be changed while it has rows: delete its data first."
+    return _problem_of_full_refresh(after)
+
+
+def _problem_of_full_refresh(after: Schema) -> str | None:
+    days, own = after.full_refresh_interval_days, cadence(after)
+    if days is None:
+        return None
+    if after.sync_type not in CAN_BE_REFRESHED:
+        allowed = ", ".join(sorted(CAN_BE_REFRESHED))
+        return f"Only a sync_type of {allowed} has a full_refresh_interval_days: set it to 0."
+    if own is not None and own.every > timedelta(days=days):
+        return f"A full_refresh_interval_days of {days} is shorter than its sync_frequency, {after.sync_frequency}."
     return None
 
 
@@ -287,6 +330,8 @@ def _notes(before: Schema, after: Schema) -> Iterator[str]:
     if after.should_sync and not before.should_sync:
         if after.sync_type is SyncType.WEBHOOK:
             yield "PostHog imports it again from the start, and bills that."
+        elif after.sync_type is None:
+            yield "PostHog chooses how to sync it, because nobody has yet, and syncs it immediately."
         elif before.table is None:
             yield "When it is enabled for the first time, PostHog syncs it immediately."
     if before.should_sync and not after.should_sync:
@@ -294,6 +339,13 @@ def _notes(before: Schema, after: Schema) -> Iterator[str]:
     is_followed = before.table is not None and after.sync_type in FOLLOWS_A_FIELD
     if is_followed and before.incremental_field != after.incremental_field:
         yield "PostHog may read all rows again, at once, and bill them."
+    refresh = (before.full_refresh_interval_days, before.full_refresh_time_of_day)
+    if after.full_refresh_interval_days and refresh != (
+        after.full_refresh_interval_days,
+        after.full_refresh_time_of_day,
+    ):
+        rows = "all of its rows" if after.table is None else f"all rows, {after.table.row_count or 0:,} today,"
+        yield f"PostHog imports {rows} again every {after.full_refresh_interval_days} days, and bills them."
     if before.sync_frequency != after.sync_frequency and not after.should_sync:
         yield "It is disabled: this applies once it is enabled."
 
@@ -312,8 +364,8 @@ def _save(client: PostHogWarehouseClient, changes: Sequence[TableChange]) -> tup
 def _save_source(client: PostHogWarehouseClient, source_id: str, updates: Mapping[str, SchemaUpdate]) -> dict[str, str]:
     try:
         client.bulk_update_schemas(source_id, updates)
-    except BadRequestError:
-        # older servers keep none then, and do not say which table is to blame: one by one they do
+    except (BadRequestError, PartialUpdateError):
+        # some servers keep none then, others name the tables in one text: one by one, each has its own reason
         return {key: said for key, update in updates.items() if (said := _save_one(client, key, update)) is not None}
     except PostHogError as error:
         return dict.fromkeys(updates, str(error))
@@ -337,6 +389,8 @@ def _outcome(change: TableChange, live: Schema | None, problems: Mapping[str, st
         now = getattr(live, difference.setting, None)
         if live is None or not _is_same(now, difference.after):
             row |= {"result": "failed", "note": said or f"PostHog said yes, and kept {now}."}
+    if live is not None and change.update.apply_sync_defaults:
+        rows += change.chosen_by_posthog(live)
     return rows
 
 
@@ -349,14 +403,9 @@ def settings_update(typed: Mapping[str, Any]) -> SchemaUpdate:
     given: dict[str, object] = {name: value for name, value in typed.items() if value not in (None, [], ())}
     if not given:
         raise UsageError(f"Nothing to change: give at least one of {', '.join(typed)}.")
-    if (frequency := typed.get("sync_frequency")) is not None:
-        given["sync_frequency"] = _frequency(frequency)
-    if (when := typed.get("sync_time_of_day")) is not None:
-        given["sync_time_of_day"] = _time(when)
-    if (sync_type := typed.get("sync_type")) is not None:
-        given["sync_type"] = _member(SyncType, sync_type, name="sync_type")
-    if (field_type := typed.get("incremental_field_type")) is not None:
-        given["incremental_field_type"] = _member(IncrementalFieldType, field_type, name="incremental_field_type")
+    for name, read in _TYPED.items():
+        if name in given:
+            given[name] = read(name, given[name])
     try:
         return SchemaUpdate.model_validate(given)
     except ValidationError as error:
@@ -364,13 +413,13 @@ def settings_update(typed: Mapping[str, Any]) -> SchemaUpdate:
     raise UsageError(f"{problem['loc'][0]}: {problem['msg']}.")
 
 
-def _frequency(text: str) -> SyncFrequency:
+def _frequency(name: str, text: str) -> SyncFrequency:
     if text == SyncFrequency.NEVER:
         raise UsageError("PostHog has no sync_frequency `never`: disable the table, or choose the longest, 30day.")
-    return _member(SyncFrequency, text, name="sync_frequency", choices=FREQUENCIES)
+    return _member(SyncFrequency, name, text, choices=FREQUENCIES)
 
 
-def _member(kind: type[E], text: str, *, name: str, choices: Sequence[E] | None = None) -> E:
+def _member(kind: type[E], name: str, text: str, *, choices: Sequence[E] | None = None) -> E:
     known = [str(each) for each in choices or kind]
     if text in known:
         return kind(text)
@@ -379,7 +428,7 @@ def _member(kind: type[E], text: str, *, name: str, choices: Sequence[E] | None 
     raise UsageError(f"Invalid {name} {text!r}. {hint}")
 
 
-def _time(text: str) -> time | None:
+def _time(name: str, text: str) -> time | None:
     if text.lower() == NO_TIME:
         return None
     try:
@@ -388,8 +437,32 @@ def _time(text: str) -> time | None:
         found = None
     # PostHog knows only UTC and whole seconds; Python takes much more, such as `03`
     if found is None or found.tzinfo is not None or found.microsecond or ":" not in text:
-        raise UsageError(f"Invalid sync_time_of_day {text!r}: use HH:MM or HH:MM:SS in UTC, or `{NO_TIME}`.")
+        raise UsageError(f"Invalid {name} {text!r}: use HH:MM or HH:MM:SS in UTC, or `{NO_TIME}`.")
     return found
+
+
+def _filters(name: str, text: str) -> list[dict[str, object]] | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise UsageError(f"Invalid {name} {text!r}: use a JSON list of objects as in PostHog's API, or `[]` for none.")
+    return found or None
+
+
+# How the settings are read that are typed otherwise than PostHog stores them.
+_TYPED: Mapping[str, Callable[[str, Any], object]] = {
+    "sync_frequency": _frequency,
+    "sync_time_of_day": _time,
+    "sync_type": partial(_member, SyncType),
+    "incremental_field_type": partial(_member, IncrementalFieldType),
+    "cdc_table_mode": partial(_member, CdcTableMode),
+    "full_refresh_interval_days": lambda _, days: days or None,
+    "full_refresh_time_of_day": _time,
+    "row_filters": _filters,
+    "enabled_columns": lambda _, columns: None if list(columns) == [ALL_COLUMNS] else columns,
+}
 
 
 Frequency = Literal["1min", "5min", "15min", "30min", "1hour", "6hour", "12hour", "24hour", "7day", "30day"]
@@ -426,6 +499,24 @@ class SettingsParams(TablesParams):
     primary_key_columns: list[str] | None = Field(
         default=None, description="The columns by which an incremental sync finds the row to replace."
     )
+    full_refresh_interval_days: int | None = Field(
+        default=None,
+        description="After how many days, 1 to 90, a sync that follows a column imports all rows again, which PostHog"
+        " bills; 0 for never.",
+    )
+    full_refresh_time_of_day: str | None = Field(
+        default=None, description="When such a full refresh is due, `HH:MM` in UTC; `none` lets PostHog choose."
+    )
+    enabled_columns: list[str] | None = Field(
+        default=None, description="The only columns that PostHog imports; `*` for all."
+    )
+    row_filters: str | None = Field(
+        default=None,
+        description="The filters of the rows that PostHog imports: a JSON list as in PostHog's API; `[]` for none.",
+    )
+    cdc_table_mode: Literal["consolidated", "cdc_only", "both"] | None = Field(
+        default=None, description="Which tables a change-data-capture sync keeps."
+    )
 
 
 CHANGE_SETTINGS = Operation(
@@ -434,15 +525,15 @@ CHANGE_SETTINGS = Operation(
     params=SettingsParams,
     run=change_settings,
     description="Change how and when PostHog syncs tables: frequency, time of day, sync type, incremental field,"
-    " primary key."
-    " Without `apply`, only show what would change.",
+    " primary key, full refreshes, columns and rows. Without `apply`, only show what would change.",
 )
 ENABLE_TABLES = Operation(
     name="enable_tables",
     command="enable",
     params=TablesParams,
     run=enable_tables,
-    description="Enable tables in PostHog. PostHog syncs a table at once when it is enabled for the first time.",
+    description="Enable tables in PostHog. PostHog syncs a table at once when it is enabled for the first time, and"
+    " chooses how if nobody has.",
 )
 DISABLE_TABLES = Operation(
     name="disable_tables",

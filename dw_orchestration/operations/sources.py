@@ -16,9 +16,10 @@ from dw_orchestration.tables.selection import NamedSource
 from dw_orchestration.tables.snapshot import SourceSnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from dw_orchestration.operations.project import Project
+    from dw_orchestration.posthog.models import Source
 
 TABLE_COLUMNS = ("table", "enabled", "sync_type", "result")
 CHANGE_COLUMNS = ("source", "setting", "result")
@@ -69,8 +70,13 @@ def update_source(
     *,
     description: str | None = None,
     job_inputs: Mapping[str, object] | None = None,
+    prefix: str | None = None,
+    auto_sync_new_schemas: bool | None = None,
+    auto_sync_schema_patterns: Sequence[str] | None = None,
 ) -> Report:
-    """Change a source's description or connection; PostHog tests the connection first.
+    """Change a source's description or connection, or which new tables PostHog enables by itself.
+
+    PostHog tests a connection before it stores it.
 
     Args:
         project: The source's project.
@@ -78,21 +84,53 @@ def update_source(
         description: For people; an empty text clears it.
         job_inputs: Merged into the connection's fields; what is left out stays, secrets too. No value of it comes into
             the report.
+        prefix: The name of a source that PostHog queries in place.
+        auto_sync_new_schemas: Whether PostHog enables tables that it finds from now on.
+        auto_sync_schema_patterns: It enables only tables whose names match one of these.
 
     Raises:
-        UsageError: The name is unknown, or there is nothing to change.
+        UsageError: The name is unknown, the prefix cannot be changed, or there is nothing to change.
         PostHogError: The connection does not work, or PostHog is unreachable.
     """
-    if description is None and not job_inputs:
-        raise UsageError("Nothing to change: give a description or fields of the connection.")
+    settings: dict[str, Any] = {
+        "description": description,
+        "prefix": prefix or None,
+        "auto_sync_new_schemas": auto_sync_new_schemas,
+        "auto_sync_schema_patterns": auto_sync_schema_patterns,
+    }
+    given = {name: value for name, value in settings.items() if value is not None}
+    if not given and not job_inputs:
+        raise UsageError(f"Nothing to change: give at least one of {', '.join(settings)}, or job_inputs.")
     named = project.tables().source(source)
-    project.client.update_source(named.id, description=description, job_inputs=job_inputs or None)
-    changed = [*(["description"] if description is not None else []), *names_of(job_inputs or {})]
-    rows: list[Row] = [
-        {"source": named.name, "id": named.id, "setting": setting, "result": "changed"} for setting in changed
-    ]
-    summary = f"{named.name}: {', '.join(changed)} changed."
-    return Report(summary=summary, rows=rows, columns=CHANGE_COLUMNS)
+    if prefix and named.source.access_method is not AccessMethod.DIRECT:
+        raise UsageError(
+            f"The prefix of {named.name} cannot be changed, because it is in the name of every table. Only a source"
+            " that PostHog queries in place has a prefix that is just its name."
+        )
+    live = project.client.update_source(named.id, job_inputs=job_inputs or None, **given)
+    rows = [_setting_row(named, name, kept=_is_kept(live, name, value)) for name, value in given.items()]
+    rows += [_setting_row(named, name, kept=True) for name in names_of(job_inputs or {})]
+    lost = [str(row["setting"]) for row in rows if row["result"] != "changed"]
+    changed = [str(row["setting"]) for row in rows if row["result"] == "changed"]
+    summary = f"{named.name}: {', '.join(changed) or 'nothing'} changed."
+    if lost:
+        summary += f" PostHog accepted {', '.join(lost)} and did not store it: this server may not have it."
+    return Report(summary=summary, rows=rows, columns=CHANGE_COLUMNS, failed=bool(lost))
+
+
+def _is_kept(live: Source, name: str, value: object) -> bool:
+    """Whether the answer shows what was sent: servers accept settings that they do not have."""
+    shown = getattr(live, name)
+    return (shown or None) == ((tuple(value) if isinstance(value, list) else value) or None)
+
+
+def _setting_row(source: NamedSource, setting: str, *, kept: bool) -> Row:
+    return {
+        "source": source.name,
+        "id": source.id,
+        "setting": setting,
+        "result": "changed" if kept else "not stored",
+    }
 
 
 def delete_source(project: Project, source: str, *, confirm: str) -> Report:
@@ -200,6 +238,15 @@ class UpdateSourceParams(SourceParams):
         " needs the"
         f" secrets again. {SECRETS}",
     )
+    prefix: str | None = Field(
+        default=None, description="The name of a source that PostHog queries in place; no other prefix can be changed."
+    )
+    auto_sync_new_schemas: bool | None = Field(
+        default=None, description="Whether PostHog enables the tables that it finds in the source from now on."
+    )
+    auto_sync_schema_patterns: list[str] | None = Field(
+        default=None, description="PostHog enables only new tables whose names match one of these patterns."
+    )
 
 
 class DeleteSourceParams(SourceParams):
@@ -223,7 +270,8 @@ UPDATE_SOURCE = Operation(
     command="source update",
     params=UpdateSourceParams,
     run=update_source,
-    description="Change the description or the connection of a source. PostHog tests the connection first.",
+    description="Change the description or the connection of a source, or which new tables PostHog enables by itself."
+    " PostHog tests the connection first.",
 )
 DELETE_SOURCE = Operation(
     name="delete_source",

@@ -28,7 +28,7 @@ def show_webhook(project: Project, source: str) -> Report:
     named = project.tables().source(source)
     info = project.client.webhook_info(named.id)
     said = "has a webhook" if info.exists else "has no webhook"
-    return _report(named, f"{named.name} {said}.", exists=info.exists, url=info.webhook_url, note=info.error)
+    return _report(named, f"{named.name} {said}.", exists=info.exists, url=info.webhook_url, note=info.problem)
 
 
 def create_webhook(project: Project, source: str, *, inputs: Mapping[str, object] | None = None) -> Report:

@@ -28,7 +28,7 @@ BY_TEXT: Sequence[tuple[int, str, type[errors.ApiError]]] = (
     (403, "missing required scope", errors.MissingScopeError),
     (404, "project not found", errors.ProjectNotFoundError),
 )
-# These codes state what happened, whatever the status.
+# These codes state what happened, with more than one status.
 BY_CODE: Mapping[str | None, type[errors.ApiError]] = {"bulk_schema_save_failed": errors.PartialUpdateError}
 BY_STATUS: Mapping[int, type[errors.ApiError]] = {
     400: errors.BadRequestError,

@@ -148,8 +148,8 @@ class LogLevel(OpenEnum):
 
     @classmethod
     def _other_spellings(cls) -> dict[str, str]:
-        spellings = {"WARNING": "WARN"} | {level: level for level in ("DEBUG", "INFO", "WARN", "ERROR")}
-        return {spelled.lower(): level for spelled, level in spellings.items()} | {"WARNING": "WARN"}
+        upper = {"DEBUG": "DEBUG", "INFO": "INFO", "WARN": "WARN", "WARNING": "WARN", "ERROR": "ERROR"}
+        return upper | {spelled.lower(): level for spelled, level in upper.items()}
 
 
 class AccessMethod(OpenEnum):

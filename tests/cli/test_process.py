@@ -76,7 +76,7 @@ def test_shell_completes_commands():
     ran = python(
         "from dw_orchestration.cli import main; main()",
         _DW_COMPLETE="complete_bash",
-        COMP_WORDS="dw del",
+        COMP_WORDS="dw delete-d",
         COMP_CWORD="1",
     )
     assert "delete-data" == ran.stdout.strip()

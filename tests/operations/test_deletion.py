@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dw_orchestration.operations.deletion import delete_data
+from dw_orchestration.operations.deletion import delete_data, delete_tables
+from dw_orchestration.posthog.errors import NotFoundError
 from dw_orchestration.tables.errors import NotConfirmedError, UsageError
 from dw_orchestration.testing import never_ends
 
@@ -52,3 +53,19 @@ def test_confirmation_of_an_unconfirmed_resync_has_its_own_class(project):
     """Callers can distinguish a missing confirmation from a mistyped name."""
     with pytest.raises(NotConfirmedError):
         delete_data(project, ["Customer"], confirm=[])
+
+
+def test_deleted_tables_are_gone_and_may_be_found_again(project, synced):
+    """A table goes with its rows, only where its name is repeated; the report names what stops it for good."""
+    schema_id = synced.schema("Customer").id
+    with pytest.raises(NotConfirmedError, match="This deletes 2 rows of 1 table"):
+        delete_tables(project, ["Customer"], confirm=[])
+
+    report = delete_tables(project, ["Customer"], confirm=["Customer"])
+
+    assert [("stripe_acme.Customer", 2, "deleted")] == [
+        (row["table"], row["rows"], row["result"]) for row in report.rows
+    ]
+    assert "To stop a table for good, disable it instead." in report.summary
+    with pytest.raises(NotFoundError):
+        project.client.get_schema(schema_id)

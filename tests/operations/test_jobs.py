@@ -24,6 +24,7 @@ NAMES = [
     "posthog_warehouse_create_webhook",
     "posthog_warehouse_delete_data",
     "posthog_warehouse_delete_source",
+    "posthog_warehouse_delete_tables",
     "posthog_warehouse_delete_webhook",
     "posthog_warehouse_disable_tables",
     "posthog_warehouse_enable_tables",

@@ -22,6 +22,9 @@ def table(**settings):
     return Tables.live([Source(id="s", source_type="Stripe", schemas=(Schema(**given),))])[0]
 
 
+FOLLOWING = {"sync_type": "incremental", "incremental_field": "at", "incremental_field_type": "timestamp"}
+
+
 def planned(before, **update):
     (change,) = plan_settings([before], SchemaUpdate(**update)).changes
     return change
@@ -116,7 +119,23 @@ def test_switching_on_says_what_it_brings_about(project, stripe):
 @pytest.mark.parametrize(
     ("before", "update", "problem"),
     [
-        ({"sync_type": None, "should_sync": False}, {"should_sync": True}, "How it is synced was never chosen"),
+        (
+            {"sync_type": None, "should_sync": False},
+            {"primary_key_columns": ("id",)},
+            "How it is synced was never chosen",
+        ),
+        ({}, {"full_refresh_interval_days": 7}, "Only a sync_type of append, incremental, xmin"),
+        (
+            FOLLOWING | {"sync_frequency": "30day"},
+            {"full_refresh_interval_days": 29},
+            "A full_refresh_interval_days of 29 is shorter than its sync_frequency, 30day.",
+        ),
+        (
+            FOLLOWING | {"full_refresh_interval_days": 7},
+            {"sync_frequency": "30day"},
+            "A full_refresh_interval_days of 7 is shorter than its sync_frequency, 30day.",
+        ),
+        (FOLLOWING | {"full_refresh_interval_days": 7}, {"sync_type": "full_refresh"}, "set it to 0"),
         ({}, {"sync_type": "append"}, "A sync_type of append needs an incremental_field."),
         (
             {
@@ -143,6 +162,16 @@ def test_what_posthog_would_refuse_is_told_before(before, update, problem):
         ({"should_sync": False}, {"should_sync": True}, "enabled for the first time, PostHog syncs it immediately"),
         ({"should_sync": False, "sync_type": "webhook"}, {"should_sync": True}, "imports it again from the start"),
         ({}, {"should_sync": False}, "A sync that is running is stopped."),
+        (
+            {"sync_type": None, "should_sync": False},
+            {"should_sync": True},
+            "PostHog chooses how to sync it, because nobody has yet, and syncs it immediately.",
+        ),
+        (
+            FOLLOWING | {"table": WarehouseTable(id="w", name="stripe_t", row_count=12_000)},
+            {"full_refresh_interval_days": 7},
+            "PostHog imports all rows, 12,000 today, again every 7 days, and bills them.",
+        ),
         ({"should_sync": False}, {"sync_frequency": "1hour"}, "this applies once it is enabled"),
         (
             {"table": WarehouseTable(id="w", name="stripe_t")},
@@ -154,6 +183,31 @@ def test_what_posthog_would_refuse_is_told_before(before, update, problem):
 def test_consequences_are_told_with_the_change(before, update, note):
     """Syncs that start or stop with a setting, and rows that are billed again, are in the dry run."""
     assert note in planned(table(**before), **update).note
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent"),
+    [
+        ({"full_refresh_interval_days": 0}, {"full_refresh_interval_days": None}),
+        ({"full_refresh_time_of_day": "none"}, {"full_refresh_time_of_day": None}),
+        ({"full_refresh_time_of_day": "04:30"}, {"full_refresh_time_of_day": "04:30:00"}),
+        ({"enabled_columns": ["*"]}, {"enabled_columns": None}),
+        ({"enabled_columns": ["id", "email"]}, {"enabled_columns": ["id", "email"]}),
+        ({"row_filters": "[]"}, {"row_filters": None}),
+        ({"row_filters": '[{"column": "a"}]'}, {"row_filters": [{"column": "a"}]}),
+        ({"cdc_table_mode": "both"}, {"cdc_table_mode": "both"}),
+    ],
+)
+def test_settings_are_typed_and_removed(typed, sent):
+    """A person types 0, `none`, `*` and `[]` to remove a setting, which PostHog takes as null."""
+    assert sent == settings_update(typed).body()
+
+
+def test_table_that_was_never_configured_is_enabled_with_posthogs_settings():
+    """One step enables it: PostHog chooses the settings that nobody has chosen."""
+    change = planned(table(sync_type=None, should_sync=False), should_sync=True)
+
+    assert {"should_sync": True, "apply_sync_defaults": True} == change.update.body()
 
 
 def test_frequency_alone_is_sent_alone():
@@ -190,6 +244,10 @@ def test_what_belongs_together_is_sent_together():
         ({"sync_time_of_day": "03:00+02:00"}, "in UTC"),
         ({"sync_time_of_day": "03"}, "HH:MM"),
         ({"incremental_field_lookback_seconds": -1}, "incremental_field_lookback_seconds: "),
+        ({"full_refresh_interval_days": 91}, "full_refresh_interval_days: "),
+        ({"full_refresh_time_of_day": "noon"}, "Invalid full_refresh_time_of_day 'noon': use HH:MM"),
+        ({"row_filters": "status = 'paid'"}, "use a JSON list of objects"),
+        ({"cdc_table_mode": "bth"}, "Did you mean both?"),
     ],
 )
 def test_mistyped_setting_is_told(typed, said):

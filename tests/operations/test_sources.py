@@ -77,6 +77,12 @@ def test_description_is_changed_and_nothing_is_nothing(project, stripe):
         update_source(project, "acme")
 
 
+def test_prefix_of_imported_tables_is_not_changed(project, stripe):
+    """PostHog would answer 200 and keep it: it is in the name of every table."""
+    with pytest.raises(UsageError, match="The prefix of stripe_acme cannot be changed"):
+        update_source(project, "acme", prefix="other")
+
+
 def test_source_is_not_deleted_without_its_full_name(project, synced, everything):
     """Half a name is none; the text says what would be lost."""
     before = everything()
