@@ -34,7 +34,6 @@ CAN_BE_REFRESHED = frozenset({SyncType.INCREMENTAL, SyncType.APPEND, SyncType.XM
 FREQUENCIES = tuple(each for each in SyncFrequency if each is not SyncFrequency.NEVER)
 NO_TIME = "none"
 ALL_COLUMNS = "*"
-NOTHING = (None, ())
 COLUMNS = ("table", "setting", "before", "after", "result", "note")
 FOLLOWS_A_FIELD = frozenset({SyncType.INCREMENTAL, SyncType.APPEND})
 # Servers of some years take what is left out of these as cleared, so that they go together.
@@ -281,8 +280,12 @@ def _change(table: Table, update: SchemaUpdate, *, offer: IncrementalFields | No
 def _is_same(before: object, after: object) -> bool:
     if isinstance(before, time) and isinstance(after, time):
         return before.replace(tzinfo=None) == after.replace(tzinfo=None)
-    # servers return no filters as null or as an empty list
-    return before == after or (before in NOTHING and after in NOTHING)
+    # servers return no filters and no columns as null or as an empty list
+    return _comparable(before) == _comparable(after)
+
+
+def _comparable(value: object) -> object:
+    return (tuple(value) or None) if isinstance(value, list | tuple) else value
 
 
 def _to_send(differences: Sequence[Difference], after: Schema) -> SchemaUpdate:

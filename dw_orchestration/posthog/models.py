@@ -100,20 +100,13 @@ class Schema(ApiModel):
     cdc_table_mode: CdcTableMode | None = None
     enabled_columns: tuple[str, ...] | None = None
     available_columns: Rows[SourceColumn] | None = None
-    row_filters: tuple[Mapping[str, object], ...] | None = None
+    row_filters: object = None
     full_refresh_interval_days: int | None = None
     full_refresh_time_of_day: time | None = None
     next_full_refresh_at: UtcDatetime | None = None
     incremental_sync_blocked: IncrementalSyncBlock | None = None
     user_access_level: str | None = None
     source: SourceReference | None = None
-
-
-class RevenueAnalyticsConfig(ApiModel):
-    """Whether PostHog's revenue analytics reads a source."""
-
-    enabled: bool = False
-    include_invoiceless_charges: bool = False
 
 
 class Source(ApiModel):
@@ -140,7 +133,7 @@ class Source(ApiModel):
     created_via: str | None = None
     auto_sync_new_schemas: bool | None = None
     auto_sync_schema_patterns: tuple[str, ...] | None = None
-    revenue_analytics_config: RevenueAnalyticsConfig | None = None
+    revenue_analytics_config: Mapping[str, object] | None = None
     user_access_level: str | None = None
 
 
