@@ -15,6 +15,7 @@ from dw_orchestration.resources.warehouse import WarehouseResource, errors_as_fa
 from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
 
 DEFAULT_HISTORY_RESOURCE_KEY = "posthog_sync_history"
+SOURCES_READ = "sources_read"
 
 
 class SyncHistoryConfig(dg.Config):
@@ -72,14 +73,22 @@ def build_sync_history(
         required_resource_keys={resource_key, history_resource_key},
         description="Every sync of every table, one row each, in the DuckDB table `sync_history` (times in UTC).",
         metadata=_spec_metadata(tables),
+        check_specs=[
+            dg.AssetCheckSpec(
+                SOURCES_READ,
+                asset=sync_history_key(resource_key),
+                description="The jobs of every source could be read when the history was last updated.",
+            )
+        ],
     )
-    def sync_history(context: dg.AssetExecutionContext, config: SyncHistoryConfig) -> dg.MaterializeResult[None]:
+    def sync_history(context: dg.AssetExecutionContext, config: SyncHistoryConfig) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes no parametrized one where there are checks
         moment = now()
         warehouse, duckdb = (getattr(context.resources, key) for key in (resource_key, history_resource_key))
         store, reading = _bring_up_to_date(warehouse, duckdb, days=config.days, now=moment, left_out=left_out)
         _say_what_failed(context, reading)
         return dg.MaterializeResult(
             metadata=report_metadata(report_of(store, now=moment)) | _reading_metadata(reading),
+            check_results=[_sources_read(reading)],
         )
 
     return sync_history
@@ -143,7 +152,16 @@ def _say_what_failed(context: dg.AssetExecutionContext, reading: Reading) -> Non
     if reading.all_failed:
         raise dg.Failure(description=f"None of the {reading.sources} sources could be read.\n{_lines(reading)}")
     if reading.problems:
-        context.log.warning(f"{len(reading.problems)} of {reading.sources} sources were not read:\n{_lines(reading)}")
+        context.log.warning(_not_read(reading))
+
+
+def _sources_read(reading: Reading) -> dg.AssetCheckResult:
+    description = _not_read(reading) if reading.problems else "Every source was read."
+    return dg.AssetCheckResult(check_name=SOURCES_READ, passed=not reading.problems, description=description)
+
+
+def _not_read(reading: Reading) -> str:
+    return f"{len(reading.problems)} of {reading.sources} sources were not read:\n{_lines(reading)}"
 
 
 def _lines(reading: Reading) -> str:

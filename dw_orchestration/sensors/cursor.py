@@ -47,6 +47,10 @@ class SensorCursor(_Frozen):
     resume_at: str | None = None
     sweep_at: str | None = None
     """The source that is read next although it shows no change, so that nothing is missed permanently."""
+    trouble: dict[str, datetime] = {}
+    """Since when the jobs of a source cannot be read."""
+    kept_at: datetime | None = None
+    """When Dagster last kept a tick's work."""
 
     @classmethod
     def parse(cls, text: str | None) -> Self:

@@ -29,6 +29,11 @@ MAX_EVENTS_PER_TICK = 200
 FULLY_CHECKED = 20
 # a run that has started a sync needs some seconds to see its job and to write down that it is the run's
 RUN_GRACE = timedelta(seconds=30)
+# shorter trouble passes without anybody's help
+TROUBLE_IS_LASTING = timedelta(minutes=5)
+# Dagster keeps nothing of a tick that fails. So ticks fail for this many intervals after one that was kept, and then
+# the next one is kept.
+INTERVALS_THAT_FAIL = 2
 
 
 def build_job_status_sensor(
@@ -40,6 +45,7 @@ def build_job_status_sensor(
     tick_budget_s: float = DEFAULT_BUDGET_S,
     run_grace: timedelta = RUN_GRACE,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> dg.SensorDefinition:
     """The sensor that polls the sources' jobs and reports each finished one exactly once.
 
@@ -47,6 +53,9 @@ def build_job_status_sensor(
     `sync_succeeded`. Jobs that a run has adopted are left to it, and reported here only if it died. Jobs that ended
     because somebody switched their table off are not reported: that is no failure. A table whose rows are older than
     twice its interval fails its check `not_stale`, until they are newer.
+
+    If the jobs of a source cannot be read, the other sources are reported. If that lasts for minutes, ticks fail with
+    the reason, but for every third one or so: Dagster keeps no events of a tick that fails.
 
     Args:
         tables: The tables of the project; tables that came later are reported after the next refresh of the state.
@@ -58,11 +67,12 @@ def build_job_status_sensor(
         run_grace: A job that began this recently is checked again in the next tick, although it has ended: the run
             that started it may not have written that down yet.
         default_status: Whether the sensor runs before anybody switches it on. It changes nothing in PostHog.
+        now: The time of day.
     """
 
     def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         warehouse: WarehouseResource = getattr(context.resources, tables.resource_key)
-        cursor = SensorCursor.parse(context.cursor)
+        before = SensorCursor.parse(context.cursor)
         with _connected(warehouse) as api:
             work = Tick(
                 api,
@@ -71,8 +81,14 @@ def build_job_status_sensor(
                 budget_s=tick_budget_s,
                 auto_heal=auto_heal,
                 run_grace=run_grace,
+                clock=now,
             )
-            cursor = work.run(cursor)
+            try:
+                cursor = work.run(before)
+            except PostHogError as error:
+                raise dg.DagsterError(f"The list of sources cannot be read, so no sync is reported: {error}") from None
+        if work.trouble_is_lasting and before.kept_at and now() - before.kept_at < INTERVALS_THAT_FAIL * interval:
+            raise dg.DagsterError(work.summary())
         return dg.SensorResult(
             asset_events=[event for event in work.events if _is_wanted(event, tables)],
             run_requests=work.run_requests(),
@@ -113,9 +129,11 @@ class Tick:
     run_grace: timedelta = RUN_GRACE
     fully_checked: int = FULLY_CHECKED
     now: Callable[[], float] = time.monotonic
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     events: list[AssetEvent] = field(default_factory=list)
     reported: int = 0
     problems: list[str] = field(default_factory=list)
+    trouble: dict[str, datetime] = field(default_factory=dict)
     unknown_tables: set[str] = field(default_factory=set)
     forgotten: list[Table] = field(default_factory=list)
 
@@ -128,6 +146,7 @@ class Tick:
         deadline = self.now() + self.budget_s
         sources = self._sources()
         kept = {source_id: known for source_id, known in cursor.sources.items() if source_id in sources}
+        self.trouble = {source_id: since for source_id, since in cursor.trouble.items() if source_id in sources}
         to_read, sweep_at = self._worth_reading(sources, cursor)
         resume_at = None
         for source_id in to_read:
@@ -136,10 +155,22 @@ class Tick:
                 break
             try:
                 kept[source_id] = self._deal_with(sources[source_id], kept.get(source_id))
+                self.trouble.pop(source_id, None)
             except PostHogError as error:
-                self.problems.append(f"{sources[source_id].source_type} ({source_id}): {error}")
-        stale = self._report_staleness(sources.values(), cursor.stale)
-        return SensorCursor(sources=kept, stale=stale, resume_at=resume_at, sweep_at=sweep_at)
+                self._note_trouble(sources[source_id], error)
+        return SensorCursor(
+            sources=kept,
+            stale=self._report_staleness(sources.values(), cursor.stale),
+            resume_at=resume_at,
+            sweep_at=sweep_at,
+            trouble=self.trouble,
+            kept_at=self.clock(),
+        )
+
+    @property
+    def trouble_is_lasting(self) -> bool:
+        """Whether the jobs of a source have not been readable for minutes."""
+        return any(self.clock() - since >= TROUBLE_IS_LASTING for since in self.trouble.values())
 
     def _sources(self) -> dict[str, Source]:
         """The sources by id. The row of one that was left out cannot be read, but its jobs can."""
@@ -159,12 +190,19 @@ class Tick:
 
     def summary(self) -> str:
         """What the tick's line in the UI says."""
-        parts = [f"{self.reported} syncs reported" if self.reported else "No new syncs"]
+        parts = [*self.problems, f"{self.reported} syncs reported" if self.reported else "No new syncs"]
         if self.unknown_tables:
             parts.append(f"{len(self.unknown_tables)} tables are newer than the state: refresh it to see them")
         if unreadable := self.api.unreadable:
             parts.append(f"Left out, because they cannot be read: {', '.join(map(str, unreadable))}")
-        return ". ".join([*parts, *self.problems]) + "."
+        return ". ".join(parts) + "."
+
+    def _note_trouble(self, source: Source, error: PostHogError) -> None:
+        since = self.trouble.setdefault(source.id, self.clock())
+        self.problems.append(
+            f"The jobs of {source.source_type} ({source.prefix or source.id}) cannot be read since"
+            f" {since:%Y-%m-%d %H:%M} UTC: {str(error).rstrip('.')}"
+        )
 
     def _server_now(self) -> datetime:
         """PostHog's time, by which all of its times are to be judged; ours may be minutes off."""
@@ -177,8 +215,11 @@ class Tick:
         busy = [
             source_id
             for source_id in ids
-            if may_have_unreported_jobs(sources[source_id], cursor.sources.get(source_id))
+            if source_id in cursor.trouble
+            or may_have_unreported_jobs(sources[source_id], cursor.sources.get(source_id))
         ]
+        # those that may time out take no time from the others
+        busy.sort(key=lambda source_id: source_id in cursor.trouble)
         quiet = _from(sorted(set(ids) - set(busy)), cursor.sweep_at)
         return busy + quiet[:1], quiet[1] if len(quiet) > 1 else None
 

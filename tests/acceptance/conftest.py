@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import dagster as dg
 import pytest
@@ -58,9 +58,11 @@ class Dagster:
             raise_on_error=False,
         )
 
-    def tick(self) -> SensorExecutionData:
+    def tick(self, **settings: Any) -> SensorExecutionData:
         """Let the job-status sensor tick once, and keep its events and its cursor as the daemon does."""
-        sensor = build_job_status_sensor(Tables(self.snapshot, include_disabled=True), run_grace=timedelta())
+        sensor = build_job_status_sensor(
+            Tables(self.snapshot, include_disabled=True), run_grace=timedelta(), **settings
+        )
         context = dg.build_sensor_context(
             instance=self.instance, cursor=self.cursor, resources={DEFAULT_RESOURCE_KEY: self.resource}
         )
