@@ -19,6 +19,10 @@ T = TypeVar("T")
 
 DETAIL_LIMIT = 300
 SUCCESS = 2
+CLIENT_ERROR = 4
+OWN_TYPES = ("validation_error", "invalid_request", "authentication_error", "throttled_error", "server_error")
+# The bodies without a content.
+NOTHING = ("", "{}", "null", '""')
 # Errors name wrong fields without their values: the answer for a source may contain connection details.
 FAULTS_SHOWN = 3
 
@@ -74,14 +78,17 @@ class Answer:
         # Raised outside the handler: pydantic's error quotes the body, and would otherwise be kept as the context.
         raise self.unexpected(_describe(faults, self.text))
 
-    def expect_no_web_page(self) -> None:
-        """Accept an empty body or any JSON. A login page with status 200 is not a success.
+    def expect_done(self) -> None:
+        """Accept what PostHog answers when it has done what was asked: nothing, or a message.
+
+        A page or another product's JSON with status 200 is not a success.
 
         Raises:
             UnexpectedAnswerError: The body is something else.
         """
-        if self.text.strip() and _as_json(self.text) is None:
-            raise self.unexpected(_cut(self.text))
+        if self.text.strip() in NOTHING or self.message():
+            return
+        raise self.unexpected(self.text)
 
     def message(self) -> str | None:
         """The text of `detail` or `message`; None if the answer has neither."""
@@ -90,9 +97,33 @@ class Answer:
         return text if isinstance(text, str) or text is None else json.dumps(text)
 
     def error(self) -> errors.ApiError:
-        """The error for this answer, chosen by its status."""
+        """The error for this answer, chosen by its status if it is PostHog's own."""
         problem = self._problem(_cut(self._explanation()))
+        if not self._is_posthogs:
+            return errors.UnexpectedAnswerError(problem)
         return _error_class(problem)(problem)
+
+    @property
+    def _is_posthogs(self) -> bool:
+        """Whether PostHog itself has answered; True where that makes no difference.
+
+        A server error and a 429 are worth another try, no matter who reports them. But a gateway's 404 while PostHog
+        restarts must not be taken for a deleted table, its 403 for a missing permission, or its 400 for a refusal.
+        """
+        fields = self._fields()
+        match self.status:
+            case 400:
+                return self.message() is not None
+            case 401 | 403:
+                return fields.get("type") == "authentication_error"
+            case 404:
+                return (fields.get("type"), fields.get("code")) == ("invalid_request", "not_found")
+            case 429:
+                return True
+            case _ if self.status // 100 == CLIENT_ERROR:
+                return fields.get("type") in OWN_TYPES
+            case _:
+                return True
 
     def unexpected(self, detail: str) -> errors.UnexpectedAnswerError:
         """The error for an answer that is not PostHog's."""

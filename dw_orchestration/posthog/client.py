@@ -268,7 +268,7 @@ class PostHogWarehouseClient:
         PostHog's discovery restores the schema within hours. To stop a table permanently, update it with
         `should_sync=False` instead.
         """
-        self._call("DELETE", SCHEMAS, schema_id).expect_no_web_page()
+        self._call("DELETE", SCHEMAS, schema_id).expect_done()
 
     def cancel_schema(self, schema_id: str) -> CancelOutcome:
         """Cancel the running job of a schema.
@@ -288,7 +288,7 @@ class PostHogWarehouseClient:
             if any(text in exc.detail.lower() for text in NOTHING_TO_CANCEL):
                 return CancelOutcome.NOTHING_RUNNING
             raise
-        answer.expect_no_web_page()
+        answer.expect_done()
         # Newer servers repair a schema that shows Running without a job, and answer with a message about it. After a
         # real cancellation the body is empty.
         return CancelOutcome.NOTHING_RUNNING if answer.message() else CancelOutcome.REQUESTED
@@ -298,7 +298,7 @@ class PostHogWarehouseClient:
 
         The schedule stays, so the next sync imports, and PostHog bills, all rows again.
         """
-        self._call("DELETE", SCHEMAS, schema_id, "delete_data").expect_no_web_page()
+        self._call("DELETE", SCHEMAS, schema_id, "delete_data").expect_done()
 
     def get_incremental_fields(self, schema_id: str) -> IncrementalFields:
         """How a schema can be synced. PostHog connects to the customer's source, which takes seconds to minutes.
@@ -464,7 +464,7 @@ class PostHogWarehouseClient:
 
     def delete_source(self, source_id: str) -> None:
         """Delete a source with its schemas, tables, stored rows and webhook. Cancels a running job."""
-        self._call("DELETE", SOURCES, source_id, slow=True).expect_no_web_page()
+        self._call("DELETE", SOURCES, source_id, slow=True).expect_done()
 
     def bulk_update_schemas(self, source_id: str, updates: Mapping[str, SchemaUpdate]) -> list[Schema]:
         """Change the settings of several schemas of a source.
@@ -597,7 +597,7 @@ class PostHogWarehouseClient:
 
     def _trigger(self, schema_id: str, action: str) -> datetime | None:
         answer = self._call("POST", SCHEMAS, schema_id, action)
-        answer.expect_no_web_page()
+        answer.expect_done()
         return answer.server_time
 
     def _save_in_bulk(self, source_id: str, items: list[dict[str, object]]) -> dict[str, Schema]:

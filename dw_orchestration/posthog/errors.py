@@ -25,7 +25,8 @@ Catch the narrowest class that you can act on:
     SetupError                       the client cannot be made from its settings and the environment
     └── UsageError                   a request cannot work as it was made; nothing was sent
 
-The HTTP status decides the class. PostHog's `type` does not: a 403 has the type `authentication_error`.
+The HTTP status decides the class. PostHog's `type` does not: a 403 has the type `authentication_error`. But a 400, 401,
+403 or 404 without PostHog's own body, as a gateway sends it, is an `UnexpectedAnswerError`.
 """
 
 from dataclasses import dataclass

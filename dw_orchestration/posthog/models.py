@@ -127,7 +127,8 @@ class Source(ApiModel):
     access_method: AccessMethod = AccessMethod.WAREHOUSE
     engine: str | None = None
     last_run_at: UtcDatetime | None = None
-    schemas: Rows[Schema] = Rows()
+    # required: another product's JSON must not look like a source without tables
+    schemas: Rows[Schema]
     job_inputs: Mapping[str, object] | None = Field(default=None, repr=False)
     supports_webhooks: bool | None = None
     created_via: str | None = None

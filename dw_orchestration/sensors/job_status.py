@@ -14,7 +14,7 @@ from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.errors import PostHogError
 from dw_orchestration.posthog.jobs import is_over, table_was_disabled_or_deleted
 from dw_orchestration.posthog.models import Job, Schema, Source
-from dw_orchestration.posthog.rows import includes
+from dw_orchestration.posthog.rows import Rows, includes
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.sensors.cursor import SensorCursor, SourceCursor
 from dw_orchestration.sensors.events import AssetEvent, events_of, staleness_changes
@@ -178,7 +178,7 @@ class Tick:
         if not includes(self.api.unreadable, "source"):
             return listed
         known = {table.source.id: table.source for table in self.tables}
-        return {key: Source(id=key, source_type=source.source_type) for key, source in known.items()} | listed
+        return {key: Source(id=key, source_type=it.source_type, schemas=Rows()) for key, it in known.items()} | listed
 
     def run_requests(self) -> list[dg.RunRequest]:
         """A sync for each table that PostHog has silently stopped scheduling, up to the allowed number."""

@@ -8,6 +8,7 @@ from typing import assert_never
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.errors import (
     LostAnswerError,
+    NotFoundError,
     PostHogError,
     RateLimitedError,
     ServerError,
@@ -176,6 +177,13 @@ class SyncEngine:
             # The trigger may have had its effect. A second one could start, and bill, a second sync.
             text = f"{table.label}: the answer to the trigger was lost. It is not repeated; waiting for its job. {exc}"
             yield Notice(text=text, schema_id=table.id)
+        except NotFoundError as exc:
+            is_gone = poller.is_gone(table)
+            deleted, refused = (
+                errors.deleted(table.id, label=table.label),
+                errors.refused(table.id, label=table.label, exc=exc),
+            )
+            yield table.refuse(deleted if is_gone else refused)
         except PostHogError as exc:
             yield table.refuse(errors.refused(table.id, label=table.label, exc=exc))
         else:

@@ -381,8 +381,6 @@ def refused(schema_id: str, *, label: str, exc: PostHogError) -> SyncError:
 def _refusal(schema_id: str, *, label: str, exc: PostHogError) -> SyncError:
     what = f"{label} was not triggered: {exc}"
     match exc:
-        case NotFoundError():
-            return deleted(schema_id, label=label)
         case BillingLimitError():
             return BillingLimitReachedError(what, schema_id=schema_id)
         case PermissionDeniedError() if "managed by PostHog" in exc.detail:
@@ -390,8 +388,9 @@ def _refusal(schema_id: str, *, label: str, exc: PostHogError) -> SyncError:
         case RateLimitedError():
             after_s = exc.retry_after_s
             return TriggerRefusedError(what, schema_id=schema_id, allow_retries=True, retry_after_s=after_s)
+        # a table that PostHog does not show either has been recognized as deleted before
         # PostHog names the code of a rule that the table breaks, and none where it could not start the sync now
-        case UnreachableError() | BadRequestError(code=None):
+        case UnreachableError() | NotFoundError() | BadRequestError(code=None):
             return TriggerRefusedError(what, schema_id=schema_id, allow_retries=True)
         case _:
             return TriggerRefusedError(what, schema_id=schema_id)

@@ -8,8 +8,9 @@ With more than a few sources, a `SourceListPoller` reads the records of all sour
 table ends because of what the list shows or leaves out.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 from dw_orchestration.posthog.api import WarehouseApi
@@ -75,6 +76,7 @@ class SourcePoller:
         self._settings = settings
         self._clock = clock
         self._is_known = False
+        self._missing: set[str] = set()
         self._outages_s = 0.0
         self._record: dict[str, Schema] | None = None
         self._listed: Source | None = None
@@ -128,6 +130,8 @@ class SourcePoller:
         yield from self._next_poll() if self._is_known else self._first_poll()
         self.schedule.cost = max(self._reader.cost, 1)
         self.schedule.plan(self._wanted_pause_s(), now=self._clock.monotonic())
+        if self._is_any_missing:
+            self.schedule.poll_soon(self._settings.poll_min_s, now=self._clock.monotonic())
 
     def poll_soon(self) -> None:
         """A table has been triggered or adopted: plan the next poll again."""
@@ -143,6 +147,9 @@ class SourcePoller:
     def _first_poll(self) -> Iterator[SyncEvent]:
         read = yield from self._request(self._read_initial)
         if read is None:
+            return
+        gone = self._confirmed_missing({schema.id for schema in read.source.schemas})
+        if len(self._missing) > len(gone):
             return
         self._is_known = True
         for table in self.live:
@@ -194,7 +201,8 @@ class SourcePoller:
         return kept | {schema.id: schema for schema in schemas}
 
     def _take_record(self, record: Mapping[str, Schema]) -> None:
-        self._changed |= {table.id for table in self.live if table.take_record(record.get(table.id))}
+        # A table that this read does not show keeps its record until another read confirms it.
+        self._changed |= {t.id for t in self.live if t.id not in record or t.take_record(record[t.id])}
 
     def _is_worth_reading(self, table: TableSync) -> bool:
         """Whether to read the jobs of one of many tables, given its record."""
@@ -210,7 +218,7 @@ class SourcePoller:
 
     def _end_deleted_and_overdue(self, now: Now, *, is_any_lost: bool) -> Iterator[SyncEvent]:
         late = [table for table in self.live if table.is_start_overdue(now)]
-        if self._record is None and (is_any_lost or late):
+        if self._record is None and (is_any_lost or late or self._is_any_missing):
             # The record distinguishes a deleted table from one whose job is missing. It must not keep a table from
             # its end.
             try:
@@ -219,11 +227,9 @@ class SourcePoller:
             except PostHogError:
                 pass
         if self._record is not None:
-            for table in self.live:
-                table.take_record(self._record.get(table.id))
-                if table.record is None:
-                    yield table.lose(errors.deleted(table.id, label=table.label))
-        yield from (table.end_unstarted() for table in late if table.is_live)
+            self._take_record(self._record)
+            yield from self._lose(self._confirmed_missing(self._record), error=_deleted)
+        yield from (table.end_unstarted() for table in late if table.is_live and table.id not in self._missing)
         for table in self.live:
             if (end := table.end_if_overdue(now)) is not None:
                 yield end
@@ -238,8 +244,30 @@ class SourcePoller:
         else:
             yield Notice(text=f"{table.label}: PostHog was asked to cancel its sync.", schema_id=table.id)
 
-    def _lose_all(self, error: Callable[[TableSync], SyncError]) -> Iterator[SyncEvent]:
-        yield from (table.lose(error(table)) for table in self.live)
+    def is_gone(self, table: TableSync) -> bool:
+        """Whether PostHog does not show a table whose trigger it has just refused as unknown."""
+        try:
+            with self._clock.paused():
+                return table.id not in self._read_record()
+        except NotFoundError:
+            return True
+        except PostHogError:
+            return False
+
+    @property
+    def _is_any_missing(self) -> bool:
+        """Whether the last read did not show a table, so that another read must confirm it."""
+        return any(table.id in self._missing for table in self.live)
+
+    def _confirmed_missing(self, shown: Collection[str]) -> list[TableSync]:
+        """The tables that neither this read nor the one before has shown: a single one can be wrong."""
+        before = self._missing
+        missing = [table for table in self.live if table.id not in shown]
+        self._missing = {table.id for table in missing}
+        return [table for table in missing if table.id in before]
+
+    def _lose(self, tables: Iterable[TableSync], *, error: Callable[[TableSync], SyncError]) -> Iterator[SyncEvent]:
+        yield from (table.lose(error(table)) for table in tables)
 
     # --- outages ---
 
@@ -248,11 +276,9 @@ class SourcePoller:
         try:
             with self._clock.paused():
                 answer = call()
-        except ProjectNotFoundError as exc:
-            yield from self._end_unreadable(exc)
-        except NotFoundError:
-            yield from self._lose_all(lambda table: errors.deleted(table.id, label=table.label))
         except PostHogError as exc:
+            if isinstance(exc, NotFoundError) and not isinstance(exc, ProjectNotFoundError):
+                yield from self._lose(self._confirmed_missing(()), error=_deleted)
             yield from self._failed(exc)
         else:
             self._clock.learn(self._api.server_time)
@@ -266,15 +292,24 @@ class SourcePoller:
         now, is_first = self._clock.monotonic(), self.schedule.outage is None
         outage = self.schedule.failed(exc, now=now, watched_s=self._clock.watched_s())
         # At the first poll these mean a wrong key. Later, the same key has worked, so they are taken as an outage.
-        if not self._is_known and isinstance(exc, AuthenticationError | PermissionDeniedError):
-            yield from self._end_unreadable(exc)
+        if not self._is_known and isinstance(exc, AuthenticationError | PermissionDeniedError | ProjectNotFoundError):
+            yield from self._lose(self.live, error=partial(_unreadable, exc=exc))
         elif outage.is_too_long(now):
-            yield from self._lose_all(lambda table: errors.unreachable(table.id, label=table.label, exc=exc))
-        elif is_first:
+            yield from self._lose(self.live, error=partial(_unreachable, exc=exc))
+        elif is_first and self.live:
             yield Notice(text=f"The source {self.source_id} is unreachable. The run keeps waiting for it: {exc}")
 
-    def _end_unreadable(self, exc: PostHogError) -> Iterator[SyncEvent]:
-        return self._lose_all(lambda table: errors.not_readable(table.id, label=table.label, exc=exc))
+
+def _deleted(table: TableSync) -> SyncError:
+    return errors.deleted(table.id, label=table.label)
+
+
+def _unreadable(table: TableSync, *, exc: PostHogError) -> SyncError:
+    return errors.not_readable(table.id, label=table.label, exc=exc)
+
+
+def _unreachable(table: TableSync, *, exc: PostHogError) -> SyncError:
+    return errors.unreachable(table.id, label=table.label, exc=exc)
 
 
 class SourceListPoller:

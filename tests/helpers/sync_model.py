@@ -111,6 +111,7 @@ class World:
         latency_s: What each request takes.
         chance: The random number that the engine draws, between 0 and 1.
         unlisted: The sources and tables that the list of sources leaves out.
+        hidden: How many of the next reads of its source leave out a table, by its id.
         slow_s: How long the requests of an operation take in addition.
         triggers: How often each table's trigger was sent and may have had its effect.
         others: How many other requests were made, and `calls` how many of each operation.
@@ -126,6 +127,7 @@ class World:
         self.slow_s: dict[str, float] = {}
         self.sources: dict[str, list[Table]] = {}
         self.unlisted: set[str] = set()
+        self.hidden: Counter[str] = Counter()
         self.access = AccessMethod.WAREHOUSE
         self.rows: list[Row] = []
         self.triggers: Counter[str] = Counter()
@@ -220,7 +222,10 @@ class World:
         """The source with its tables."""
         self._request("get_source", f"get_source {source_id}", is_trigger=False)
         self._known(source_id)
-        return self._source(source_id)
+        source = self._source(source_id)
+        hidden = {schema.id for schema in source.schemas if self.hidden[schema.id] > 0}
+        self.hidden -= Counter(hidden)
+        return source.model_copy(update={"schemas": Rows(each for each in source.schemas if each.id not in hidden)})
 
     def get_schema(self, schema_id: str) -> Schema:
         """The record of a table."""

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from dw_orchestration.history.report import HistoryReport, report_metadata, report_of
 from dw_orchestration.posthog.models import Job, Source
 
-STRIPE = Source(id="stripe", source_type="Stripe", prefix="main")
-POSTGRES = Source(id="postgres", source_type="Postgres")
+STRIPE = Source(id="stripe", source_type="Stripe", prefix="main", schemas=())
+POSTGRES = Source(id="postgres", source_type="Postgres", schemas=())
 NUMBERS = count()
 DAY = timedelta(days=1)
 

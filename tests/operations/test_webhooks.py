@@ -28,7 +28,7 @@ class Provider:
     def __call__(self, request: httpx.Request) -> httpx.Response:
         what = request.url.path.rstrip("/").rpartition("/")[2]
         if what == "external_data_sources":
-            sources = [{"id": "s", "source_type": "Stripe"}]
+            sources = [{"id": "s", "source_type": "Stripe", "schemas": []}]
             return httpx.Response(200, json={"count": 1, "next": None, "previous": None, "results": sources})
         if what == "webhook_info":
             return httpx.Response(200, json={"exists": self.exists, "webhook_url": URL if self.exists else None})

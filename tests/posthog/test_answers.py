@@ -17,6 +17,10 @@ def typed(detail: str, **more: Any) -> dict[str, Any]:
     return {"type": "validation_error", "code": "invalid_input", "detail": detail, "attr": None, **more}
 
 
+def missing(detail: str) -> dict[str, Any]:
+    return typed(detail, type="invalid_request", code="not_found")
+
+
 SCOPE = typed("API key missing required scope 'external_data_source:write'", type="authentication_error")
 MONTHLY = "Monthly sync limit reached. Please increase your billing limit to resume syncing."
 
@@ -24,12 +28,11 @@ ANSWERS = [
     (400, typed('"x" is not a valid choice.', attr="sync_type"), errors.BadRequestError),
     (400, {"message": MONTHLY}, errors.BillingLimitError),
     (400, {"detail": "Couldn't start the sync."}, errors.BadRequestError),
-    (400, b"plainly wrong", errors.BadRequestError),
-    (401, typed("Personal API key found in request Authorization header is invalid."), errors.AuthenticationError),
+    (401, typed("Personal API key ... is invalid.", type="authentication_error"), errors.AuthenticationError),
     (403, SCOPE, errors.MissingScopeError),
     (403, typed("You don't have access to the project.", type="authentication_error"), errors.PermissionDeniedError),
-    (404, typed("Not found."), errors.NotFoundError),
-    (404, typed("Project not found."), errors.ProjectNotFoundError),
+    (404, missing("Not found."), errors.NotFoundError),
+    (404, missing("Project not found."), errors.ProjectNotFoundError),
     (405, typed('Method "GET" not allowed.'), errors.ApiError),
     (429, typed("Request was throttled. Expected available in 3600 seconds."), errors.RateLimitedError),
     (500, typed("A server error occurred."), errors.ServerError),
@@ -79,9 +82,62 @@ def test_the_detail_is_what_the_server_says(
 ) -> None:
     """The detail is `detail`, else `message`, else the raw text, also if `detail` is a printed dict; 300 characters."""
     server.answer(body, status=400)
-    with pytest.raises(errors.BadRequestError) as raised:
+    with pytest.raises(errors.ApiError) as raised:
         client.get_schema("s1")
     assert detail == raised.value.detail
+
+
+NOT_POSTHOGS = [
+    b"default backend - 404",
+    b"404 page not found",
+    b"<html><head><title>404 Not Found</title></head><body><center>nginx</center></body></html>",
+    b"",
+    {"message": None},
+    {"error": "Not Found", "status": 404, "path": "/api/projects/1/"},
+    {"type": "about:blank", "title": "Not Found", "detail": "No route matches.", "code": "not_found"},
+    {"type": "invalid_request", "code": "no_route", "detail": "Not found."},
+    ["not_found"],
+    "Not found.",
+    None,
+]
+
+
+@pytest.mark.parametrize("body", NOT_POSTHOGS)
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 410, 413])
+@pytest.mark.parametrize("call", ["get_schema", "reload_schema", "cancel_schema", "delete_schema"])
+def test_a_gateways_error_is_none_of_posthogs(
+    client: PostHogWarehouseClient, server: ScriptedServer, call: str, status: int, body: Any
+) -> None:
+    """A page or another JSON of any status proves neither a deleted table nor a wrong key."""
+    if status not in {401, 403, 404} and isinstance(body, dict) and body.get("type") == "invalid_request":
+        return  # as PostHog's own
+    if status == 400 and isinstance(body, dict) and body.get("detail"):
+        return  # as above
+    server.answer(body, status=status)
+    with pytest.raises(errors.UnexpectedAnswerError, match="try again later"):
+        getattr(client, call)("s1")
+    assert 1 == client.requests
+
+
+@pytest.mark.parametrize("call", ["reload_schema", "resync_schema", "cancel_schema", "delete_schema", "delete_source"])
+@pytest.mark.parametrize("body", [b"OK", b"<html>Log in</html>", {"status": "ok"}, ["a"], [], 5, True])
+def test_a_success_of_another_product_is_none(
+    client: PostHogWarehouseClient, server: ScriptedServer, call: str, body: Any
+) -> None:
+    """A change has succeeded if the answer is empty or PostHog's message, and not because its status is 200."""
+    server.answer(body)
+    with pytest.raises(errors.UnexpectedAnswerError):
+        getattr(client, call)("s1")
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b" \n", {}, {"id": "s1"}, {"id": "s1", "source_type": "Stripe"}, {"results": []}, [], None]
+)
+def test_a_source_without_its_tables_is_none(client: PostHogWarehouseClient, server: ScriptedServer, body: Any) -> None:
+    """A JSON that lacks the list of tables is not taken for a source whose tables were deleted."""
+    server.answer(body)
+    with pytest.raises(errors.UnexpectedAnswerError):
+        client.get_source("s1")
 
 
 def test_a_web_page_is_named_by_its_title(server: ScriptedServer, client: PostHogWarehouseClient) -> None:

@@ -339,7 +339,8 @@ def test_a_webhook_that_the_provider_refuses(client: PostHogWarehouseClient, ser
 
 def test_access_is_checked_without_a_trace(client: PostHogWarehouseClient, server: ScriptedServer) -> None:
     """Reading is tried with one row; the right to write, with a schema that does not exist."""
-    server.answer(page(SOURCE)).answer({"detail": "Not found."}, status=404)
+    own = {"type": "invalid_request", "code": "not_found", "detail": "Not found.", "attr": None}
+    server.answer(page(SOURCE)).answer(own, status=404)
     client.check_access(write=True)
     nobody = f"{BASE}/external_data_schemas/00000000-0000-0000-0000-000000000000/"
     assert [("GET", f"{BASE}/external_data_sources/", None), ("PATCH", nobody, {})] == [
@@ -352,7 +353,8 @@ def test_a_key_that_may_only_read_is_told_apart(client: PostHogWarehouseClient, 
     """A key without the write scope passes the check for reading, and fails the one for writing."""
     server.answer(page())
     client.check_access()
-    lacking = {"detail": "API key missing required scope 'external_data_source:write'"}
+    detail = "API key missing required scope 'external_data_source:write'"
+    lacking = {"type": "authentication_error", "code": "permission_denied", "detail": detail, "attr": None}
     server.answer(page()).answer(lacking, status=403)
     with pytest.raises(errors.MissingScopeError, match="Add the scope external_data_source:write"):
         client.check_access(write=True)

@@ -35,7 +35,7 @@ SCOPE = typed("API key missing required scope 'external_data_source:write'", typ
     [
         (
             401,
-            typed("Personal API key found in request Authorization header is invalid."),
+            typed("Personal API key found in request Authorization header is invalid.", type="authentication_error"),
             (
                 "PostHog does not accept the API key: Personal API key found in request Authorization header is "
                 "invalid (401 for GET /api/projects/1/external_data_schemas/s1/ at 127.0.0.1). "
@@ -44,7 +44,7 @@ SCOPE = typed("API key missing required scope 'external_data_source:write'", typ
         ),
         (
             404,
-            typed("Project not found."),
+            typed("Project not found.", type="invalid_request", code="not_found"),
             (
                 "PostHog does not know the project: Project not found (404 for GET "
                 "/api/projects/1/external_data_schemas/s1/ at 127.0.0.1). Check the project id (the number in "

@@ -33,7 +33,7 @@ def schema_rows(count: int) -> list[Row]:
 
 
 def source_rows(count: int) -> list[Row]:
-    return [{"id": f"s{n}", "source_type": "Stripe"} for n in range(count)]
+    return [{"id": f"s{n}", "source_type": "Stripe", "schemas": []} for n in range(count)]
 
 
 def offset_server(rows: list[Row], *, cap: int = 10**9, next_host: str = "http://proxy.invalid") -> Compute:

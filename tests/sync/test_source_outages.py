@@ -117,7 +117,7 @@ def test_refusals_with_a_success_between_them_do_not_add_up():
             False,
         ),
         (api.ReadOnlyError("the client is read-only"), errors.TriggerRefusedError, False),
-        (api.NotFoundError(problem(404)), errors.SchemaDeletedError, False),
+        (api.NotFoundError(problem(404)), errors.TriggerRefusedError, True),
         (
             api.PermissionDeniedError(problem(403, detail="This schema is managed by PostHog")),
             errors.NotSyncableError,
@@ -300,6 +300,71 @@ def test_a_source_that_the_key_may_not_read_fails_at_once(error: api.PostHogErro
     assert (errors.TriggerRefusedError, False) == (type(raised), raised.allow_retries)
     assert raised.__cause__ is error
     assert played.ended("o").outcome is SyncOutcome.COMPLETED
+
+
+NOT_ITS_OWN = [api.UnexpectedAnswerError(problem(status)) for status in (200, 400, 401, 403, 404)]
+
+
+@pytest.mark.parametrize(
+    "error", [*NOT_ITS_OWN, api.NotFoundError(problem(404)), api.ProjectNotFoundError(problem(404))]
+)
+@pytest.mark.parametrize("polls_before", [0, 1, 3])
+def test_a_single_answer_is_not_the_end(*, error: api.PostHogError, polls_before: int):
+    """A gateway's page, at any poll, proves nothing; PostHog's own 404 counts when another read confirms it."""
+    world, _ = one_table()
+    world.faults["get_source" if not polls_before else "list_jobs"].extend([*[None] * polls_before, error])
+
+    if not polls_before and isinstance(error, api.ProjectNotFoundError):
+        # a wrong setting of the run, not an outage
+        assert isinstance(play(world).to_end().error(), errors.TriggerRefusedError)
+        return
+    played = play(world).to_end()
+
+    assert (1, SyncOutcome.COMPLETED) == (world.triggers["t"], played.ended().outcome)
+
+
+@pytest.mark.parametrize("error", NOT_ITS_OWN)
+def test_gateways_pages_are_an_outage(error: api.PostHogError):
+    """Pages for minutes are waited out; a retry may help when they do not end."""
+    world, _ = one_table(Run(duration_s=300))
+    world.outages.append((5, 250, lambda: error))
+    assert play(world).to_end().ended().outcome is SyncOutcome.COMPLETED
+
+    world, _ = one_table(Run(duration_s=7200))
+    world.outages.append((5, 5000, lambda: error))
+    raised = play(world).to_end().error()
+    assert (errors.SourceUnreachableError, True) == (type(raised), raised.allow_retries)
+
+
+@pytest.mark.parametrize(("tables", "is_first"), [(1, True), (60, True), (60, False)])
+def test_a_table_that_one_read_does_not_show_is_not_deleted(*, tables: int, is_first: bool):
+    """A record without a table counts when another read confirms it; until then the table continues."""
+    world = World()
+    world.add("s", *(Table(f"t{n}", f"table_{n}") for n in range(tables)))
+    played = play(world)
+    if is_first:
+        world.hidden["t0"] = 1
+    else:
+        world.at(20, lambda: world.hidden.update(t0=1))
+
+    assert {SyncOutcome.COMPLETED} == set(played.to_end().outcomes().values())
+    assert 0 == world.hidden["t0"]
+
+
+def test_a_trigger_that_is_refused_as_unknown_is_checked():
+    """PostHog's 404 to a trigger ends the table as deleted if its source does not show it either."""
+    world, table = one_table()
+    world.faults["trigger"].append(api.NotFoundError(problem(404)))
+    world.faults["get_source"].extend([None, server_error()])
+    assert isinstance(play(world).to_end().error(), errors.TriggerRefusedError)
+
+    world, table = one_table()
+    world.add("s", Table("other", "other"))
+    played = play(world)
+    world.at(0.1, lambda: world.delete(table))
+    raised = played.to_end().error()
+    assert isinstance(raised, errors.SchemaDeletedError)
+    assert not raised.allow_retries
 
 
 def test_a_source_that_answers_late_is_triggered_late():
