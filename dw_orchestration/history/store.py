@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 from dagster_duckdb import DuckDBResource
 from duckdb import DuckDBPyConnection
@@ -10,6 +11,7 @@ from duckdb import DuckDBPyConnection
 from dw_orchestration.history.reading import Known
 from dw_orchestration.posthog.jobs import duration_s, is_over
 from dw_orchestration.posthog.models import Job, Source
+from dw_orchestration.tables.errors import SetupError
 
 # Times are UTC and without a zone: DuckDB needs an extension to calculate with zones, and pytz to show them to Python.
 _TABLE = """
@@ -90,7 +92,12 @@ class HistoryStore:
 
     @contextmanager
     def connection(self) -> Iterator[DuckDBPyConnection]:
-        """A connection to the file, in which the table exists."""
+        """A connection to the file, in which the table exists.
+
+        Raises:
+            SetupError: The file is not a DuckDB file.
+        """
+        _check_file(Path(self.duckdb.database))
         # the resource itself leaves a connection open, and so the file locked, when an error ends its use
         with self.duckdb.get_connection() as connection, closing(connection):
             connection.execute(_TABLE)
@@ -119,6 +126,30 @@ class HistoryStore:
         if columns := _columns(jobs):
             with self.connection() as connection:
                 connection.execute(_SAVE, of_source | columns)
+
+
+def _check_file(path: Path) -> None:
+    """Report what is no DuckDB file at once: the resource would try for minutes, as for a file that is locked.
+
+    Raises:
+        SetupError: There is something else in the place of the file.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        problem = error.strerror
+    else:
+        # an empty file becomes a database
+        if not start or start.endswith(b"DUCK"):
+            return
+        problem = "not a DuckDB file"
+    raise SetupError(
+        f"The sync history {path} cannot be opened ({problem}). Restore it from a backup, or move it away: the next run"
+        " begins a new one with what PostHog still lists."
+    )
 
 
 def stored(moment: datetime) -> datetime:

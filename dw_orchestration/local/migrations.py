@@ -100,7 +100,7 @@ def migrate(db: sqlite3.Connection) -> None:
     if version > len(STEPS):
         raise RuntimeError(
             f"The state database is at step {version}, this version knows {len(STEPS)}. "
-            "Install the newer version again, or delete the home folder to start afresh."
+            "Install the newer version again, or delete state.sqlite to begin without sources."
         )
     for number, step in enumerate(STEPS[version:], start=version + 1):
         db.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {number}; COMMIT;")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -83,6 +84,32 @@ class Idleness:
 
 def serve(options: Options) -> int:
     """Run until nobody needs the warehouse any more, or until asked to stop; the exit status."""
+    try:
+        return _serve(options)
+    except Exception as error:
+        # The edge of the process: who started it shows the last line of its output.
+        logger.exception("The embedded warehouse broke off")
+        _say(_what_is_wrong(error, home=options.home))
+        return 1
+
+
+def _what_is_wrong(error: Exception, *, home: Path) -> str:
+    """One line with the file and the cure."""
+    text = " ".join(str(error).split())
+    match error:
+        case sqlite3.Error():
+            return (
+                f"The state database {home / 'state.sqlite'} cannot be used ({text}). Restore it from a backup, or"
+                " delete it to begin without sources; what has been synced stays."
+            )
+        case OSError(filename=name, filename2=target, strerror=problem) if name:
+            return f"{target or name} cannot be used ({problem}). Make it writable, or remove what is in its place."
+        case ImportError():
+            return f"{type(error).__name__}: {text}"
+    return text
+
+
+def _serve(options: Options) -> int:
     options.home.mkdir(parents=True, exist_ok=True)
     stop_asked = threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
@@ -94,13 +121,14 @@ def serve(options: Options) -> int:
             _say(f"An embedded warehouse is running already for {options.home}.")
             return 0
         _log_to(options.home / "server.log")
-        with _running(options):
-            _stay(Idleness(lease, limit_s=options.leave_after_s), stop_asked)
+        with _running(options) as warehouse:
+            idleness = Idleness(lease, limit_s=options.leave_after_s)
+            _stay(idleness, stop_asked, each_time=warehouse.keep_endpoint)
     return 0
 
 
 @contextmanager
-def _running(options: Options) -> Iterator[None]:
+def _running(options: Options) -> Iterator[WarehouseServer]:
     warehouse = WarehouseServer(
         options.home,
         fixtures=options.fixtures,
@@ -111,14 +139,15 @@ def _running(options: Options) -> Iterator[None]:
     endpoint = warehouse.start()
     _say(f"The embedded warehouse answers at {endpoint.host}, its home is {options.home}.")
     try:
-        yield
+        yield warehouse
     finally:
         warehouse.stop()
         logger.info("Stopped")
 
 
-def _stay(idleness: Idleness, stop_asked: threading.Event) -> None:
+def _stay(idleness: Idleness, stop_asked: threading.Event, *, each_time: Callable[[], None]) -> None:
     while not stop_asked.wait(POLL_EVERY_S):
+        each_time()
         if idleness.is_over():
             logger.info("Leaving: nobody uses the warehouse")
             return

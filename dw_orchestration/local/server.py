@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from dw_orchestration.local.syncing import SourceError, Warehouse, connector_for
 from dw_orchestration.local.worker import Worker
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
     from datetime import datetime
     from pathlib import Path
@@ -82,6 +83,8 @@ class WarehouseServer:
         self._threads = threads
         self._poll_every_s = poll_every_s
         self._open = ExitStack()
+        self._endpoint_file = home / "endpoint.json"
+        self._endpoint_text = ""
         self.services: Services
         self.scheduler: Scheduler
 
@@ -94,7 +97,7 @@ class WarehouseServer:
         """
         self._home.mkdir(parents=True, exist_ok=True)
         with ExitStack() as undo:
-            listener = bind(self._port)
+            listener = self._listener()
             undo.callback(listener.close)
             self.services = self._services(undo)
             project = self.services.store.ensure_project()
@@ -115,6 +118,21 @@ class WarehouseServer:
     def stop(self) -> None:
         """End the running syncs as Failed and stop everything. Twice does no harm."""
         self._open.close()
+
+    def keep_endpoint(self) -> None:
+        """Write `endpoint.json` again if it is not what this process wrote: without it, no new client finds the way."""
+        with suppress(OSError):
+            if not self._endpoint_file.is_file() or self._endpoint_file.read_bytes() != self._endpoint_text.encode():
+                _write_private(self._endpoint_file, self._endpoint_text)
+
+    def _listener(self) -> socket.socket:
+        """A socket at the given port, or else at that of the last start, so that clients that outlived it go on."""
+        last = self._last_endpoint().get("host")
+        if not self._port and isinstance(last, str) and (port := last.rpartition(":")[2]).isdecimal():
+            # taken by another program by now, or not a port at all
+            with suppress(OSError, OverflowError):
+                return bind(int(port))
+        return bind(self._port)
 
     def _services(self, undo: ExitStack) -> Services:
         store = Store(self._home / "state.sqlite")
@@ -157,24 +175,29 @@ class WarehouseServer:
             logger.warning("The tables of source %s could not be listed: %s", source.id, error)
 
     def _endpoint(self, host: str, *, project_id: int) -> ServerEndpoint:
-        path = self._home / "endpoint.json"
         endpoint = ServerEndpoint(
             host=host,
             project_id=str(project_id),
-            api_key=self._known_key(path) or self.services.store.add_key(scopes=["*"], at=self._now()),
+            api_key=self._known_key() or self.services.store.add_key(scopes=["*"], at=self._now()),
             pid=os.getpid(),
             database=str((self._home / "warehouse.duckdb").resolve()),
         )
-        _write_private(path, json.dumps(asdict(endpoint), indent=2))
+        self._endpoint_text = json.dumps(asdict(endpoint), indent=2)
+        _write_private(self._endpoint_file, self._endpoint_text)
         return endpoint
 
-    def _known_key(self, path: Path) -> str | None:
+    def _known_key(self) -> str | None:
         """The key of the last start, so that clients that outlived it can continue."""
-        try:
-            key = json.loads(path.read_text())["api_key"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None
+        key = self._last_endpoint().get("api_key")
         return key if isinstance(key, str) and self.services.store.api_key(key) else None
+
+    def _last_endpoint(self) -> dict[str, object]:
+        """What the process before this one wrote; nothing if it is damaged."""
+        try:
+            found = json.loads(self._endpoint_file.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -56,6 +56,9 @@ class Store:
         self._db.row_factory = sqlite3.Row
         # A commit survives kill -9 without an extra fsync; only a power cut could lose the last ones.
         self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;")
+        (damage, *_) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if damage != "ok":
+            raise sqlite3.DatabaseError(damage)
         migrate(self._db)
 
     def close(self) -> None:

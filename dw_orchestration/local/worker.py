@@ -204,7 +204,13 @@ class Worker:
     def settle(self) -> None:
         """Give the jobs of a killed process their end: what it had committed counts as done."""
         for job in self._store.running_jobs():
-            if (result := self._warehouse.published(str(job.id))) is not None:
+            try:
+                result = self._warehouse.published(str(job.id))
+            except SourceError as error:
+                # the API has to answer, to say why nothing syncs
+                self.fail(job, str(error))
+                continue
+            if result is not None:
                 self.complete(job, result)
             else:
                 self.fail(job, RESTARTED)

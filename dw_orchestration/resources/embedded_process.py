@@ -7,10 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TypedDict
+from typing import IO, TypedDict, cast
 
+from dw_orchestration.posthog.answers import Answer
 from dw_orchestration.posthog.client import PostHogWarehouseClient
+from dw_orchestration.posthog.errors import UnreachableError
+from dw_orchestration.posthog.transport import Params, Transport
 from dw_orchestration.tables.errors import LocalWarehouseError
 
 # One shared lock per home, held until this process ends: those who use it come and go.
@@ -59,8 +64,7 @@ class EmbeddedProcess:
         Raises:
             LocalWarehouseError: It could not be started; the text ends with the last lines of its output.
         """
-        endpoint = self.ensure_running()
-        return PostHogWarehouseClient(endpoint["host"], endpoint["project_id"], endpoint["api_key"], rate_limits=None)
+        return EmbeddedClient(self.ensure_running)
 
     def ensure_running(self) -> Endpoint:
         """Start the embedded warehouse unless it runs, and keep it for as long as this process lives.
@@ -68,16 +72,10 @@ class EmbeddedProcess:
         Raises:
             LocalWarehouseError: It could not be started, or its folder cannot be used.
         """
-        try:
+        with self._folder_is_named():
             self.home.mkdir(parents=True, exist_ok=True)
             _take_lease(self.home)
             return self._running() or self._start()
-        except OSError as error:
-            raise LocalWarehouseError(
-                f"The embedded warehouse cannot use {error.filename or self.home} ({error.strerror}). Make the folder"
-                f" {self.home} writable, or name another one: with `home`, or with DW_ORCHESTRATION_HOME for the"
-                " default code location."
-            ) from None
 
     def stop(self) -> None:
         """Stop the embedded warehouse if it runs, even if it is in use; running syncs fail, and what it keeps stays.
@@ -87,18 +85,38 @@ class EmbeddedProcess:
         """
         if not self.home.exists():
             return
-        if (endpoint := self._running()) is not None:
-            os.kill(endpoint["pid"], signal.SIGTERM)
-        deadline = time.monotonic() + self._start_timeout_s
-        while _is_locked(self.home / "server.lock"):
-            if time.monotonic() >= deadline:
-                raise LocalWarehouseError(f"The embedded warehouse in {self.home} does not stop.")
-            time.sleep(0.05)
+        with self._folder_is_named():
+            endpoint = self._end()
         if (lease := _LEASES.pop(self.home, None)) is not None:
             lease.close()
         for process in [one for one in _STARTED if endpoint is not None and one.pid == endpoint["pid"]]:
             process.wait()
-            _STARTED.remove(process)
+        _STARTED[:] = [one for one in _STARTED if one.poll() is None]
+
+    @contextmanager
+    def _folder_is_named(self) -> Iterator[None]:
+        """Turn what fails in the folder into an error that names it."""
+        try:
+            yield
+        except OSError as error:
+            raise LocalWarehouseError(
+                f"The embedded warehouse cannot use {error.filename or self.home} ({error.strerror}). Make the folder"
+                f" {self.home} writable, or name another one: with `home`, or with DW_ORCHESTRATION_HOME for the"
+                " default code location."
+            ) from None
+
+    def _end(self) -> Endpoint | None:
+        """End the process, and wait for its end; what it was."""
+        endpoint = None
+        deadline = time.monotonic() + self._start_timeout_s
+        while _is_locked(self.home / "server.lock"):
+            # a damaged file is restored by the process within a moment
+            if endpoint is None and (endpoint := self._running()) is not None:
+                os.kill(endpoint["pid"], signal.SIGTERM)
+            if time.monotonic() >= deadline:
+                raise LocalWarehouseError(f"The embedded warehouse in {self.home} does not stop.")
+            time.sleep(0.05)
+        return endpoint
 
     def _running(self) -> Endpoint | None:
         """Where it listens, if it does.
@@ -108,11 +126,8 @@ class EmbeddedProcess:
         """
         if not _is_locked(self.home / "server.lock"):
             return None
-        try:
-            endpoint: Endpoint = json.loads((self.home / "endpoint.json").read_text())
-        except FileNotFoundError:
-            return None
-        return endpoint if _is_alive(endpoint["pid"]) else None
+        endpoint = _endpoint_in(self.home / "endpoint.json")
+        return endpoint if endpoint is not None and _is_alive(endpoint["pid"]) else None
 
     def _start(self) -> Endpoint:
         output = self.home / "start.log"
@@ -120,7 +135,8 @@ class EmbeddedProcess:
             process = subprocess.Popen(  # noqa: S603  our own module, with our own settings
                 self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        _STARTED.append(process)
+        # those that were killed are waited for by this
+        _STARTED[:] = [process, *(other for other in _STARTED if other.poll() is None)]
         deadline = time.monotonic() + self._start_timeout_s
         while time.monotonic() < deadline:
             if (endpoint := self._running()) is not None:
@@ -129,10 +145,15 @@ class EmbeddedProcess:
             if process.poll() not in (None, 0):
                 break
             time.sleep(0.05)
-        raise LocalWarehouseError(
-            f"The embedded warehouse in {self.home} did not start: {_last_lines(output)}"
-            " Is the extra installed (`pip install 'dw-orchestration[local]'`)?"
-        )
+        raise LocalWarehouseError(f"The embedded warehouse in {self.home} did not start: {self._why(output)}")
+
+    def _why(self, output: Path) -> str:
+        if _is_locked(self.home / "server.lock"):
+            # its process writes the file again when it is damaged, unless it cannot
+            return f"one is running, but {self.home / 'endpoint.json'} does not show where. Remove what is there."
+        lines = _last_lines(output)
+        extra = " Is the extra installed (`pip install 'dw-orchestration[local]'`)?"
+        return lines + (extra if "No module named" in lines else "")
 
     def _command(self) -> list[str]:
         command = [sys.executable, "-m", "dw_orchestration.local", "--home", str(self.home)]
@@ -141,6 +162,61 @@ class EmbeddedProcess:
         if self._fixtures:
             command += ["--fixtures", str(self._fixtures.absolute())]
         return command
+
+
+class EmbeddedClient(PostHogWarehouseClient):
+    """A client of the embedded warehouse, which starts it again if its process was killed.
+
+    Args:
+        ensure_running: Starts the embedded warehouse unless it runs.
+
+    Raises:
+        LocalWarehouseError: It could not be started.
+    """
+
+    def __init__(self, ensure_running: Callable[[], Endpoint]) -> None:
+        self._left: list[Transport] = []
+        self._ensure_running = ensure_running
+        self._endpoint = ensure_running()
+        super().__init__(
+            self._endpoint["host"], self._endpoint["project_id"], self._endpoint["api_key"], rate_limits=None
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        super().close()
+        for transport in self._left:
+            transport.close()
+
+    def _call(
+        self, method: str, *path: str, params: Params | None = None, json: object = None, slow: bool = False
+    ) -> Answer:
+        try:
+            return super()._call(method, *path, params=params, json=json, slow=slow)
+        except UnreachableError:
+            # nothing was sent, so that it can be sent again
+            self._follow(self._ensure_running())
+        return super()._call(method, *path, params=params, json=json, slow=slow)
+
+    def _follow(self, endpoint: Endpoint) -> None:
+        """Connect to the new process: it has the port and the key of the last one if it can."""
+        known = self._endpoint
+        if (endpoint["host"], endpoint["api_key"]) != (known["host"], known["api_key"]):
+            self._endpoint = endpoint
+            # other threads may still be using it
+            self._left.append(self.transport)
+            self.transport = Transport(endpoint["host"], endpoint["api_key"])
+
+
+def _endpoint_in(path: Path) -> Endpoint | None:
+    """What the file says; None if it does not exist or is damaged."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("pid"), int) or not Endpoint.__annotations__.keys() <= found.keys():
+        return None
+    return cast("Endpoint", found)
 
 
 def _take_lease(home: Path) -> None:

@@ -170,3 +170,20 @@ def test_schedule_runs_the_asset_once_it_is_switched_on(project):
     assert dg.DefaultScheduleStatus.STOPPED is resolved.default_status
     job = defs.resolve_job_def(resolved.job_name)
     assert {sync_history_key()} == job.asset_layer.executable_asset_keys
+
+
+@pytest.mark.parametrize("damage", ["garbage", "a directory"])
+def test_a_damaged_history_is_named(project, materialize, tmp_path, damage):
+    """A history that is no DuckDB file is one line with the file and the cure, which works."""
+    project.jobs("invoices", 3, newest=HOUR, every=HOUR)
+    path = tmp_path / "history.duckdb"
+    if damage == "garbage":
+        path.write_bytes(b"garbage" * 1000)
+    else:
+        path.mkdir()
+    told, retries = failure_of(materialize()[0])
+    assert f"The sync history {path} cannot be opened" in told
+    assert 1 == len(told.splitlines())
+    assert 0 == retries
+    path.rename(tmp_path / "moved_away")
+    assert 3 == metadata_of(materialize()[0])["jobs_read"]

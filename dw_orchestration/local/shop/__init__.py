@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from dw_orchestration.local.shop.postgres import DatabaseLogin, EmbeddedPostgres
+from dw_orchestration.local.shop.postgres import DatabaseLogin, EmbeddedPostgres, cure
 from dw_orchestration.local.shop.programs import PostgresError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Shop:
     """
 
     def __init__(self, folder: Path, *, seed: int = 7, now: Callable[[], datetime] = _utc_now) -> None:
+        self._folder = folder
         self._postgres = EmbeddedPostgres(folder)
         self._seed = seed
         self._now = now
@@ -48,6 +49,8 @@ class Shop:
         Raises:
             PostgresError: The shop is open already, or its PostgreSQL cannot be started.
         """
+        import psycopg
+
         from dw_orchestration.local.shop import database
         from dw_orchestration.local.shop.traffic import Traffic
 
@@ -56,8 +59,12 @@ class Shop:
             undo.callback(self._postgres.stop)
             connection = replace(server, database=database.DATABASE)
             rng = random.Random(self._seed)  # noqa: S311 - invented orders, not secrets
-            database.create_database(server)
-            database.fill(connection, now=self._now, rng=rng)
+            try:
+                database.create_database(server)
+                database.fill(connection, now=self._now, rng=rng)
+            except psycopg.Error as error:
+                problem = " ".join(str(error).split())
+                raise PostgresError(f"The shop in {self._folder} cannot be opened ({problem}). {cure(self._folder)}") from None
             traffic = Traffic(connection, rng=rng)
             traffic.start()
             undo.callback(traffic.stop)

@@ -170,7 +170,10 @@ class EmbeddedPostgres:
     def _port(self) -> int:
         """The port of the last start if it is still free, so that known addresses stay valid; else another one."""
         memory = self._folder / "port"
-        remembered = int(memory.read_text()) if memory.exists() else 0
+        try:
+            remembered = int(memory.read_bytes())
+        except (FileNotFoundError, ValueError):
+            remembered = 0
         port = _free_port(remembered)
         memory.write_text(str(port))
         return port
@@ -204,7 +207,7 @@ class EmbeddedPostgres:
         while self._status()[7:] != ["ready"]:
             if server.poll() is not None or self._now() > deadline:
                 tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-5:])
-                raise PostgresError(f"PostgreSQL does not start in {self._folder}; {self._log} ends with:\n{tail}")
+                raise PostgresError(f"PostgreSQL does not start in {self._folder}; {self._log} ends with:\n{tail}\n{cure(self._folder)}")
             self._sleep(_POLL_S)
 
     def _status(self) -> list[str]:
@@ -217,6 +220,11 @@ class EmbeddedPostgres:
     @property
     def _log(self) -> Path:
         return self._folder / "postgres.log"
+
+
+def cure(folder: Path) -> str:
+    """What helps against damaged files: nothing in the shop is worth a repair."""
+    return f"If its files are damaged, delete {folder} to begin a new shop, and resync its tables."
 
 
 def _try_lock(path: Path) -> int | None:

@@ -48,7 +48,7 @@ class Warehouse:
         """Return a job's result if it was committed (also asked after a crash), else None.
 
         Raises:
-            SourceError: another process keeps the file.
+            SourceError: another process keeps the file, or it is damaged.
         """
         if not self._path.exists():
             return None
@@ -59,7 +59,7 @@ class Warehouse:
         """Delete a table and its cursor, in one transaction.
 
         Raises:
-            SourceError: another process keeps the file.
+            SourceError: another process keeps the file, or it is damaged.
         """
         if not self._path.exists():
             return
@@ -73,7 +73,7 @@ class Warehouse:
         """Return a table's row count and columns, or None when it is not there.
 
         Raises:
-            SourceError: another process keeps the file.
+            SourceError: another process keeps the file, or it is damaged.
         """
         if not self._path.exists():
             return None
@@ -83,6 +83,8 @@ class Warehouse:
 
     def clean_staging(self) -> None:
         """Remove what killed syncs left. To be called while no sync is running."""
+        if self._staging.is_file():
+            self._staging.unlink()
         shutil.rmtree(self._staging, ignore_errors=True)
 
     def staging_for(self, job_id: str) -> StagedRows:
@@ -94,14 +96,14 @@ class Warehouse:
         """Open the file, after waiting for this process's other syncs and for other processes.
 
         Raises:
-            SourceError: another process keeps the file.
+            SourceError: another process keeps the file, or it is damaged.
             SyncCancelled: `cancelled` was set while waiting.
         """
         stop = cancelled or threading.Event()
         self._take_turn(stop)
         try:
             with self._connect(stop) as connection:
-                bookkeeping.prepare(connection)
+                self._prepare(connection)
                 yield connection
         finally:
             self._turn.release()
@@ -119,13 +121,27 @@ class Warehouse:
                 return open_duckdb(str(self._path), memory_limit=self._memory_limit)
             except (duckdb.IOException, duckdb.ConnectionException) as exc:
                 if not any(text in str(exc) for text in _LOCKED):
-                    raise
+                    raise SourceError(self._damaged(exc), permanent=False) from exc
                 if waited_s >= self._busy_timeout_s:
                     raise SourceError(self._kept_by_another(exc), permanent=False) from exc
+            except (duckdb.Error, OSError) as exc:
+                raise SourceError(self._damaged(exc), permanent=False) from exc
             if stop.wait(delay_s):
                 raise SyncCancelled
             waited_s += delay_s
             delay_s = min(delay_s * 2, _LONGEST_DELAY_S)
+
+    def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
+        try:
+            bookkeeping.prepare(connection)
+        except duckdb.Error as exc:
+            raise SourceError(self._damaged(exc), permanent=False) from exc
+
+    def _damaged(self, exc: Exception) -> str:
+        return (
+            f"The warehouse file {self._path} cannot be opened. Restore it from a backup, or move it away: each table is"
+            f" then imported again by its next sync. The reason: {str(exc).splitlines()[0]}"
+        )
 
     def _kept_by_another(self, exc: Exception) -> str:
         return (
