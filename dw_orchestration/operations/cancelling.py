@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dw_orchestration.operations.operation import Operation, TablesParams
 from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.posthog.enums import CancelOutcome, SyncStatus
-from dw_orchestration.posthog.errors import PostHogError
+from dw_orchestration.posthog.errors import PostHogError, RateLimitedError, ServerError, TransportError
 from dw_orchestration.posthog.jobs import is_over, newest_job_per_table, was_cancelled
 from dw_orchestration.posthog.limits import ABANDONED_AFTER, JOBS_PER_ANSWER
 from dw_orchestration.sync.clock import Clock, SystemClock
@@ -26,7 +26,8 @@ COLUMNS = ("table", "result", "job_id", "rows_synced", "note")
 LOOK_EVERY_S = 2.0
 WAIT_S = 60.0
 NOTHING = "nothing running"
-BAD = frozenset({"failed", "still running"})
+NO_ANSWER = "no answer"
+BAD = frozenset({"failed", "still running", NO_ANSWER})
 
 
 def cancel_syncs(
@@ -47,9 +48,10 @@ def cancel_syncs(
     chosen = project.tables().matching(tables)
     running = running_jobs(project.client, chosen)
     project.client.check_access(write=True)
-    rows = [_ask(project.client, table, running.get(table.id)) for table in chosen]
+    clock = clock or SystemClock()
+    rows = _ask_all(project.client, chosen, running, wait_s=wait_s, clock=clock)
     asked = {table.id: table for table, row in zip(chosen, rows, strict=True) if row["result"] == "asked"}
-    ended = _wait(project.client, asked, running, wait_s=wait_s, clock=clock or SystemClock())
+    ended = _wait(project.client, asked, running, wait_s=wait_s, clock=clock)
     rows = [_seen(row, ended, wait_s=wait_s) for row in rows]
     cancelled = sum(row["result"] == "cancelled" for row in rows)
     failed = sum(row["result"] in BAD for row in rows)
@@ -79,6 +81,26 @@ def _is_leftover(job: Job, now: datetime | None) -> bool:
     return now is not None and now - job.created_at >= ABANDONED_AFTER
 
 
+def _ask_all(
+    client: PostHogWarehouseClient,
+    tables: Sequence[Table],
+    running: Mapping[str, Job],
+    *,
+    wait_s: float,
+    clock: Clock,
+) -> list[Row]:
+    """Ask for each table, and again where there was no answer: a sync that nobody cancels continues and is billed."""
+    rows: dict[str, Row] = {}
+    deadline = clock.monotonic() + wait_s
+    unanswered = tables
+    while True:
+        rows |= {table.id: _ask(client, table, running.get(table.id)) for table in unanswered}
+        unanswered = [table for table in unanswered if rows[table.id]["result"] == NO_ANSWER]
+        if not unanswered or clock.monotonic() >= deadline:
+            return [rows[table.id] for table in tables]
+        clock.sleep(LOOK_EVERY_S)
+
+
 def _ask(client: PostHogWarehouseClient, table: Table, job: Job | None) -> Row:
     row: Row = {
         "table": table.name,
@@ -93,9 +115,12 @@ def _ask(client: PostHogWarehouseClient, table: Table, job: Job | None) -> Row:
         return row
     try:
         outcome = client.cancel_schema(table.id)
+    except (TransportError, ServerError, RateLimitedError) as error:
+        return row | {"result": NO_ANSWER, "note": str(error)}
     except PostHogError as error:
         return row | {"result": "failed", "note": str(error)}
-    return row | {"result": "asked" if outcome is CancelOutcome.REQUESTED else NOTHING}
+    # with nothing running any more, the job shows how it ended: perhaps by a request whose answer was lost
+    return row | {"result": "asked" if outcome is CancelOutcome.REQUESTED or job is not None else NOTHING}
 
 
 def _wait(
@@ -122,7 +147,11 @@ def _ended(
     client: PostHogWarehouseClient, source_id: str, tables: Sequence[Table], running: Mapping[str, Job]
 ) -> dict[str, Job]:
     wanted = {running[table.id].id for table in tables}
-    jobs = islice(client.list_jobs(source_id, schemas=[table.schema.name for table in tables]), JOBS_PER_ANSWER)
+    try:
+        jobs = list(islice(client.list_jobs(source_id, schemas=[each.schema.name for each in tables]), JOBS_PER_ANSWER))
+    except PostHogError:
+        # the request to cancel was accepted: that must not be lost for want of seeing its end
+        return {}
     return {job.schema_id: job for job in jobs if job.id in wanted and is_over(job)}
 
 

@@ -1,17 +1,22 @@
 """The sensor that ends what a terminated run could not: its process was dead already, or did not get to it."""
 
-from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
 from dw_orchestration.assets.event_log import Adoption, EventLog
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.errors import PostHogError
+from dw_orchestration.posthog.limits import ABANDONED_AFTER
+from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.sync.cancel import StartedJob, cancel_started_jobs
 from dw_orchestration.tables.errors import SetupError
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
+
+# the runs behind one whose syncs may still be running, which are dealt with in the same tick
+_RUNS_AT_ONCE = 50
 
 
 def build_terminated_runs_sensor(
@@ -20,6 +25,7 @@ def build_terminated_runs_sensor(
     name: str | None = None,
     interval: timedelta = timedelta(seconds=30),
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> dg.SensorDefinition:
     """The sensor that cancels the syncs of a run that a user terminated, if the run has left any behind.
 
@@ -27,30 +33,36 @@ def build_terminated_runs_sensor(
     ended by force, cannot: Dagster marks it as canceled, and its syncs would continue and be billed. Runs that failed,
     because their process was evicted or killed, keep their syncs: their retry takes them up.
 
+    If a sync may still be running, because PostHog is unreachable for example, the tick fails, and the next one tries
+    again: until PostHog has cancelled the sync, or it has ended.
+
     Args:
         tables: The tables of the project.
         name: The sensor's name; by default made of the resource's key.
         interval: Time between two ticks, at least.
         default_status: Whether the sensor runs before anybody switches it on. It does what the run would have done.
-
+        now: The time of day.
     """
     by_key = {asset_key(table): table for table in tables}
     resource_key = tables.resource_key
 
     def end(context: dg.RunStatusSensorContext) -> dg.SkipReason | None:
-        left = list(_left_by(context.dagster_run.run_id, by_key, log=EventLog(context.instance)))
+        log, warehouse = EventLog(context.instance), getattr(context.resources, resource_key)
+        left = list(_left_by(context.dagster_run.run_id, by_key, log=log, now=now()))
         if not left:
             return dg.SkipReason("The run has left no sync behind.")
-        try:
-            with getattr(context.resources, resource_key).connect() as client:
-                reports = list(cancel_started_jobs(client, left))
-        except (PostHogError, SetupError) as error:
-            raise dg.Failure(f"Syncs of a terminated run may still be running. {error}") from None
-        for report in reports:
-            context.log.warning(report.text)
-        if running := [report.text for report in reports if not report.is_stopped]:
-            # Dagster calls the sensor once per run: a person has to handle what is left
-            raise dg.Failure(f"Syncs of a terminated run may still be running. {'; '.join(running)}")
+        texts, running = _cancel(warehouse, left)
+        for text in texts:
+            context.log.warning(text)
+        if running:
+            # Dagster calls again for this run, and for later ones only then: their syncs must not run on meanwhile
+            for run_id in _ended_since(context):
+                _cancel(warehouse, list(_left_by(run_id, by_key, log=log, now=now())))
+            # an error of Dagster's own fails the whole tick, and so keeps its cursor; any other is counted as an answer
+            raise dg.DagsterError(
+                f"Syncs of the terminated run {context.dagster_run.run_id} may still be running, and are billed."
+                f" The next tick tries again. {'; '.join(running)}"
+            )
         return None
 
     return dg.RunStatusSensorDefinition(
@@ -64,10 +76,33 @@ def build_terminated_runs_sensor(
     )
 
 
-def _left_by(run_id: str, tables: Mapping[dg.AssetKey, Table], *, log: EventLog) -> Iterator[StartedJob]:
-    """The jobs that the run has started and should have cancelled, unless the event log shows that they have ended."""
+def _cancel(warehouse: WarehouseResource, left: Sequence[StartedJob]) -> tuple[list[str], list[str]]:
+    """What happened to each sync, and what is known of those that may still be running."""
+    if not left:
+        return [], []
+    try:
+        with warehouse.connect() as client:
+            reports = list(cancel_started_jobs(client, left))
+    except (PostHogError, SetupError) as error:
+        return [], [str(error)]
+    return [report.text for report in reports], [report.text for report in reports if not report.is_stopped]
+
+
+def _ended_since(context: dg.RunStatusSensorContext) -> list[str]:
+    """The runs that were terminated after this one."""
+    record = context.instance.get_run_record_by_id(context.dagster_run.run_id)
+    since = record.update_timestamp if record else None
+    terminated = dg.RunsFilter(statuses=[dg.DagsterRunStatus.CANCELED], updated_after=since)
+    return [run.run_id for run in context.instance.get_runs(filters=terminated, limit=_RUNS_AT_ONCE, ascending=True)]
+
+
+def _left_by(run_id: str, tables: Mapping[dg.AssetKey, Table], *, log: EventLog, now: datetime) -> Iterator[StartedJob]:
+    """The jobs that the run has started and should have cancelled, unless they have ended.
+
+    The event log shows that, or their age: PostHog lets no sync run for longer.
+    """
     for key, adoption in log.adoptions_by(run_id).items():
-        if key not in tables or not adoption.ends_with_run:
+        if key not in tables or not adoption.ends_with_run or now - adoption.began_at > ABANDONED_AFTER:
             continue
         if not log.syncs_of(key, since=adoption.began_at).include(adoption.job_id):
             yield _started(tables[key], adoption)

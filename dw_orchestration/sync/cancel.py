@@ -4,7 +4,8 @@ PostHog cancels a table's newest job, and takes no job id. So a table is cancell
 one that the run started.
 
 `Cancellation` is for a run that is being stopped: it knows its tables, and waits until their jobs have ended.
-`cancel_started_jobs` is for a run that was killed: it has only the jobs that the run recorded, and does not wait.
+`cancel_started_jobs` is for a run that was killed: it has only the jobs that the run recorded, and does not wait. Call
+it again for the jobs that are not stopped.
 """
 
 from collections import defaultdict
@@ -14,7 +15,7 @@ from datetime import datetime
 
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.enums import CancelOutcome
-from dw_orchestration.posthog.errors import PostHogError
+from dw_orchestration.posthog.errors import NotFoundError, PostHogError, ProjectNotFoundError
 from dw_orchestration.posthog.jobs import is_over
 from dw_orchestration.posthog.models import Job
 from dw_orchestration.sync.clock import Clock, Now
@@ -132,6 +133,13 @@ def cancel_started_jobs(api: WarehouseApi, jobs: Iterable[StartedJob]) -> Iterat
         queries = [JobQuery(name=job.name, after=job.created_at - JUST_BEFORE, job_id=job.job_id) for job in started]
         try:
             found = JobReader(api, source_id).read(queries)
+        except ProjectNotFoundError as exc:
+            yield from (_job_report(job, CancelResult.NOT_CONFIRMED, str(exc)) for job in started)
+            continue
+        except NotFoundError:
+            text = "its source was deleted, and its sync with it"
+            yield from (_job_report(job, CancelResult.ALREADY_FINISHED, text) for job in started)
+            continue
         except PostHogError as exc:
             text = f"PostHog is unreachable: {exc}"
             yield from (_job_report(job, CancelResult.NOT_CONFIRMED, text) for job in started)
@@ -141,6 +149,8 @@ def cancel_started_jobs(api: WarehouseApi, jobs: Iterable[StartedJob]) -> Iterat
 
 
 def _cancel_job(api: WarehouseApi, job: StartedJob, running: Sequence[Job]) -> CancelReport:
+    if job.job_id in {row.id for row in api.unreadable}:
+        return _job_report(job, CancelResult.NOT_CONFIRMED, f"its sync {job.job_id} is shown, but cannot be read")
     if job.job_id not in {row.id for row in running}:
         return _job_report(job, CancelResult.ALREADY_FINISHED, "its sync has ended")
     if running[0].id != job.job_id:

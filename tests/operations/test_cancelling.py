@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 import httpx
@@ -90,4 +91,69 @@ def test_sync_that_does_not_end_is_a_failure(stripe):
         report = cancel_syncs(Project(client, "embedded warehouse"), ["Customer"], wait_s=30, clock=clock)
 
     assert (True, "still running") == (report.failed, report.rows[0]["result"])
+    assert clock.slept_s >= 30
+
+
+class QuickClock(Clock):
+    """A clock on which twenty seconds pass in one."""
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        time.sleep(seconds / 20)
+
+
+@pytest.mark.parametrize("is_asked_first", [False, True], ids=["before the warehouse has seen it", "after it"])
+def test_a_cancel_survives_an_outage(stripe, is_asked_first):
+    """A request without an answer is sent again, and an outage while its end is awaited loses no report."""
+    stripe.behave("Customer", never_ends())
+    job = stripe.start("Customer")
+    endpoint = stripe.resource.ensure_running()
+
+    class Broken(httpx.HTTPTransport):
+        """A network that breaks at the request to cancel, and at the three after it."""
+
+        failures_left = 0
+        was_asked = False
+
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            is_cancel = request.url.path.rstrip("/").endswith("cancel")
+            if is_cancel and not self.was_asked:
+                self.was_asked, self.failures_left = True, 4
+                if is_asked_first:
+                    super().handle_request(request)
+            if self.failures_left:
+                self.failures_left -= 1
+                raise httpx.ReadError("the network is broken", request=request)
+            return super().handle_request(request)
+
+    with PostHogWarehouseClient(
+        endpoint["host"], 1, endpoint["api_key"], rate_limits=None, sleep=lambda _: None, http_transport=Broken()
+    ) as client:
+        project = Project(client, "embedded warehouse")
+        report = cancel_syncs(project, ["Customer"], wait_s=600, clock=QuickClock())
+
+    assert (False, "cancelled", job.id) == (report.failed, report.rows[0]["result"], report.rows[0]["job_id"])
+
+
+def test_a_cancel_that_nobody_answers_is_a_failure(stripe):
+    """When the time is up, the table is named with the reason; no real time passes."""
+    stripe.behave("Customer", never_ends())
+    stripe.start("Customer")
+    endpoint, clock = stripe.resource.ensure_running(), Clock()
+
+    class Mute(httpx.HTTPTransport):
+        """A network on which no request to cancel arrives."""
+
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            if request.url.path.rstrip("/").endswith("cancel"):
+                raise httpx.ConnectError("no route", request=request)
+            return super().handle_request(request)
+
+    with PostHogWarehouseClient(
+        endpoint["host"], 1, endpoint["api_key"], rate_limits=None, sleep=lambda _: None, http_transport=Mute()
+    ) as client:
+        report = cancel_syncs(Project(client, "embedded warehouse"), ["Customer"], wait_s=30, clock=clock)
+
+    assert (True, "no answer") == (report.failed, report.rows[0]["result"])
+    assert "no route" in str(report.rows[0]["note"])
     assert clock.slept_s >= 30

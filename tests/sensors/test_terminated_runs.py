@@ -5,19 +5,23 @@ from __future__ import annotations
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
+from dagster._core.events import AssetObservationData, DagsterEvent
 
 from dw_orchestration.assets.build import build_posthog_assets
 from dw_orchestration.assets.event_log import EventLog
+from dw_orchestration.assets.metadata import adoption_metadata
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.sensors.terminated_runs import build_terminated_runs_sensor
 from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
 from dw_orchestration.testing import never_ends
+from tests.acceptance.proxy import FaultyProxy, Proxied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -127,12 +131,95 @@ def test_no_other_sync_is_cancelled(stuck, instance, wait_until, joined):
 def test_a_run_of_something_else_is_none_of_its_business(stuck, instance):
     """A run that has noted down no sync is skipped without a request."""
     instance.add_run(dg.DagsterRun(job_name="nightly", run_id=str(uuid.uuid4()), status=dg.DagsterRunStatus.STARTED))
-    away = PostHogWarehouseResource(host="http://127.0.0.1:1", project_id="1", api_key="x", max_attempts=1)
-    assert NOTHING_LEFT == tick(stuck, instance, resource=away).skip_message
+    assert NOTHING_LEFT == tick(stuck, instance, resource=away()).skip_message
 
 
-def test_what_may_still_be_running_is_named(stuck, instance, wait_until):
-    """An unreachable warehouse is reported on the sensor's page, with the affected tables."""
-    away = PostHogWarehouseResource(host="http://127.0.0.1:1", project_id="1", api_key="x", max_attempts=1)
-    with a_run(stuck, instance, wait_until):
-        assert "Charge: PostHog is unreachable" in error_of(tick(stuck, instance, resource=away))
+class DeadRuns:
+    """Runs whose processes were killed after they had started a sync, and the sensor's ticks."""
+
+    def __init__(self, warehouse: EmbeddedWarehouse, instance: dg.DagsterInstance) -> None:
+        self.instance = instance
+        self.tables = Tables(warehouse.snapshot(), include_disabled=True)
+        self.cursor = self.tick(warehouse.resource).cursor
+
+    def start(self, warehouse: EmbeddedWarehouse, table: str) -> str:
+        """Start a sync in a run that is ended by force; the id of the run."""
+        job = warehouse.start(table)
+        run_id = str(uuid.uuid4())
+        self.instance.add_run(dg.DagsterRun(job_name="sync", run_id=run_id, status=dg.DagsterRunStatus.STARTED))
+        key = next(asset_key(each) for each in self.tables if each.schema.name == table)
+        adopted = dg.AssetObservation(asset_key=key, metadata=adoption_metadata(job, triggered_by="dagster"))
+        event = DagsterEvent("ASSET_OBSERVATION", "sync", event_specific_data=AssetObservationData(adopted))
+        self.instance.report_dagster_event(event, run_id)
+        self.instance.report_run_canceled(self.instance.get_run_by_id(run_id))
+        return run_id
+
+    def tick(self, resource: WarehouseResource, **settings: object) -> SensorExecutionData:
+        """A tick; its cursor is kept if it does not fail, as Dagster does."""
+        sensor = build_terminated_runs_sensor(self.tables, **settings)
+        context = dg.build_sensor_context(
+            instance=self.instance,
+            resources={DEFAULT_RESOURCE_KEY: resource},
+            cursor=getattr(self, "cursor", None),
+        )
+        data = sensor.evaluate_tick(context)
+        self.cursor = data.cursor
+        return data
+
+
+def away() -> PostHogWarehouseResource:
+    """A PostHog that is unreachable."""
+    return PostHogWarehouseResource(host="http://127.0.0.1:1", project_id="1", api_key="x", max_attempts=1)
+
+
+def test_a_cancel_is_tried_until_posthog_has_answered(stuck, instance, wait_until):
+    """While PostHog is unreachable each tick fails, with the table's name; the first after it cancels the sync."""
+    runs = DeadRuns(stuck, instance)
+    run_id = runs.start(stuck, "Charge")
+    for _ in range(3):
+        with pytest.raises(dg.DagsterError, match=f"^Syncs of the terminated run {run_id} .*Charge: PostHog is"):
+            runs.tick(away())
+    assert JobStatus.RUNNING is stuck.jobs("Charge")[0].status
+    assert "" == error_of(runs.tick(stuck.resource))
+    wait_until(lambda: stuck.jobs("Charge")[0].status is not JobStatus.RUNNING)
+    assert runs.tick(stuck.resource).dagster_run_reactions == []
+
+
+def test_a_cancel_is_not_tried_again_once_the_sync_has_ended(stuck, instance, wait_until):
+    """Somebody else has cancelled it meanwhile: the next tick that can see that is content."""
+    runs = DeadRuns(stuck, instance)
+    runs.start(stuck, "Charge")
+    with pytest.raises(dg.DagsterError):
+        runs.tick(away())
+    stuck.client.cancel_schema(stuck.schema("Charge").id)
+    wait_until(lambda: stuck.jobs("Charge")[0].status is not JobStatus.RUNNING)
+    assert "" == error_of(runs.tick(stuck.resource))
+
+
+def test_a_sync_of_long_ago_is_left(stuck, instance):
+    """PostHog ends every sync within a week: after that nothing is tried, so that no tick fails permanently."""
+    runs = DeadRuns(stuck, instance)
+    runs.start(stuck, "Charge")
+    later = datetime.now(UTC) + timedelta(days=8)
+    assert NOTHING_LEFT == runs.tick(away(), now=lambda: later).skip_message
+
+
+def test_one_source_that_does_not_answer_keeps_no_other_sync_running(embedded_warehouse, instance, wait_until):
+    """The syncs of runs that were terminated later are cancelled in the same tick."""
+    for source_type, table in (("Stripe", "Charge"), ("Hubspot", "Deal")):
+        embedded_warehouse.add_source(source_type, tables={table: [{"id": 1}]})
+        embedded_warehouse.behave(table, never_ends())
+    runs = DeadRuns(embedded_warehouse, instance)
+    for table in ("Charge", "Deal"):
+        runs.start(embedded_warehouse, table)
+    with FaultyProxy(embedded_warehouse.resource.ensure_running()) as proxy:
+        (bad,) = [source.id for source in embedded_warehouse.client.list_sources() if source.source_type == "Stripe"]
+        proxy.rewrite = lambda path, answer: {"oops": 1} if f"{bad}/jobs/" in path else answer
+        for _ in range(2):
+            with pytest.raises(dg.DagsterError, match="Charge: PostHog is unreachable"):
+                runs.tick(Proxied.through(proxy))
+        wait_until(lambda: embedded_warehouse.jobs("Deal")[0].status is not JobStatus.RUNNING)
+        assert JobStatus.RUNNING is embedded_warehouse.jobs("Charge")[0].status
+        proxy.rewrite = None
+        assert "" == error_of(runs.tick(Proxied.through(proxy)))
+    wait_until(lambda: embedded_warehouse.jobs("Charge")[0].status is not JobStatus.RUNNING)
