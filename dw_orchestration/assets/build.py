@@ -198,12 +198,15 @@ def _outcomes_now(client: PostHogWarehouseClient, table: Table, *, log: EventLog
     syncs = log.syncs_of(asset_key(table), since=completed.created_at if completed is not None else None)
     yield last_sync_succeeded(table, job)
     if job is not None and job.status is JobStatus.COMPLETED:
-        yield rows_usual(table, job, syncs=syncs)
+        yield rows_usual(table, job, syncs=syncs, full_refresh=syncs.is_full_refresh(job.id))
     if record.last_synced_at is not None:
         now = client.server_time or datetime.now(UTC)
         if (staleness := not_stale(table, synced_at=record.last_synced_at, now=now)) is not None:
             yield staleness
-    yield from table_outcomes(table, record, before=syncs.before(completed.id if completed is not None else ""))
+    completed_id = completed.id if completed is not None else ""
+    yield from table_outcomes(
+        table, record, before=syncs.before(completed_id), full_refresh=syncs.is_full_refresh(completed_id)
+    )
 
 
 def _config_type(defaults: PostHogSyncConfig | None) -> type[PostHogSyncConfig]:

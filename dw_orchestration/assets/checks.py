@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import dagster as dg
 
-from dw_orchestration.assets.metadata import JOB_ID, ROWS_SYNCED, end_metadata
+from dw_orchestration.assets.metadata import FULL_REFRESH, JOB_ID, ROWS_SYNCED, end_metadata
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.models import Job, Schema
@@ -82,11 +82,20 @@ class ReportedSyncs:
         """Whether the job is among them."""
         return any(_is_of(job_id, each) for each in self.metadata)
 
+    def is_full_refresh(self, job_id: str) -> bool:
+        """Whether the sync has been reported as one that imported all rows again."""
+        return any(FULL_REFRESH in each for each in self.metadata if _is_of(job_id, each))
+
     def rows_synced(self, *, but: str) -> list[int]:
-        """How many rows each of the last syncs imported, except the job `but`: a job is not compared with itself."""
+        """How many rows each of the last syncs imported, except the job `but`: a job is not compared with itself.
+
+        Syncs that imported all rows again are left out: their size is not that of other syncs.
+        """
         rows: dict[str, int] = {}
         for each in self.metadata:
             job_id, value = each.get(JOB_ID), each.get(ROWS_SYNCED)
+            if FULL_REFRESH in each:
+                continue
             if job_id is not None and isinstance(value, dg.IntMetadataValue) and value.value is not None:
                 rows.setdefault(str(job_id.value), value.value)
         rows.pop(but, None)
@@ -186,16 +195,19 @@ def not_stale(table: Table, *, synced_at: datetime, now: datetime) -> CheckOutco
     )
 
 
-def rows_usual(table: Table, job: Job, *, syncs: ReportedSyncs) -> CheckOutcome:
+def rows_usual(table: Table, job: Job, *, syncs: ReportedSyncs, full_refresh: bool = False) -> CheckOutcome:
     """Whether a completed job imported about as many rows as the syncs before it.
 
-    The range is that of the fewest and the most rows, not around a mean: the first sync of an incremental table, or a
-    resync, imports all rows and would move a mean for as long as it is remembered. It widens the range instead. While
-    it is remembered, a surge below its size is not noticed; too few rows are, except in tables that sometimes get none.
+    The range is that of the fewest and the most rows, not around a mean: the first sync of an incremental table
+    imports all rows and would move a mean for as long as it is remembered. It widens the range instead. While it is
+    remembered, a surge below its size is not noticed; too few rows are, except in tables that sometimes get none.
+    A full refresh imports all rows too. It is not compared, neither with the syncs before it nor after.
     """
     rows, earlier = job.rows_synced or 0, syncs.rows_synced(but=job.id)
     metadata: dict[str, Any] = {ROWS_SYNCED: rows, "posthog/syncs_compared": len(earlier)}
-    if len(earlier) < SYNCS_TO_COMPARE:
+    if full_refresh:
+        passed, against = True, "a full refresh imports all rows, and is not compared"
+    elif len(earlier) < SYNCS_TO_COMPARE:
         passed, against = True, f"nothing is usual before {SYNCS_TO_COMPARE} earlier syncs, there are {len(earlier)}"
     else:
         fewest, most = min(earlier), max(earlier)
@@ -213,7 +225,11 @@ def rows_usual(table: Table, job: Job, *, syncs: ReportedSyncs) -> CheckOutcome:
 
 
 def table_outcomes(
-    table: Table, record: Schema | None, *, before: Mapping[str, dg.MetadataValue]
+    table: Table,
+    record: Schema | None,
+    *,
+    before: Mapping[str, dg.MetadataValue],
+    full_refresh: bool = False,
 ) -> list[CheckOutcome]:
     """What the synced table itself shows, against the metadata of the sync before; nothing where nothing is known."""
     synced = record.table if record is not None else None
@@ -221,20 +237,23 @@ def table_outcomes(
         return []
     outcomes = []
     if synced.row_count is not None:
-        outcomes.append(_rows_dropped(table, synced.row_count, before=_row_count(before)))
+        outcomes.append(_rows_dropped(table, synced.row_count, before=_row_count(before), full_refresh=full_refresh))
     if synced.columns:
         now = {column.name: column.type for column in synced.columns}
         outcomes.append(_columns_unchanged(table, now, before=_columns(before)))
     return outcomes
 
 
-def _rows_dropped(table: Table, now: int, *, before: int | None) -> CheckOutcome:
+def _rows_dropped(table: Table, now: int, *, before: int | None, full_refresh: bool) -> CheckOutcome:
     metadata = {"dagster/row_count": now} | ({} if before is None else {"posthog/row_count_before": before})
     return CheckOutcome(
         key=asset_key(table),
         check_name=ROWS_DROPPED,
-        passed=before is None or now >= KEPT_SHARE * before,
-        description=f"{now:,} rows" + ("" if before is None else f", {before:,} after the sync before"),
+        passed=full_refresh or before is None or now >= KEPT_SHARE * before,
+        description=f"{now:,} rows"
+        + ("" if before is None else f", {before:,} after the sync before")
+        # rows that were deleted at the source stay until then
+        + ("; a full refresh leaves out the rows that the source no longer has" if full_refresh else ""),
         metadata=metadata | _link(table),
         severity=dg.AssetCheckSeverity.WARN,
     )

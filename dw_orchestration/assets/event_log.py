@@ -46,6 +46,8 @@ class Adoption:
     started: bool
     """Whether the run had started the job, rather than found it."""
     began_at: datetime
+    full_refresh: bool
+    """Whether it imports all rows again."""
     ends_with_run: bool
     """Whether the job is to be cancelled when a user terminates the run."""
 
@@ -249,6 +251,7 @@ def _adoption(note: Note) -> Adoption | None:
         run_id=note.run_id,
         started=said.triggered_by == "dagster",
         began_at=said.job_created_at,
+        full_refresh=bool(said.full_refresh),
         ends_with_run=said.on_termination == "cancel",
     )
 

@@ -70,6 +70,10 @@ class TableMetadata(_Metadata):
     """When PostHog syncs it by itself, in words; times are UTC."""
     incremental_field: str | None = None
     """The column by which PostHog finds new rows."""
+    full_refresh_interval_days: int | None = None
+    """After how many days PostHog imports all rows again, and bills them; None for never."""
+    next_full_refresh_at: datetime | None = None
+    """When the next full refresh is due, as of the last refresh of the state. The newest sync has the current time."""
     primary_keys: str | None = None
     """The columns by which PostHog merges rows, with commas between them."""
     link: str | None = None
@@ -112,6 +116,10 @@ class SyncMetadata(_Metadata):
     """Seconds that it took."""
     queue_s: Seconds | None = None
     """Seconds between a run's request and its beginning; None if no run asked for it."""
+    full_refresh: bool | None = None
+    """True if it imported all rows again: a full refresh that was due, or a resync that a run asked for."""
+    next_full_refresh_at: datetime | None = None
+    """When PostHog imports all rows again next; None if it never does."""
     rows_synced: int | None = None
     """The rows that it imported, by which PostHog bills."""
     row_count: int | None = None
@@ -130,12 +138,17 @@ JOB_ID = _key("job_id")
 JOB_CREATED_AT = _key("job_created_at")
 SYNCED_AS_OF = _key("synced_as_of")
 ROWS_SYNCED = _key("rows_synced")
+FULL_REFRESH = _key("full_refresh")
 COLUMNS = _key("column_schema")
 LINEAGE = _key("column_lineage")
 
 
 def adoption_metadata(
-    job: Job, *, triggered_by: TriggeredBy, on_termination: Literal["cancel", "leave"] = "cancel"
+    job: Job,
+    *,
+    triggered_by: TriggeredBy,
+    on_termination: Literal["cancel", "leave"] = "cancel",
+    full_refresh: bool = False,
 ) -> dict[str, Any]:
     """What is written down before the wait: a retry finds the job by it, and the sensor leaves the job to its run."""
     return SyncMetadata(
@@ -143,6 +156,7 @@ def adoption_metadata(
         triggered_by=triggered_by,
         job_created_at=job.created_at,
         on_termination=on_termination if triggered_by == "dagster" else None,
+        full_refresh=full_refresh or None,
     ).to_metadata()
 
 
@@ -152,6 +166,7 @@ def result_metadata(
     *,
     record: Schema | None,
     triggered_by: TriggeredBy,
+    full_refresh: bool = False,
     queue_s: float | None = None,
     before: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -162,6 +177,7 @@ def result_metadata(
         job: The sync.
         record: The schema as PostHog showed it after the sync; without it, there is no row count and no columns.
         triggered_by: Who asked for the sync.
+        full_refresh: Whether it imported all rows again.
         queue_s: Seconds between asking for the sync and its beginning.
         before: The metadata of the sync before. The columns last seen stay where the record has none, as in a list of
             sources, or the asset's page would have none.
@@ -170,6 +186,8 @@ def result_metadata(
     metadata = SyncMetadata(
         job_id=job.id,
         triggered_by=triggered_by,
+        full_refresh=full_refresh or None,
+        next_full_refresh_at=record.next_full_refresh_at if record else None,
         rows_synced=job.rows_synced or 0,
         synced_as_of=job.created_at,
         last_updated_timestamp=job.created_at,

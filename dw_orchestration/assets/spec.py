@@ -83,6 +83,8 @@ def table_metadata(table: Table) -> TableMetadata:
         cadence=cadence.describe() if cadence else "not synced by PostHog itself",
         incremental_field=schema.incremental_field,
         primary_keys=", ".join(schema.primary_key_columns or ()) or None,
+        full_refresh_interval_days=schema.full_refresh_interval_days,
+        next_full_refresh_at=schema.next_full_refresh_at,
         link=table.url,
         table_name=schema.table.name if schema.table else None,
     )

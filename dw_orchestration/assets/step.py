@@ -5,6 +5,7 @@ docs/exactly-once.md explains how a sync is reported exactly once, no matter who
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import NoReturn, Protocol
 
 import dagster as dg
@@ -12,6 +13,7 @@ import dagster as dg
 from dw_orchestration.assets.checks import CheckOutcome, not_stale, rows_usual, sync_succeeded, table_outcomes
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.event_log import Adoption, EventLog, jobs_of_earlier_tries
+from dw_orchestration.assets.full_refresh import is_due, live_due_times, was_full_refresh
 from dw_orchestration.assets.metadata import JOB_ID, TriggeredBy, adoption_metadata, finished_at, result_metadata
 from dw_orchestration.assets.records import RecordReader
 from dw_orchestration.assets.resync_guard import check_repeated_resync, check_resync, losses
@@ -95,6 +97,10 @@ class TableRun:
     key: dg.AssetKey
     adopted: Adopted | None = None
     """The sync that the table waits for, or waited for last."""
+    full_refresh_due_at: datetime | None = None
+    """When PostHog imports all rows again, as read before the sync; None if that is not due soon."""
+    is_full_refresh: bool = False
+    """Whether the sync imports all rows again."""
     is_syncing: bool = False
     error: SyncError | None = None
     logged_at_s: float | None = None
@@ -149,9 +155,29 @@ class _Step:
 
     def _requests(self) -> list[TableRequest]:
         recorded = jobs_of_earlier_tries(self._context, [run.key for run in self._runs.values()], log=self._log)
+        for run in self._runs.values():
+            run.is_full_refresh = run.key in recorded and recorded[run.key].full_refresh
+        self._announce_full_refreshes()
         without = [run.name for run in self._runs.values() if run.key not in recorded]
         check_repeated_resync(self._context, self._config, without)
         return [_request(run, recorded.get(run.key)) for run in self._runs.values()]
+
+    def _announce_full_refreshes(self) -> None:
+        """Say which tables PostHog is about to import, and bill, as a whole."""
+        now = datetime.now(UTC)
+        try:
+            due = live_due_times(self._client, [run.table for run in self._runs.values()], now=now)
+        except PostHogError as error:
+            self._context.log.warning(f"Cannot read which tables have a full refresh due. {error}")
+            return
+        for schema_id, due_at in due.items():
+            run = self._runs[schema_id]
+            run.full_refresh_due_at = due_at
+            if is_due(due_at, now):
+                self._context.log.warning(
+                    f"{run.name}: a full refresh is due at {due_at:%F %T} UTC, so the next sync imports all rows again,"
+                    " and PostHog bills them."
+                )
 
     def _report(self, event: SyncEvent) -> Iterator[StepResult]:
         match event:
@@ -169,12 +195,17 @@ class _Step:
     def _record_adoption(self, run: TableRun, event: Adopted) -> None:
         """Write the job down before the wait for it: a retry finds it, and the sensor leaves it to this run."""
         run.adopted, run.is_syncing = event, True
+        is_resync = event.started and self._config.sync_mode == "resync"
+        run.is_full_refresh |= is_resync or is_due(run.full_refresh_due_at, event.job.created_at)
         self._context.log_event(
             dg.AssetObservation(
                 asset_key=run.key,
                 description=f"Sync {event.job.id} began." if event.started else f"Joined sync {event.job.id}.",
                 metadata=adoption_metadata(
-                    event.job, triggered_by=run.triggered_by, on_termination=self._config.on_termination
+                    event.job,
+                    triggered_by=run.triggered_by,
+                    on_termination=self._config.on_termination,
+                    full_refresh=run.is_full_refresh,
                 ),
             )
         )
@@ -213,6 +244,8 @@ class _Step:
         if log.syncs.include(job.id):
             self._context.log.info(f"{run.name}: sync {job.id} has been reported before; the run's result repeats it")
         record, before = self._records.after(job), log.syncs.before(job.id)
+        if run.full_refresh_due_at is None:
+            run.is_full_refresh |= was_full_refresh(run.table, job, before=before)
         yield dg.MaterializeResult(
             asset_key=run.key,
             data_version=dg.DataVersion(job.id),
@@ -221,6 +254,7 @@ class _Step:
                 job,
                 record=record,
                 triggered_by=run.triggered_by,
+                full_refresh=run.is_full_refresh,
                 queue_s=event.queue_s,
                 before=before,
             ),
@@ -228,8 +262,8 @@ class _Step:
         self._keep(
             None if log.is_overtaken(job) else sync_succeeded(run.table, job),
             not_stale(run.table, synced_at=job.created_at, now=self._client.server_time or finished_at(job)),
-            rows_usual(run.table, job, syncs=log.syncs),
-            *table_outcomes(run.table, record, before=before),
+            rows_usual(run.table, job, syncs=log.syncs, full_refresh=run.is_full_refresh),
+            *table_outcomes(run.table, record, before=before, full_refresh=run.is_full_refresh),
         )
 
     def _repeat(self, run: TableRun, job: Job, later: Mapping[str, dg.MetadataValue]) -> Iterator[StepResult]:

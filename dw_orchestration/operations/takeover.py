@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
@@ -23,7 +23,7 @@ from dw_orchestration.posthog.enums import JobStatus, SyncFrequency
 from dw_orchestration.posthog.errors import ApiError
 from dw_orchestration.posthog.models import Schema, SchemaUpdate
 from dw_orchestration.posthog.rows import includes
-from dw_orchestration.tables.cadence import DAY, Cadence, cadence
+from dw_orchestration.tables.cadence import DAY, FREQUENCIES, Cadence, cadence
 from dw_orchestration.tables.classify import SchemaClass
 
 if TYPE_CHECKING:
@@ -368,10 +368,21 @@ def _why_left(table: Table, taken: TakeoverFile | None) -> str | None:
     if table.schema_class is not SchemaClass.SYNCABLE:
         return table.schema_class.reason
     if frequency is not OUT_OF_THE_WAY:
-        return None
+        return _why_refused(table)
     if taken is None or not taken.holds(table.schema):
         return "PostHog syncs it every 30 days anyway."
     return f"It is out of the way already; before, PostHog's frequency was {taken.tables[table.id].frequency}."
+
+
+def _why_refused(table: Table) -> str | None:
+    """Why PostHog would refuse the longest frequency: a full refresh may not be due more often than the syncs."""
+    days = table.schema.full_refresh_interval_days
+    if days is None or timedelta(days=days) >= FREQUENCIES[OUT_OF_THE_WAY][0]:
+        return None
+    return (
+        f"PostHog refuses a sync_frequency of {OUT_OF_THE_WAY} for it, because a full refresh is due every {days} days."
+        " Set its full_refresh_interval_days to at least 30, or to 0 for never."
+    )
 
 
 def _move(table: Table, own: Cadence, *, now: datetime, rows: int | None) -> Move:

@@ -42,6 +42,9 @@ LATE_ROWS = timedelta(minutes=2)
 INSTANT = timedelta(microseconds=1)
 """PostHog stores microseconds and compares `after` and `before` strictly. An inclusive filter is this wider."""
 
+FULL_REFRESH_LEAD = timedelta(hours=1)
+"""A scheduled sync that starts this long before a full refresh is due, or later, is the full refresh."""
+
 STREAK_LENGTH = 5
 STREAK_GAP = timedelta(minutes=10)
 LONGEST_STREAK_GAP = timedelta(hours=1)

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import dagster as dg
 
@@ -14,6 +15,7 @@ from dw_orchestration.assets.checks import (
     table_outcomes,
 )
 from dw_orchestration.assets.event_log import TableLog
+from dw_orchestration.assets.full_refresh import was_full_refresh
 from dw_orchestration.assets.metadata import TriggeredBy, end_metadata, result_metadata
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.enums import JobStatus, SyncStatus
@@ -30,6 +32,7 @@ def events_of(
     *,
     record: Schema | None,
     triggered_by: TriggeredBy,
+    full_refresh: bool,
     log: TableLog,
     now: datetime,
     every_check: bool,
@@ -45,6 +48,7 @@ def events_of(
         table: Its table.
         record: The table as that job left it; None if it has changed since.
         triggered_by: Who asked for the job.
+        full_refresh: Whether a run has recorded that it imports all rows again.
         log: What has been reported of the table.
         now: PostHog's time.
         every_check: Whether all checks are evaluated, since Dagster shows those of a table's last sync alone; otherwise
@@ -56,27 +60,25 @@ def events_of(
     if job.status is not JobStatus.COMPLETED:
         return [outcome.to_evaluation()]
     before = log.syncs.before(job.id)
+    full_refresh = full_refresh or was_full_refresh(table, job, before=before)
     outcomes = [
         outcome,
-        rows_usual(table, job, syncs=log.syncs),
-        *table_outcomes(table, record, before=before),
+        rows_usual(table, job, syncs=log.syncs, full_refresh=full_refresh),
+        *table_outcomes(table, record, before=before, full_refresh=full_refresh),
     ]
     if every_check and (staleness := not_stale(table, synced_at=job.created_at, now=now)):
         # otherwise the sensor reports changes of this check separately
         outcomes.append(staleness)
     told = [each.to_evaluation() for each in outcomes if every_check or not each.passed or log.is_red(each.check_key)]
-    return [*told, _materialization(job, table, record=record, triggered_by=triggered_by, before=before)]
+    metadata = result_metadata(
+        table, job, record=record, triggered_by=triggered_by, full_refresh=full_refresh, before=before
+    )
+    return [*told, _materialization(job, table, metadata, triggered_by=triggered_by)]
 
 
 def _materialization(
-    job: Job,
-    table: Table,
-    *,
-    record: Schema | None,
-    triggered_by: TriggeredBy,
-    before: Mapping[str, dg.MetadataValue],
+    job: Job, table: Table, metadata: Mapping[str, Any], *, triggered_by: TriggeredBy
 ) -> dg.AssetMaterialization:
-    metadata = result_metadata(table, job, record=record, triggered_by=triggered_by, before=before)
     return dg.AssetMaterialization(
         asset_key=asset_key(table),
         description="Synced by PostHog." if triggered_by == "posthog" else "Synced at a run's request.",

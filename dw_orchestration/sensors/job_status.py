@@ -273,6 +273,7 @@ class Tick:
             table,
             record=_fresh_record(source, job),
             triggered_by="dagster" if any(adoption.started for adoption in adoptions) else "posthog",
+            full_refresh=any(adoption.full_refresh for adoption in adoptions),
             log=log,
             now=self._server_now(),
             every_check=self.reported < self.fully_checked,

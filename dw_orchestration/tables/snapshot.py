@@ -200,5 +200,7 @@ def _timeless(schema: Schema) -> Schema:
     """
     table = schema.table and schema.table.model_copy(update={"row_count": None, "columns": ()})
     always = {"last_synced_at": None, "source": None, "table": table, "available_columns": None}
+    # what depends on who asks, and what nothing is built from
+    always |= {"user_access_level": None, "row_filters": None}
     unless_off = {} if not schema.should_sync else {"status": None, "latest_error": None}
     return schema.model_copy(update=always | unless_off)

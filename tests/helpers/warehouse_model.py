@@ -41,6 +41,7 @@ class WarehouseModel:
         self.now = START
         self.frequency = frequency
         self.row_count: int | None = None
+        self.next_full_refresh_at: datetime | None = None
         self.unreadable = ()
         self.page = page
         self.sources = {
@@ -128,6 +129,7 @@ class WarehouseModel:
             status=jobs[-1].status if jobs else None,
             sync_type="full_refresh",
             sync_frequency=self.frequency,
+            next_full_refresh_at=self.next_full_refresh_at,
             table={"id": table, "name": table, "row_count": self.row_count},
             last_synced_at=completed[-1].created_at if completed else None,
         )

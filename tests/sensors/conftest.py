@@ -50,11 +50,11 @@ class Reports:
         event_type = "PIPELINE_SUCCESS" if success else "PIPELINE_FAILURE"
         self.instance.report_dagster_event(DagsterEvent(event_type, "sync"), run_id)
 
-    def adopt(self, job, run_id: str) -> None:
+    def adopt(self, job, run_id: str, **more) -> None:
         """What a run writes down before it waits for a job."""
         asset = self.by_table[job.table]
         observation = AssetObservation(
-            asset_key=asset_key(asset), metadata=adoption_metadata(self.model._job(job), triggered_by="dagster")
+            asset_key=asset_key(asset), metadata=adoption_metadata(self.model._job(job), triggered_by="dagster", **more)
         )
         self._store(
             DagsterEvent("ASSET_OBSERVATION", "sync", event_specific_data=AssetObservationData(observation)), run_id

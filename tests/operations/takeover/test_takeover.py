@@ -21,6 +21,7 @@ from dw_orchestration.operations.takeover import (
 from dw_orchestration.operations.takeover_file import TakeoverStore
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import SyncFrequency
+from dw_orchestration.posthog.models import Schema, Source
 from dw_orchestration.schedules import SchedulingMode, build_posthog_schedules
 from dw_orchestration.tables.tables import Tables
 
@@ -113,6 +114,19 @@ def test_plan_says_what_would_change_and_changes_nothing(project, tmp_path):
     )
     assert pytest.approx(10 * (24 - 1 / 30)) == move.rows_saved_per_day
     assert before == project.settings()
+
+
+@pytest.mark.parametrize(("days", "left"), [(29, True), (30, False), (None, False)])
+def test_plan_leaves_a_table_whose_full_refresh_is_due_more_often(*, days: int | None, left: bool) -> None:
+    """PostHog refuses a frequency that is longer than the interval of the table's full refreshes."""
+    schema = Schema(
+        id="t", name="t", should_sync=True, sync_type="append", sync_frequency="1hour", full_refresh_interval_days=days
+    )
+
+    plan = plan_takeover(Tables.live([Source(id="s", source_type="Stripe", schemas=(schema,))]), now=NOW)
+
+    assert left == ("stripe.t" in plan.left)
+    assert not left or "Set its full_refresh_interval_days to at least 30" in plan.left["stripe.t"]
 
 
 def test_plan_leaves_what_dagster_could_not_drive(project):
