@@ -13,8 +13,10 @@ import dagster as dg
 from dw_orchestration.assets.metadata import FULL_REFRESH, JOB_ID, ROWS_SYNCED, end_metadata
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.enums import JobStatus
+from dw_orchestration.posthog.jobs import block_of
 from dw_orchestration.posthog.models import Job, Schema
 from dw_orchestration.tables.cadence import STALE_AFTER_INTERVALS
+from dw_orchestration.tables.classify import cure_of
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
 
@@ -158,6 +160,8 @@ def sync_succeeded(table: Table, job: Job) -> CheckOutcome:
     """Whether a job that has ended completed."""
     passed = job.status is JobStatus.COMPLETED
     reason = "" if passed or not job.latest_error else f". {job.latest_error}"
+    if (cure := cure_of(block_of(job))) is not None:
+        reason += f" {cure}"
     return CheckOutcome(
         key=asset_key(table),
         check_name=SYNC_SUCCEEDED,

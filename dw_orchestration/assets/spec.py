@@ -9,7 +9,7 @@ import dagster as dg
 from dw_orchestration.assets.automation import decided_without_origin
 from dw_orchestration.assets.metadata import TableMetadata
 from dw_orchestration.tables.cadence import STALE_AFTER_INTERVALS
-from dw_orchestration.tables.classify import SchemaClass
+from dw_orchestration.tables.classify import SchemaClass, why_not_synced
 from dw_orchestration.tables.names import identifier, snake
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
@@ -102,7 +102,7 @@ def _description(table: Table) -> str:
     parts = [f"{name} of {source.source_type}{f' ({source.prefix})' if source.prefix else ''}, synced by PostHog."]
     parts += [text for text in (schema.description, source.description) if text]
     if table.schema_class is not SchemaClass.SYNCABLE:
-        parts.append(f"Dagster cannot sync this table: {table.schema_class.reason}")
+        parts.append(f"Dagster cannot sync this table: {why_not_synced(table.schema, table.schema_class)}")
     return "\n\n".join(parts)
 
 

@@ -17,6 +17,7 @@ from dw_orchestration.posthog.enums import CdcTableMode, IncrementalFieldType, O
 from dw_orchestration.posthog.errors import BadRequestError, PartialUpdateError, PostHogError
 from dw_orchestration.posthog.models import IncrementalFields, SchemaUpdate
 from dw_orchestration.tables.cadence import cadence
+from dw_orchestration.tables.classify import cure_of
 from dw_orchestration.tables.errors import UsageError
 
 if TYPE_CHECKING:
@@ -330,6 +331,8 @@ def _problem_of_full_refresh(after: Schema) -> str | None:
 
 
 def _notes(before: Schema, after: Schema) -> Iterator[str]:
+    if (cure := cure_of(before.incremental_sync_blocked)) is not None:
+        yield f"PostHog has blocked its incremental sync ({before.incremental_sync_blocked}). {cure}"
     if after.should_sync and not before.should_sync:
         if after.sync_type is SyncType.WEBHOOK:
             yield "PostHog imports it again from the start, and bills that."

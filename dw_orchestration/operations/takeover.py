@@ -24,7 +24,7 @@ from dw_orchestration.posthog.errors import ApiError
 from dw_orchestration.posthog.models import Schema, SchemaUpdate
 from dw_orchestration.posthog.rows import includes
 from dw_orchestration.tables.cadence import DAY, FREQUENCIES, Cadence, cadence
-from dw_orchestration.tables.classify import SchemaClass
+from dw_orchestration.tables.classify import SchemaClass, why_not_synced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -366,7 +366,7 @@ def report_of_outcomes(outcomes: Sequence[Outcome]) -> Report:
 def _why_left(table: Table, taken: TakeoverFile | None) -> str | None:
     frequency = table.schema.sync_frequency
     if table.schema_class is not SchemaClass.SYNCABLE:
-        return table.schema_class.reason
+        return why_not_synced(table.schema, table.schema_class)
     if frequency is not OUT_OF_THE_WAY:
         return _why_refused(table)
     if taken is None or not taken.holds(table.schema):

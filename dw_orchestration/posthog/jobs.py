@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from itertools import islice
 
 from dw_orchestration.posthog.api import WarehouseApi
-from dw_orchestration.posthog.enums import JobStatus
+from dw_orchestration.posthog.enums import IncrementalSyncBlock, JobStatus
 from dw_orchestration.posthog.limits import JOBS_PER_ANSWER
 from dw_orchestration.posthog.models import Job
 
@@ -16,6 +16,12 @@ _CANCELLED = re.compile(r"cancelled$|this sync run was cancelled|sync cancelled 
 _RESTARTED = re.compile(r"interrupted .*by restarts|worker (was )?(being )?(restart|shut)", re.IGNORECASE)
 _DELETED = re.compile(r"sync stopped because the table was deleted", re.IGNORECASE)
 _DISABLED = re.compile(r"sync stopped because syncing was turned off", re.IGNORECASE)
+_BLOCKED = {
+    IncrementalSyncBlock.DUPLICATE_PRIMARY_KEY: re.compile(
+        r"primary key set for this table isn.t unique", re.IGNORECASE
+    ),
+    IncrementalSyncBlock.MISSING_PRIMARY_KEY: re.compile(r"has no primary key", re.IGNORECASE),
+}
 _GIVEN_UP = re.compile(r"sync stopped because of an error", re.IGNORECASE)
 
 
@@ -62,6 +68,13 @@ def table_was_disabled_or_deleted(job: Job) -> bool:
     A table that PostHog itself disables has a Failed job with the source's error instead.
     """
     return table_was_deleted(job) or (job.status is JobStatus.FAILED and bool(_DISABLED.match(_error_text(job))))
+
+
+def block_of(job: Job) -> IncrementalSyncBlock | None:
+    """What is wrong with the table's primary key, if PostHog disabled the table for that after this job."""
+    if job.status is not JobStatus.FAILED:
+        return None
+    return next((block for block, text in _BLOCKED.items() if text.search(_error_text(job))), None)
 
 
 def newest_job_per_table(

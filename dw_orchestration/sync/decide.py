@@ -118,7 +118,7 @@ def _refuse_class(table: TableState) -> Refuse | None:
     found = classify(table.record, access_method=table.access_method, latest_job=table.history.newest)
     if found is SchemaClass.SYNCABLE:
         return None
-    return Refuse(errors.not_syncable(schema_id, label=table.label, found=found))
+    return Refuse(errors.not_syncable(schema_id, label=table.label, found=found, record=table.record))
 
 
 def _accept(table: TableState) -> Adopt | None:

@@ -36,11 +36,11 @@ from dw_orchestration.posthog.errors import (
     RateLimitedError,
     UnreachableError,
 )
-from dw_orchestration.posthog.jobs import table_was_deleted, was_cancelled
-from dw_orchestration.posthog.models import Job
+from dw_orchestration.posthog.jobs import block_of, table_was_deleted, was_cancelled
+from dw_orchestration.posthog.models import Job, Schema
 from dw_orchestration.posthog.rows import UnreadableRow
 from dw_orchestration.sync.jobs import JobHistory
-from dw_orchestration.tables.classify import SchemaClass
+from dw_orchestration.tables.classify import SchemaClass, cure_of, why_not_synced
 
 # `dw_orchestration.errors` exports these names.
 __all__ = [
@@ -284,6 +284,8 @@ def _failure(job: Job, *, label: str, history: JobHistory) -> SyncError:
         return SyncCancelledError.of(job, f"The sync of {label} was cancelled: {_reason(job)}.")
     if not job.table.should_sync:
         what = f"The sync of {label} failed, and PostHog disabled the table: {_reason(job)}."
+        if (cure := cure_of(block_of(job))) is not None:
+            what += f" {cure}"
         return DisabledByPostHogError.of(job, what)
     error = SyncFailedError.of(job, f"The sync of {label} failed: {_reason(job)}.")
     error.job_error = job.latest_error
@@ -345,9 +347,10 @@ def not_triggered(schema_id: str, *, label: str) -> NotTriggeredError:
     return NotTriggeredError(what, schema_id=schema_id)
 
 
-def not_syncable(schema_id: str, *, label: str, found: SchemaClass) -> NotSyncableError:
-    """The error for a table of another class than syncable."""
-    error = NotSyncableError(f"{label} cannot be synced from here: {found.reason}", schema_id=schema_id)
+def not_syncable(schema_id: str, *, label: str, found: SchemaClass, record: Schema | None = None) -> NotSyncableError:
+    """The error for a table of another class than syncable; the record of the table may show more of the reason."""
+    why = why_not_synced(record, found) if record is not None else found.reason
+    error = NotSyncableError(f"{label} cannot be synced from here: {why}", schema_id=schema_id)
     error.schema_class = found
     return error
 

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from dw_orchestration.posthog.enums import AccessMethod, JobStatus, SyncStatus, SyncType
+from dw_orchestration.posthog.enums import AccessMethod, IncrementalSyncBlock, JobStatus, SyncStatus, SyncType
 from dw_orchestration.posthog.jobs import means_cancelled, was_cancelled
 from dw_orchestration.posthog.models import Job, Schema
 
@@ -40,6 +40,31 @@ _REASONS = {
 }
 
 
+_CURES = {
+    IncrementalSyncBlock.MISSING_PRIMARY_KEY: (
+        "PostHog merges rows by a primary key, and the table has none. Set its primary_key_columns, or choose a"
+        " sync_type that needs no key (append, full_refresh). Then enable the table."
+    ),
+    IncrementalSyncBlock.DUPLICATE_PRIMARY_KEY: (
+        "PostHog merges rows by the primary key, and several rows of the source have the same one. Delete the table's"
+        " data and set primary_key_columns that are unique, or choose a sync_type that needs no key (append,"
+        " full_refresh). Then enable the table."
+    ),
+}
+
+
+def cure_of(block: IncrementalSyncBlock | None) -> str | None:
+    """What to do about a table whose incremental sync PostHog has blocked; None if it has not, or not for its key."""
+    return None if block is None else _CURES.get(block)
+
+
+def why_not_synced(schema: Schema, found: SchemaClass) -> str:
+    """Why Dagster does not sync a table of this class, and what to do; empty for a syncable table."""
+    cure = cure_of(schema.incremental_sync_blocked)
+    is_disabled = found in {SchemaClass.DISABLED, SchemaClass.DISABLED_BY_POSTHOG}
+    return f"PostHog disabled the table. {cure}" if is_disabled and cure else found.reason
+
+
 class DisabledBy(StrEnum):
     """Who disabled a table."""
 
@@ -69,11 +94,13 @@ def classify(schema: Schema, *, access_method: AccessMethod, latest_job: Job | N
 def disabled_by(schema: Schema, *, latest_job: Job | None = None) -> DisabledBy | None:
     """Who disabled a table; None if it is enabled.
 
-    PostHog does not record who disabled a table. If its latest job failed, and nobody had cancelled that job, PostHog
-    did: a user's own click cancels the running job.
+    Only newer servers record a reason, and only for a primary key. Otherwise, if the latest job failed, and nobody had
+    cancelled that job, PostHog did: a user's own click cancels the running job.
     """
     if schema.should_sync:
         return None
+    if schema.incremental_sync_blocked is not None:
+        return DisabledBy.POSTHOG
     if latest_job is None:
         error = (schema.latest_error or "").strip()
         failed = schema.status is SyncStatus.FAILED and not means_cancelled(error)
