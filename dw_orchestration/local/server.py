@@ -126,7 +126,7 @@ class WarehouseServer:
                 _write_private(self._endpoint_file, self._endpoint_text)
 
     def _listener(self) -> socket.socket:
-        """A socket at the given port, or else at that of the last start, so that clients that outlived it go on."""
+        """A socket at the given port, or else at that of the last start, where clients that outlived it find it."""
         last = self._last_endpoint().get("host")
         if not self._port and isinstance(last, str) and (port := last.rpartition(":")[2]).isdecimal():
             # taken by another program by now, or not a port at all

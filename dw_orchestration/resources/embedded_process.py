@@ -214,7 +214,11 @@ def _endpoint_in(path: Path) -> Endpoint | None:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    if not isinstance(found, dict) or not isinstance(found.get("pid"), int) or not Endpoint.__annotations__.keys() <= found.keys():
+    if (
+        not isinstance(found, dict)
+        or not isinstance(found.get("pid"), int)
+        or not Endpoint.__annotations__.keys() <= found.keys()
+    ):
         return None
     return cast("Endpoint", found)
 

@@ -95,7 +95,7 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, name: str) -> None:
     """A directory where a file belongs is one line with its path."""
     (tmp_path / name).mkdir()
     resource = LocalWarehouse(home=str(tmp_path), shop=False)
-    with pytest.raises(LocalWarehouseError, match="cannot be used|cannot use") as caught:
+    with pytest.raises(LocalWarehouseError, match=r"cannot be used|cannot use") as caught:
         resource.ensure_running()
     assert str(tmp_path / name) in str(caught.value)
     assert "Traceback" not in str(caught.value)

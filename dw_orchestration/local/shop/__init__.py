@@ -64,7 +64,9 @@ class Shop:
                 database.fill(connection, now=self._now, rng=rng)
             except psycopg.Error as error:
                 problem = " ".join(str(error).split())
-                raise PostgresError(f"The shop in {self._folder} cannot be opened ({problem}). {cure(self._folder)}") from None
+                raise PostgresError(
+                    f"The shop in {self._folder} cannot be opened ({problem}). {cure(self._folder)}"
+                ) from None
             traffic = Traffic(connection, rng=rng)
             traffic.start()
             undo.callback(traffic.stop)

@@ -207,7 +207,9 @@ class EmbeddedPostgres:
         while self._status()[7:] != ["ready"]:
             if server.poll() is not None or self._now() > deadline:
                 tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-5:])
-                raise PostgresError(f"PostgreSQL does not start in {self._folder}; {self._log} ends with:\n{tail}\n{cure(self._folder)}")
+                raise PostgresError(
+                    f"PostgreSQL does not start in {self._folder}; {self._log} ends with:\n{tail}\n{cure(self._folder)}"
+                )
             self._sleep(_POLL_S)
 
     def _status(self) -> list[str]:

@@ -139,8 +139,8 @@ class Warehouse:
 
     def _damaged(self, exc: Exception) -> str:
         return (
-            f"The warehouse file {self._path} cannot be opened. Restore it from a backup, or move it away: each table is"
-            f" then imported again by its next sync. The reason: {str(exc).splitlines()[0]}"
+            f"The warehouse file {self._path} cannot be opened. Restore it from a backup, or move it away: each table"
+            f" is then imported again by its next sync. The reason: {str(exc).splitlines()[0]}"
         )
 
     def _kept_by_another(self, exc: Exception) -> str:
