@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import typer
+from pydantic import BaseModel
 
 from dw_orchestration import (
     LocalWarehouse,
@@ -19,20 +20,25 @@ from dw_orchestration import (
 )
 from dw_orchestration.cli.app import app
 from dw_orchestration.cli.output import MEANINGS
+from dw_orchestration.component.attributes import OpArgs, RetryArgs
+from dw_orchestration.component.translations import TableAttributes
+from dw_orchestration.component.warehouses import EmbeddedArgs, ProjectArgs
 from dw_orchestration.errors import ApiError, PostHogError, SyncError
 from dw_orchestration.operations.jobs import RESYNC
 from dw_orchestration.operations.registry import OPERATIONS
 from dw_orchestration.posthog.errors import Problem
+from dw_orchestration.schedules.overrides import ScheduleOverride
 from dw_orchestration.tables.classify import SchemaClass
 from dw_orchestration.tables.selection import TableSelector
 
-# mappings in the component's attributes, with the names of their classes
-PARTS = {
-    "project": "ProjectArgs",
-    "embedded": "EmbeddedArgs",
-    "overrides": "ScheduleOverride",
-    "retry_policy": "RetryArgs",
-    "translation": "TableAttributes",
+# mappings in the component's attributes
+PARTS: dict[str, type[BaseModel]] = {
+    "project": ProjectArgs,
+    "embedded": EmbeddedArgs,
+    "overrides": ScheduleOverride,
+    "retry_policy": RetryArgs,
+    "op": OpArgs,
+    "translation": TableAttributes,
 }
 JOBS = [each for each in (*OPERATIONS, RESYNC) if each.has_job]
 EXAMPLE = Problem(status=403, method="GET", path="/", host="", detail="missing scope 'external_data_source:write'")
@@ -61,9 +67,9 @@ def main() -> None:
 def tables() -> dict[str, str]:
     """The tables, by file name."""
     component = PostHogWarehouseComponent.model().model_json_schema()
-    parts = component["$defs"]
-    found = {name: _attributes(_part(parts, title), parts) for name, title in PARTS.items()}
-    found["component"] = _attributes(component, parts)
+    parts = {name: part.model_json_schema() for name, part in PARTS.items()}
+    found = {name: _attributes(part, part.get("$defs", {})) for name, part in parts.items()}
+    found["component"] = _attributes(component, component["$defs"])
     found["selectors"] = _attributes(TableSelector.model_json_schema(), {})
     found["resource"] = _attributes(PostHogWarehouseResource.model_json_schema(), {})
     found["local_warehouse"] = _attributes(LocalWarehouse.model_json_schema(), {})
@@ -89,12 +95,6 @@ def attributes(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Ite
     for name, field in schema.get("properties", {}).items():
         default = "required" if name in required else _default(name, field.get("default"))
         yield Attribute(name, _kind(field, definitions), default, " ".join(field.get("description", "").split()))
-
-
-def _part(parts: Mapping[str, Mapping[str, Any]], title: str) -> Mapping[str, Any]:
-    # Dagster appends `Model` to the names of derived classes
-    (found,) = (part for name, part in parts.items() if name.rpartition(".")[2] in (title, f"{title}Model"))
-    return found
 
 
 def _attributes(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
@@ -124,18 +124,26 @@ def _kind(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
 
 
 def _kinds(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[str]:
+    for option in _options(field):
+        yield from _kinds(option, definitions)
     if "$ref" in field:
         name = field["$ref"].rpartition("/")[2]
         yield from _kinds(definitions[name], definitions) if "enum" in definitions.get(name, {}) else ["mapping"]
-    elif "anyOf" in field:
-        for option in field["anyOf"]:
-            yield from _kinds(option, definitions)
     elif "enum" in field:
         yield ", ".join(f"`{value}`" for value in field["enum"])
     elif field.get("type") == "array":
         yield "list"
+    elif isinstance(field.get("type"), list):
+        yield from () if "allOf" in field else ("string",)
     elif field.get("type") not in (None, "null"):
         yield {"object": "mapping", "boolean": "true or false"}.get(field["type"], field["type"])
+
+
+def _options(field: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The schemas of which one holds; the component's own schema leads to them by what is given."""
+    yield from field.get("anyOf", ())
+    for condition in (field, *field.get("allOf", ())):
+        yield from (condition[branch] for branch in ("then", "else") if branch in condition)
 
 
 def commands(command: Any, *, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -17,11 +17,13 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from dw_orchestration.component import PostHogWarehouseComponent
+from dw_orchestration.posthog.client import checked_project_id
 from dw_orchestration.resources.local import LocalWarehouse
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.shop_report import revenue_by_day
 from dw_orchestration.tables.errors import SetupError, StateNotRefreshedError
 
+_KEY = "POSTHOG_PERSONAL_API_KEY"
 DEFAULT_HOME = ".dw_orchestration"
 # set by `dagster dev` and `dg` for all of their processes
 _IN_DEVELOPMENT = "DAGSTER_IS_DEV_CLI"
@@ -55,14 +57,15 @@ def component_for(environment: Mapping[str, str]) -> PostHogWarehouseComponent:
     """The component of the project that the environment names, or of the embedded warehouse.
 
     Raises:
-        SetupError: The project is named without a key, or the key without a project.
+        SetupError: The project is named without a key, the key without a project, or the project's id is not possible.
     """
     project_id = environment.get("POSTHOG_PROJECT_ID")
-    api_key = environment.get("POSTHOG_PERSONAL_API_KEY")
+    api_key = environment.get(_KEY)
     if bool(project_id) != bool(api_key):
-        missing = "POSTHOG_PERSONAL_API_KEY" if project_id else "POSTHOG_PROJECT_ID"
+        missing = _KEY if project_id else "POSTHOG_PROJECT_ID"
         raise SetupError(f"{missing} is not set. Set the project and its key, or neither for the embedded warehouse.")
     if project_id:
+        checked_project_id(project_id)
         return _project_component(environment)
     home = _home(environment)
     # nothing is billed here, so the schedules run from the start
@@ -82,7 +85,8 @@ def _project_component(environment: Mapping[str, str]) -> PostHogWarehouseCompon
         warehouse=PostHogWarehouseResource(
             host=environment.get("POSTHOG_HOST") or "https://us.posthog.com",
             project_id=project_id,
-            api_key=environment.get("POSTHOG_PERSONAL_API_KEY", ""),
+            # the variable, and not the key: Dagster shows and stores what a resource is given
+            api_key=dg.EnvVar(_KEY),
         ),
         state_file=home / f"state_{project_id}.json",
         takeover_file=home / f"takeover_{project_id}.json",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import time
 import uuid
 from dataclasses import asdict, dataclass, replace
@@ -101,6 +102,19 @@ def postgres_database(postgres_server: DatabaseLogin) -> Iterator[Database]:
     server.execute(f"create database {name}")
     yield replace(server, database=name)
     server.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Finds a port of this machine at which nobody listens."""
+
+    def find() -> int:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            number: int = listener.getsockname()[1]
+        return number
+
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,8 @@ EVERY_CHECK: tuple[CheckName, ...] = get_args(CheckName)
 _NOT_FOR_STEPS = frozenset({SchemaClass.EXTERNAL, SchemaClass.OBSERVE_ONLY})
 # fields of a run's config whose default would sync, drop or skip tables that nobody asked for
 SET_BY_THE_RUN = frozenset({"sync_mode", "confirm_resync", "accept_jobs_since", "trigger_after"})
+# the settings of `op`, by Dagster's own names, and what its decorators call them
+_OP_SETTINGS = {"tags": "op_tags", "pool": "pool", "description": "description"}
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,7 @@ def build_posthog_assets(
     tables: Tables,
     *,
     retry_policy: dg.RetryPolicy | None = None,
-    pool: str | None = None,
-    op_tags: Mapping[str, Any] | None = None,
+    op: Mapping[str, Any] | None = None,
     sync_defaults: PostHogSyncConfig | None = None,
     execute: Execute = sync_tables,
 ) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition | dg.AssetSpec]:
@@ -65,14 +66,14 @@ def build_posthog_assets(
     Args:
         tables: The tables of the project.
         retry_policy: Dagster's retry policy, for every step. A retry takes up the syncs that are still running.
-        pool: Dagster's concurrency pool, for every step.
-        op_tags: Tags for every step, such as resources on Kubernetes.
+        op: For every step, as in the `op` of Dagster's own components: `tags` (such as resources on Kubernetes),
+            `pool` (Dagster's concurrency pool), `description`.
         sync_defaults: Defaults of the runs' config. Only the fields that are given count. A resync cannot be a
             default: only a run can ask for it.
         execute: What a step does with its tables; wrap `sync_tables` to do something before or after.
 
     Raises:
-        SetupError: `sync_defaults` has a field that only a run can set.
+        SetupError: `sync_defaults` has a field that only a run can set, or `op` a setting that there is not.
 
     Example:
         ```python
@@ -84,7 +85,7 @@ def build_posthog_assets(
         ```
     """
     config_type = _config_type(sync_defaults)
-    settings = {"retry_policy": retry_policy, "pool": pool, "op_tags": op_tags}
+    settings = {"retry_policy": retry_policy, **_op_settings(op or {})}
     steps = [
         _step_assets(step, tables, config_type=config_type, execute=execute, settings=settings)
         for step in steps_of(tables)
@@ -207,6 +208,17 @@ def _outcomes_now(client: PostHogWarehouseClient, table: Table, *, log: EventLog
     yield from table_outcomes(
         table, record, before=syncs.before(completed_id), full_refresh=syncs.is_full_refresh(completed_id)
     )
+
+
+def _op_settings(op: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a step with the names of Dagster's decorators.
+
+    Raises:
+        SetupError: There is no such setting; names and backfill policies are not the user's choice.
+    """
+    if unknown := sorted(op.keys() - _OP_SETTINGS.keys()):
+        raise SetupError(f"`op` has no setting {', '.join(unknown)}. There are {', '.join(_OP_SETTINGS)}.")
+    return {_OP_SETTINGS[name]: value for name, value in op.items()}
 
 
 def _config_type(defaults: PostHogSyncConfig | None) -> type[PostHogSyncConfig]:

@@ -1,58 +1,85 @@
 """What a user may set on the component: the type of each attribute, how it is read from YAML, and its description."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import dagster as dg
-from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
-from pydantic import BaseModel, Field, TypeAdapter, create_model
+from dagster.components.utils.translation import TranslationFn
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, create_model
 
 from dw_orchestration.assets.build import SET_BY_THE_RUN, CheckName
 from dw_orchestration.assets.config import PostHogSyncConfig
+from dw_orchestration.component.schema import schema_of, written_as
+from dw_orchestration.component.templates import checked, filled_in
+from dw_orchestration.component.translations import TableAttributes, resolve_translation
 from dw_orchestration.component.warehouses import project_path
 from dw_orchestration.schedules.overrides import ScheduleOverride
 from dw_orchestration.schedules.schedules import SchedulingMode
-from dw_orchestration.tables.names import table_path
 from dw_orchestration.tables.selection import Selector, TableName, TableSelector
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import StepPer
 
+_AS_IN_YAML = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
-def _value(kind: Any, description: str, *, written: Any = None, **more: Any) -> dg.Resolver:
-    """A value or a template of one; `written` is its type in YAML, where that is another.
 
-    Dagster accepts any text for any value, because it may be a template, so the result is checked here: a typo in
-    `scheduling` would otherwise be an unknown mode.
+def _value(
+    kind: Any, description: str, *, written: Any = None, made: Callable[[Any], Any] = lambda value: value, **more: Any
+) -> dg.Resolver:
+    """A value or a template of one.
+
+    Args:
+        kind: Its type, in which it is checked once templates are filled in.
+        description: For editors and `dg`.
+        written: Its type in YAML, where that is another.
+        made: Makes the attribute of the checked value.
+        **more: For Dagster's resolver.
     """
-    adapter = TypeAdapter(kind)
+    is_model = isinstance(kind, type) and issubclass(kind, BaseModel)
+    adapter = TypeAdapter(kind, config=None if is_model else ConfigDict(coerce_numbers_to_str=True))
 
     def resolve(context: dg.ResolutionContext, given: Any) -> Any:
-        return adapter.validate_python(context.resolve_value(_plain(given)))
+        return made(checked(context, adapter, filled_in(context, given)))
 
     return dg.Resolver(
-        resolve, model_field_type=written or kind, description=description, inject_before_resolve=False, **more
+        resolve,
+        model_field_type=written_as(schema_of(written or kind)),
+        description=description,
+        inject_before_resolve=False,
+        **more,
     )
 
 
-def _plain(given: Any) -> Any:
-    """Models as mappings of what a user has given, so that templates in them can be filled in."""
-    if isinstance(given, BaseModel):
-        return given.model_dump(exclude_unset=True)
-    return [_plain(each) for each in given] if isinstance(given, list | tuple) else given
-
-
 def _path(description: str) -> dg.Resolver:
-    def resolve(context: dg.ResolutionContext, path: str | None) -> Path | None:
+    def resolve(context: dg.ResolutionContext, given: Any) -> Path | None:
+        path = checked(context, TypeAdapter(str | None), filled_in(context, given))
         return project_path(context, path) if path else None
 
-    return dg.Resolver(resolve, model_field_type=str | None, description=description)
+    return dg.Resolver(
+        resolve,
+        model_field_type=written_as(schema_of(str | None)),
+        description=description,
+        inject_before_resolve=False,
+    )
+
+
+def _selector_kind(value: object) -> str:
+    return "conditions" if isinstance(value, Mapping | TableSelector) else "function" if callable(value) else "name"
+
+
+# by what was meant, so that an error is about that alone
+_SELECTOR = Annotated[
+    Annotated[TableName, Tag("name")]
+    | Annotated[TableSelector, Tag("conditions")]
+    | Annotated[Callable, Tag("function")],  # type: ignore[type-arg]  # pydantic checks no arguments
+    Discriminator(_selector_kind),
+]
 
 
 def _selectors(description: str) -> dg.Resolver:
     return _value(
-        Sequence[Selector],
+        Sequence[_SELECTOR],
         f"{description} Each is a table's name, asset key or id, a pattern such as `stripe.*`, a mapping of conditions"
         " that all hold, or a template variable that is a function from a `Table` to whether to take it.",
         written=Sequence[TableName | TableSelector],
@@ -88,54 +115,12 @@ IncludeDisabled = Annotated[
 # --- how their assets look ---
 
 
-class TableAttributes(dg.Model):
-    """What can be set of a table's asset, as values or templates; the rest stays as it is."""
-
-    key: str | None = Field(default=None, description="The whole asset key, with slashes: `raw/{{ path }}`.")
-    key_prefix: str | Sequence[str] | None = Field(default=None, description="The prefix of the asset key.")
-    group_name: str | None = Field(default=None, description="The group in the UI.")
-    description: str | None = Field(default=None, description="The description in the UI.")
-    owners: Sequence[str] | str | None = Field(
-        default=None, description="E-mail addresses or teams (`team:data`), to whom alerts can be sent."
-    )
-    tags: Mapping[str, str | int | float | bool] | str | None = Field(
-        default=None, description="Tags in addition to the table's own ones."
-    )
-    metadata: Mapping[str, Any] | str | None = Field(
-        default=None, description="Metadata in addition to the table's own."
-    )
-    kinds: Sequence[str] | str | None = Field(default=None, description="The kinds in the UI, in place of PostHog's.")
-    deps: Sequence[str] | str | None = Field(
-        default=None, description="The keys of the assets upstream, in place of the table that the rows come from."
-    )
-    automation_condition: str | None = Field(
-        default=None,
-        description="When Dagster's automation syncs it: `{{ dg.AutomationCondition.on_cron('@daily') }}`. The"
-        " condition ignores the table that the rows come from.",
-    )
-    partitions_def: str | None = Field(
-        default=None,
-        description="Its partitions, from a template variable: `{{ days }}`. One sync serves all that a run selects.",
-    )
-    freshness_policy: str | None = Field(
-        default=None, description="What Dagster takes for fresh, in place of what follows from PostHog's cadence."
-    )
-
-
-def _template_variables(table: Table) -> Mapping[str, Any]:
-    return {
-        "table": table,
-        "name": table.schema.name,
-        "path": "/".join(table_path(table.schema.name)),
-        "source_type": table.source.source_type,
-        "prefix": table.source.prefix or "",
-    }
-
-
 Translation = Annotated[
-    Annotated[TranslationFn[Table], TranslationFnResolver[Table](_template_variables, model_field_type=TableAttributes)]
-    | None,
-    dg.Resolver.default(
+    TranslationFn[Table] | None,
+    dg.Resolver(
+        resolve_translation,
+        model_field_type=written_as(schema_of(TableAttributes | None)),
+        inject_before_resolve=False,
         description="What is different about the tables' assets, as templates. They know `spec` (the asset as it would"
         " be), `table` (`table.schema`, `table.source`, `table.cadence`), `name` (the table's, in PostHog), `path`"
         " (the same as a part of an asset key), `source_type` and `prefix`.",
@@ -177,11 +162,13 @@ AutoHeal = Annotated[
 # --- how they are synced ---
 
 
-class RetryArgs(dg.Model):
-    """Dagster's retry policy, as `defs.yaml` gives it."""
+class RetryArgs(BaseModel):
+    """Dagster's retry policy, as `defs.yaml` gives it: with the names that it has in Python."""
+
+    model_config = _AS_IN_YAML
 
     max_retries: int = Field(default=1, ge=1, description="How often a step is tried again at most.")
-    delay_s: float = Field(default=60.0, ge=0, description="Seconds before the first of them.")
+    delay: float = Field(default=60.0, ge=0, description="Seconds before the first of them.")
     backoff: Literal["linear", "exponential"] | None = Field(
         default=None, description="How the delay grows from one to the next; without it, not at all."
     )
@@ -193,28 +180,38 @@ class RetryArgs(dg.Model):
         """The same for Dagster."""
         return dg.RetryPolicy(
             max_retries=self.max_retries,
-            delay=self.delay_s,
+            delay=self.delay,
             backoff=dg.Backoff[self.backoff.upper()] if self.backoff else None,
             jitter=dg.Jitter[self.jitter.upper()] if self.jitter else None,
         )
 
 
-def _resolve_retry_policy(context: dg.ResolutionContext, args: RetryArgs) -> dg.RetryPolicy:
-    return RetryArgs.model_validate(context.resolve_value(_plain(args))).policy()
+class OpArgs(BaseModel):
+    """What can be set of the steps, with the names of the `op` of Dagster's own components."""
+
+    model_config = _AS_IN_YAML
+
+    tags: Mapping[str, Any] | None = Field(
+        default=None, description="Tags of the steps, such as resources on Kubernetes or `dagster/max_runtime`."
+    )
+    pool: str | None = Field(
+        default=None, description="Dagster's concurrency pool for the steps, to limit how many sync at a time."
+    )
+    description: str | None = Field(default=None, description="The description of the steps in the UI.")
 
 
-def _sync_defaults() -> type[dg.Model]:
+def _sync_defaults() -> type[BaseModel]:
     """The fields of a run's config that have a sensible value for every run, with the descriptions they have there."""
     fields: dict[str, Any] = {
         name: (field.rebuild_annotation(), copy(field))
         for name, field in PostHogSyncConfig.model_fields.items()
         if name not in SET_BY_THE_RUN
     }
-    return create_model("SyncDefaults", __base__=dg.Model, __doc__="Defaults of a run's config.", **fields)
+    return create_model("SyncDefaults", __config__=_AS_IN_YAML, __doc__="Defaults of a run's config.", **fields)
 
 
-def _resolve_sync(context: dg.ResolutionContext, given: BaseModel) -> Mapping[str, Any]:
-    return context.resolve_value(given.model_dump(exclude_unset=True))
+def _given(model: BaseModel | None) -> Mapping[str, Any]:
+    return model.model_dump(exclude_unset=True) if model else {}
 
 
 StepSize = Annotated[
@@ -227,26 +224,23 @@ StepSize = Annotated[
 ]
 Sync = Annotated[
     Mapping[str, Any],
-    dg.Resolver(
-        _resolve_sync,
-        model_field_type=_sync_defaults(),
-        description="Defaults of the runs' config. What a run or a schedule sets itself counts, field by field.",
+    _value(
+        _sync_defaults() | None,
+        "Defaults of the runs' config. What a run or a schedule sets itself counts, field by field.",
+        made=_given,
     ),
 ]
 Retry = Annotated[
     dg.RetryPolicy | None,
-    dg.Resolver(
-        _resolve_retry_policy,
-        model_field_type=RetryArgs,
-        description="When Dagster tries a failed step again. It then continues with the syncs that are still running.",
+    _value(
+        RetryArgs | None,
+        "When Dagster tries a failed step again. It then continues with the syncs that are still running.",
+        made=lambda args: args and args.policy(),
     ),
 ]
-Pool = Annotated[
-    str | None, _value(str | None, "Dagster's concurrency pool for the steps, to limit how many sync at a time.")
-]
-OpTags = Annotated[
+Op = Annotated[
     Mapping[str, Any],
-    _value(Mapping[str, Any], "Tags of the steps, such as resources on Kubernetes or `dagster/max_runtime`."),
+    _value(OpArgs | None, "Tags, concurrency pool and description of the steps.", made=_given),
 ]
 
 # --- files and state ---

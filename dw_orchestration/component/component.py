@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 import dagster as dg
 from dagster.components import DefsStateConfig, DefsStateConfigArgs, ResolvedDefsStateConfig
+from dagster.components.resolved.errors import ResolutionException
 from dagster_duckdb import DuckDBResource
 from pydantic import BaseModel
 
@@ -20,6 +22,8 @@ from dw_orchestration.assets.spec import asset_spec
 from dw_orchestration.assets.step import StepResult, sync_tables
 from dw_orchestration.component import attributes
 from dw_orchestration.component.scaffolder import WarehouseScaffolder
+from dw_orchestration.component.schema import strict_model
+from dw_orchestration.component.templates import where
 from dw_orchestration.component.warehouses import Warehouse
 from dw_orchestration.history.asset import build_sync_history, build_sync_history_schedule
 from dw_orchestration.operations.jobs import build_maintenance_jobs
@@ -70,8 +74,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
     step_per: attributes.StepSize = "source"
     sync: attributes.Sync = field(default_factory=dict)
     retry_policy: attributes.Retry = None
-    pool: attributes.Pool = None
-    op_tags: attributes.OpTags = field(default_factory=dict)
+    op: attributes.Op = field(default_factory=dict)
     freshness: attributes.Freshness = True
     checks: attributes.Checks = EVERY_CHECK
     auto_heal: attributes.AutoHeal = 0
@@ -83,6 +86,25 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
 
     # not annotated, so that it is no attribute that a user could set
     has_neighbours = False
+
+    @classmethod
+    @cache
+    def model(cls) -> type[BaseModel]:
+        """The model of `defs.yaml`; its JSON schema is what editors and `dg check yaml` use."""
+        return strict_model(super().model(), required="warehouse")
+
+    @classmethod
+    def resolve_from_model(cls, context: dg.ResolutionContext, model: BaseModel) -> Self:
+        """The component that the attributes make.
+
+        Raises:
+            ResolutionException: An attribute is unknown or has no possible value.
+        """
+        if unknown := sorted(model.model_extra or ()):
+            place, known = where(context.at_path(unknown[0])), ", ".join(cls.model().model_fields)
+            raise ResolutionException(f"{place}: there is no such attribute. There are {known}.")
+        component: Self = super().resolve_from_model(context, model)
+        return component
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
@@ -314,8 +336,7 @@ def _table_definitions(component: "PostHogWarehouseComponent", tables: Tables) -
         assets=build_posthog_assets(
             tables,
             retry_policy=component.retry_policy,
-            pool=component.pool,
-            op_tags=component.op_tags,
+            op=component.op,
             sync_defaults=defaults,
             execute=component.execute,
         ),

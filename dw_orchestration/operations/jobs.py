@@ -15,11 +15,11 @@ from dw_orchestration.operations.project import Project
 from dw_orchestration.operations.registry import OPERATIONS
 from dw_orchestration.operations.report import Report
 from dw_orchestration.operations.resync import AssetEvent, ResyncParams, resync_tables
-from dw_orchestration.operations.secrets import Secrets
+from dw_orchestration.operations.secrets import Secrets, refuse_written_out
 from dw_orchestration.operations.takeover import TAKEOVER
 from dw_orchestration.posthog.errors import PostHogError
 from dw_orchestration.resources.warehouse import WarehouseResource
-from dw_orchestration.tables.errors import SetupError, SnapshotError
+from dw_orchestration.tables.errors import SetupError, SnapshotError, UsageError
 from dw_orchestration.tables.tables import Tables
 
 # what Dagster puts on every re-execution
@@ -113,11 +113,31 @@ def _job(operation: Operation, run: Run, tables: Tables, takeover_file: Path | N
         )
         yield dg.Output(None, metadata=_result_metadata(context, report))
 
-    @dg.job(name=name, description=operation.description)
+    @dg.job(name=name, description=operation.description, config=_refusing_secrets(operation, step.name, config_schema))
     def job() -> None:
         step()
 
     return job
+
+
+def _refusing_secrets(operation: Operation, step: str, config_schema: Any) -> Any:
+    """What checks the config before there is a run: Dagster stores a run with its config, and only then starts it."""
+    payloads = list(operation.payloads())
+    if not payloads:
+        return None
+
+    def checked(config: dict[str, Any]) -> dict[str, Any]:
+        given = config["ops"][step]["config"]
+        try:
+            for name in payloads:
+                refuse_written_out(given.get(name) or {})
+        except UsageError as error:
+            # an error of Dagster's, as it would put its own text in front of any other
+            raise dg.DagsterInvariantViolationError(str(error)) from None
+        return config
+
+    others = {name: dg.Field(dict, is_required=False) for name in ("resources", "execution", "loggers")}
+    return dg.ConfigMapping(checked, config_schema={"ops": {step: {"config": config_schema.as_field()}}, **others})
 
 
 def _carry_out(

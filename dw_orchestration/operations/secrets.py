@@ -16,16 +16,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 ENV = "env"
+# with dashes and capitals made to underscores; a list of names would miss those of other sources
 _SECRET_NAME = re.compile(
-    # `token_uri` or `access_key_id` are none
-    r"^(?!.*_(ur[il]|type|method|name|id)$).*(pass(word|wd|phrase)|secret|token|credential|(api|access|private|account|auth)_?key|key_?file"
-    r"|connection_?string|\bdsn\b|service_?account)",
-    re.IGNORECASE,
+    r"(?<![a-z])pass(?![a-z])|pass(word|wd|phrase|code)|pwd|secret|token|credential|authorization|bearer|cookie|jwt"
+    r"|(^|_)(pat|sas|pin|dsn)$|connection_?string|service_?account|key_?file|api_?key|(^|_)key$"
 )
-# scheme://user:secret@host
-_SECRET_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
+# `token_uri` and `access_key_id` are none, nor is what is made to be known
+_OPEN_NAME = re.compile(
+    r"(^|_)(ur[il]|type|method|selection|enabled|name|username|user|email|id|host|port)$"
+    r"|(^|_)(public|primary|foreign|partition|sort|unique|cursor)_key$"
+)
+# wherever they are: scheme://user:secret@host, password=secret, a header, a key that shows what it is
+_SECRET_VALUE = re.compile(
+    r"://[^/\s:@]*:[^/\s@]+@|(?i:password|passwd|pwd|secret|token|api_?key|sig)=[^&;\s]+"
+    r"|\b(?i:bearer|basic)\s+[\w.~+/=-]{8,}|-----BEGIN [A-Z ]*PRIVATE KEY|\beyJ[\w-]{8,}\.eyJ"
+    r"|\b([srp]k|whsec)_(live_|test_)?\w{12,}|\b(gh[opsu]|phx|shpat|glpat|xox[abprs])[_-][\w-]{8,}|\bAIza[\w-]{20,}"
+)
 # The tables' settings: their keys and fields are names of columns.
-_NO_SECRETS_IN = frozenset({"schemas"})
+_TABLES = "schemas"
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,16 @@ def resolved(
     return Resolved(found, secrets)
 
 
+def refuse_written_out(values: Mapping[str, object]) -> None:
+    """Check the fields of a connection that Dagster is about to store.
+
+    Raises:
+        UsageError: A secret is written out.
+    """
+    # no value is looked up, as this may happen where the variables are not set
+    resolved(values, lookup=str)
+
+
 def names_of(values: Mapping[str, object]) -> list[str]:
     """The names of the fields, which are all that may be shown of them."""
     return list(_paths(values, ""))
@@ -107,7 +125,7 @@ class _Looking:
 
     def fields(self, values: Mapping[str, object], *, path: str, is_open: bool = False) -> dict[str, object]:
         return {
-            name: self.value(value, path=f"{path}{name}", is_open=is_open or name in _NO_SECRETS_IN)
+            name: self.value(value, path=f"{path}{name}", is_open=is_open or f"{path}{name}" == _TABLES)
             for name, value in values.items()
         }
 
@@ -118,8 +136,8 @@ class _Looking:
             return self.fields(value, path=f"{path}.", is_open=is_open)
         if isinstance(value, list):
             return [self.value(each, path=path, is_open=is_open) for each in value]
-        if isinstance(value, str) and value and not is_open and _is_secret(value, path=path):
-            self.keep(value, path=path)
+        if not is_open and _is_secret(value, path=path):
+            self.keep(str(value), path=path)
         return value
 
     def variable(self, name: str, *, path: str) -> str:
@@ -132,8 +150,8 @@ class _Looking:
     def keep(self, value: str, *, path: str) -> None:
         if not self.allow_written_out:
             raise UsageError(
-                f"{path} is written out, and a run's configuration is kept: name an environment variable instead,"
-                f' {{"env": "NAME"}}. If it is a real secret, replace it: this run has kept it.'
+                f"{path} is written out, and Dagster stores the configuration of runs: name an environment variable"
+                f' instead, {{"env": "NAME"}}, and delete the value from the launchpad, which your browser remembers.'
             )
         self.remember(value, called=path)
 
@@ -143,8 +161,20 @@ class _Looking:
             self.secrets.setdefault(text, called)
 
 
-def _is_secret(value: str, *, path: str) -> bool:
-    return bool(_SECRET_NAME.search(path.rpartition(".")[2]) or _SECRET_URL.search(value))
+def _is_secret(value: object, *, path: str) -> bool:
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
+        return False
+    if isinstance(value, str) and _SECRET_VALUE.search(value):
+        return True
+    # a secret may also be a mapping, such as the key of a service account
+    names = [_snake(name) for name in path.split(".")]
+    return not _OPEN_NAME.search(names[-1]) and any(
+        _SECRET_NAME.search(name) and not _OPEN_NAME.search(name) for name in names
+    )
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"[\W_]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)).lower()
 
 
 def _paths(values: Mapping[str, object], path: str) -> Iterator[str]:

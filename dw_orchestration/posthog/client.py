@@ -1,6 +1,7 @@
 """The client: every call to the external data API of one PostHog project."""
 
 import logging
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
@@ -94,6 +95,21 @@ _WEBHOOK_DELETED = TypeAdapter(WebhookDeleted)
 _WEBHOOK_INFO = TypeAdapter(WebhookInfo)
 
 
+def checked_project_id(project_id: str | int) -> str:
+    """A project id as a part of addresses and of names of files.
+
+    Raises:
+        SetupError: It is neither a number nor `@current`. The text is without it: it may be a key.
+    """
+    found = str(project_id).strip()
+    if not re.fullmatch("[0-9]+|@current", found):
+        raise SetupError(
+            f"The project id is {'not a number' if found else 'empty'}: use the number in the address of the project's"
+            " pages in PostHog, or `@current`."
+        )
+    return found
+
+
 class PostHogWarehouseClient:
     """The external data sources, schemas and jobs of a PostHog project. Safe to use from many threads.
 
@@ -106,7 +122,7 @@ class PostHogWarehouseClient:
 
     Args:
         host: Such as `https://us.posthog.com`; not `us.i.posthog.com`, which only ingests events.
-        project_id: The number in PostHog's URLs.
+        project_id: The number in PostHog's URLs, or `@current`.
         api_key: A personal API key (`phx_...`) with the scope `external_data_source:read` or `:write`.
         read_only: Refuse everything that is not a GET, before it is sent.
         timeouts: How long to wait for the network.
@@ -145,9 +161,7 @@ class PostHogWarehouseClient:
         http_transport: HttpTransport | None = None,
     ) -> None:
         origin = normalised_host(host)
-        self.project_id = str(project_id).strip()
-        if not self.project_id:
-            raise SetupError("The project id is empty: use the number in PostHog's URLs.")
+        self.project_id = checked_project_id(project_id)
         self._unreadable: dict[UnreadableRow, None] = {}
         budget = RateBudget.for_key(api_key, host=origin, limits=rate_limits, sleep=sleep) if rate_limits else None
         self.transport = Transport(

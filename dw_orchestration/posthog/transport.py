@@ -4,12 +4,14 @@ Keeps the key in the Authorization header and nowhere else, retries what is safe
 into an error of this package.
 """
 
+import logging
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import NoReturn, cast
 
 import httpcore
@@ -17,7 +19,7 @@ import httpx
 
 from dw_orchestration.posthog import errors
 from dw_orchestration.posthog.answers import Answer, http_date, retry_after_s
-from dw_orchestration.posthog.environment import certificates, proxy_for
+from dw_orchestration.posthog.environment import certificates, is_loopback, proxy_for
 from dw_orchestration.posthog.network import BodyTooLargeError, Deadline, EncodingError, connections, read_text
 from dw_orchestration.posthog.rate_limit import RateBudget
 from dw_orchestration.posthog.retries import RetryPolicy
@@ -45,6 +47,9 @@ NOTHING_SENT = (
     UnicodeError,
 )
 TOO_LATE = (httpcore.TimeoutException, httpx.TimeoutException)
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +110,7 @@ class Transport:
         self._now = now
         self._counting = threading.Lock()
         self._http = self._client(http_transport)
+        warn_of_clear_text(self.host)
 
     def __reduce__(self) -> NoReturn:
         # A pickle would contain the key. The client that owns this transport cannot be pickled either.
@@ -335,6 +341,21 @@ def normalised_host(host: str) -> str:
     if url.path != "/" or url.query or url.fragment:
         raise errors.SetupError(f"Invalid host {host!r}, which is more than a host: {HOST_EXAMPLES}")
     return _bare(url).rstrip("/")
+
+
+@cache
+def warn_of_clear_text(host: str) -> None:
+    """Log, once per process and host, that the key is sent without encryption. Nothing else is checked here."""
+    try:
+        url = httpx.URL(host.strip())
+    except httpx.InvalidURL:
+        return
+    if url.scheme == "http" and not is_loopback(url.host):
+        _log.warning(
+            "The API key is sent to http://%s in clear, so that everybody on the way can read it. Use https://%s.",
+            url.host,
+            url.host,
+        )
 
 
 def _checked_key(api_key: str) -> str:

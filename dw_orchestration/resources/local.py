@@ -75,9 +75,10 @@ class LocalWarehouse(WarehouseResource):
 
     @property
     def _process(self) -> EmbeddedProcess:
+        ready = self.with_environment()
         return EmbeddedProcess(
-            Path(self.home),
-            shop=self.shop,
-            fixtures=Path(self.fixtures) if self.fixtures else None,
-            start_timeout_s=self.start_timeout_s,
+            Path(ready.home),
+            shop=ready.shop,
+            fixtures=Path(ready.fixtures) if ready.fixtures else None,
+            start_timeout_s=ready.start_timeout_s,
         )

@@ -3,23 +3,27 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Self
+from functools import cache
+from typing import Any, Self
 from urllib.parse import quote
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.errors import PostHogError, TransportError
 from dw_orchestration.posthog.limits import DEFAULT_REQUESTS_PER_MINUTE
 from dw_orchestration.posthog.rate_limit import RateLimits
 from dw_orchestration.posthog.retries import RetryPolicy
-from dw_orchestration.posthog.transport import Timeouts
+from dw_orchestration.posthog.transport import Timeouts, warn_of_clear_text
 from dw_orchestration.tables.errors import SetupError
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 # Dagster+ sets it to 1 for everything that runs in a branch deployment
 _IN_BRANCH_DEPLOYMENT = dg.EnvVar("DAGSTER_CLOUD_IS_BRANCH_DEPLOYMENT")
+# how Dagster marks a field whose value its UI must not show, and what it shows and prefills the launchpad with instead
+IS_SECRET = "dagster__is_secret"  # noqa: S105  a name
+_MASK = "********"
 
 
 @contextmanager
@@ -75,15 +79,33 @@ class WarehouseResource(dg.ConfigurableResource[PostHogWarehouseClient]):
         """The same with the values of its `dg.EnvVar`s, as Dagster fills them in for a run.
 
         Raises:
-            SetupError: A variable is not set.
+            SetupError: A variable is not set, or its value is not possible for the setting.
         """
         settings = {name: getattr(self, name) for name in type(self).model_fields}
-        # `dg.EnvVar` and `dg.EnvVar.int` have this in common, and are not resolved outside of a run
-        variables = {name: value for name, value in settings.items() if hasattr(value, "env_var_name")}
-        filled_in = {name: value.get_value() for name, value in variables.items()}
-        if missing := [variables[name].env_var_name for name, value in filled_in.items() if value is None]:
-            raise SetupError(f"{', '.join(missing)} is not set in the environment.")
-        return type(self)(**settings | filled_in) if variables else self
+        variables = {name: value for name, value in settings.items() if _is_variable(value)}
+        if not variables:
+            return self
+        try:
+            filled_in = {name: value.get_value() for name, value in variables.items()}
+            if missing := [variables[name].env_var_name for name, value in filled_in.items() if value is None]:
+                raise SetupError(f"{', '.join(missing)} is not set in the environment.")
+            return type(self)(**settings | filled_in)
+        except ValueError as error:
+            names = ", ".join(f"{name} ({value.env_var_name})" for name, value in variables.items())
+            # without the value, which may be a secret
+            problem = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not a number"
+            raise SetupError(f"A setting from the environment is invalid: {problem}. Check {names}.") from None
+
+    def create_resource(self, context: dg.InitResourceContext) -> Any:
+        """The resource of a run. Where the launchpad has sent its mask, the secret is the one of the definitions."""
+        masked = [name for name, field in type(self).model_fields.items() if getattr(self, name) == _MASK]
+        definition = context.resource_def
+        if not masked or definition is None or not definition.config_schema.default_provided:
+            return super().create_resource(context)
+        configured = definition.config_schema.default_value
+        values = {name: _configured(configured[name]) for name in masked if name in configured}
+        settings = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**settings | values).with_environment()
 
     @property
     def project(self) -> str | None:
@@ -115,8 +137,9 @@ class PostHogWarehouseResource(WarehouseResource):
     project_id: str = Field(description="The number in the address of the project's pages, or `@current`.")
     api_key: str = Field(
         description="A personal API key (phx_…) with the scopes external_data_source:read and, to start syncs,"
-        " external_data_source:write.",
+        " external_data_source:write. Use `dg.EnvVar`: Dagster shows and stores what is written out.",
         repr=False,
+        json_schema_extra={IS_SECRET: True},
     )
     read_only: bool | None = Field(
         default=None,
@@ -145,8 +168,8 @@ class PostHogWarehouseResource(WarehouseResource):
 
     @property
     def name(self) -> str:
-        """The host, which serves the project's pages too."""
-        return self.host.rstrip("/")
+        """The host, which serves the project's pages too; empty if its variable is not set."""
+        return (_from_environment(self.host) or "").rstrip("/")
 
     def client(self) -> PostHogWarehouseClient:
         """A new client of this project.
@@ -154,18 +177,19 @@ class PostHogWarehouseResource(WarehouseResource):
         Raises:
             SetupError: The host, the project id or the key cannot be right.
         """
-        per_minute = self.requests_per_minute
+        ready = self.with_environment()
+        per_minute = ready.requests_per_minute
         return PostHogWarehouseClient(
-            self.host,
-            self.project_id,
-            self.api_key,
-            read_only=self.refuses_changes,
+            ready.host,
+            ready.project_id,
+            ready.api_key,
+            read_only=ready.refuses_changes,
             timeouts=Timeouts(
-                read_s=self.request_timeout_s,
-                slow_read_s=10 * self.request_timeout_s,
-                total_s=4 * self.request_timeout_s,
+                read_s=ready.request_timeout_s,
+                slow_read_s=10 * ready.request_timeout_s,
+                total_s=4 * ready.request_timeout_s,
             ),
-            retry=RetryPolicy(attempts=self.max_attempts),
+            retry=RetryPolicy(attempts=ready.max_attempts),
             rate_limits=RateLimits(per_minute=per_minute, per_hour=10 * per_minute) if per_minute else None,
         )
 
@@ -186,6 +210,13 @@ class PostHogWarehouseResource(WarehouseResource):
         server = host.strip().rstrip("/").lower().rpartition("://")[2]
         return f"{quote(own_id.strip(), safe='')}@{quote(server, safe='')}"
 
+    def get_resource_definition(self) -> Any:
+        """The resource as definitions hold it: when they load is the time to report how its key is exposed."""
+        if self.api_key and not _is_variable(self.api_key):
+            _warn_of_literal_key(self.project_id)
+        warn_of_clear_text(self.name)
+        return super().get_resource_definition()
+
     def is_origin_of(self, snapshot: WarehouseSnapshot) -> bool:
         """Whether a snapshot was taken of this project; `@current` may be any project of its host.
 
@@ -194,6 +225,27 @@ class PostHogWarehouseResource(WarehouseResource):
         host, own_id = (_from_environment(value) for value in (self.host, self.project_id))
         is_host = snapshot.project_url is not None if not host else snapshot.host == host.rstrip("/")
         return is_host and (not own_id or own_id.strip() in ("", "@current", snapshot.project_id))
+
+
+@cache
+def _warn_of_literal_key(project_id: str) -> None:
+    """Once per process and project, as definitions ask for their resources several times."""
+    dg.get_dagster_logger("dw_orchestration").warning(
+        f"The API key of the project {_from_environment(project_id)} is written out, so Dagster keeps it in clear where"
+        " it stores the config schemas of jobs: in the snapshots in the run storage, and in Dagster+. Its UI shows a"
+        ' mask. Use `dg.EnvVar("POSTHOG_PERSONAL_API_KEY")`, in YAML "{{ env.POSTHOG_PERSONAL_API_KEY }}", and replace'
+        " the key in PostHog."
+    )
+
+
+def _is_variable(value: object) -> bool:
+    """Whether it is a `dg.EnvVar` or a `dg.EnvVar.int`, which are not resolved outside of a run."""
+    return hasattr(value, "env_var_name")
+
+
+def _configured(value: Any) -> Any:
+    """A setting in the definitions' config, where `{"env": name}` is a `dg.EnvVar`."""
+    return dg.EnvVar(value["env"]) if isinstance(value, dict) else value
 
 
 def _from_environment(value: str) -> str | None:

@@ -61,7 +61,7 @@ class ScheduleOverride(dg.Model, dg.Resolvable):
         ```
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
 
     tables: Sequence[str] = Field(
         min_length=1,

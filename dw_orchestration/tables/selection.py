@@ -45,7 +45,7 @@ class TableSelector(BaseModel):
         ```
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     source: str | None = Field(default=None, description="The id of a source.")
     source_type: str | None = Field(default=None, description="The type of the source: `Stripe`, `Postgres`.")

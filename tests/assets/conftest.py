@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -47,19 +46,6 @@ def quiet_shelf(warehouse: WarehouseProcess, postgres_server: DatabaseLogin, wai
     """A source as `shelf`, for all tests that change nothing in it."""
     execute(postgres_server, "create database quiet_shelf")
     return warehouse.add_shelf(replace(postgres_server, database="quiet_shelf"), wait_until=wait_until)
-
-
-@pytest.fixture(scope="session")
-def free_port() -> Callable[[], int]:
-    """Finds a port of this machine at which nobody listens."""
-
-    def find() -> int:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            number: int = listener.getsockname()[1]
-        return number
-
-    return find
 
 
 @pytest.fixture

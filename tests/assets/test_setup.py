@@ -23,6 +23,7 @@ NO_SUCH_KEY = "phx_no_such_key_anywhere"
 TOLD = {
     "key without project": "POSTHOG_PROJECT_ID is not set.",
     "project without key": "POSTHOG_PERSONAL_API_KEY is not set.",
+    "impossible project": "POSTHOG_PROJECT_ID: The project id is not a number",
     "wrong key": "PostHog does not accept the API key",
     "unknown project": "PostHog does not know the project",
     "key that only reads": "Tables can be watched but not synced: The API key lacks a scope",
@@ -38,6 +39,8 @@ def environment(warehouse: WarehouseProcess, set_up: str) -> dict[str, str]:
             return {key: NO_SUCH_KEY}
         case "project without key":
             return right
+        case "impossible project":
+            return {**right, key: NO_SUCH_KEY, "POSTHOG_PROJECT_ID": "../1"}
         case "wrong key":
             return {**right, key: NO_SUCH_KEY}
         case "unknown project":
@@ -46,15 +49,26 @@ def environment(warehouse: WarehouseProcess, set_up: str) -> dict[str, str]:
             return {**right, key: warehouse.new_key(READ)}
 
 
+def location(settings: dict[str, str], home: Path, monkeypatch: pytest.MonkeyPatch) -> dg.Definitions:
+    """The default code location in an environment. The key is read from the process where it is used."""
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    return definitions_for({**settings, "DW_ORCHESTRATION_HOME": str(home)})
+
+
 @pytest.mark.usefixtures("quiet_shelf")  # a project without tables is a wrong set-up of its own
 @pytest.mark.parametrize("set_up", TOLD)
 def test_the_location_loads_and_says_it_in_one_line(
-    warehouse: WarehouseProcess, tmp_path: Path, caplog: pytest.LogCaptureFixture, set_up: str
+    warehouse: WarehouseProcess,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    set_up: str,
 ) -> None:
     """With every setup error, the code location loads, and one line states the error, without the key."""
     settings = environment(warehouse, set_up)
     with caplog.at_level(logging.WARNING):
-        defs = definitions_for({**settings, "DW_ORCHESTRATION_HOME": str(tmp_path)})
+        defs = location(settings, tmp_path, monkeypatch)
     dg.Definitions.validate_loadable(defs)
     (record,) = caplog.records
     assert record.getMessage().startswith(TOLD[set_up])
@@ -64,9 +78,11 @@ def test_the_location_loads_and_says_it_in_one_line(
 
 
 @pytest.mark.parametrize("set_up", list(TOLD)[:-1])
-def test_an_asset_stands_for_the_tables(warehouse: WarehouseProcess, tmp_path: Path, set_up: str) -> None:
+def test_an_asset_stands_for_the_tables(
+    warehouse: WarehouseProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, set_up: str
+) -> None:
     """In place of the tables, one asset states what is wrong: an empty page would explain nothing."""
-    defs = definitions_for({**environment(warehouse, set_up), "DW_ORCHESTRATION_HOME": str(tmp_path)})
+    defs = location(environment(warehouse, set_up), tmp_path, monkeypatch)
     (spec,) = defs.resolve_all_asset_specs()
     assert "not_connected" == spec.key.path[-1]
     assert (spec.description or "").startswith(f"No tables: {TOLD[set_up]}")

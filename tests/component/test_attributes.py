@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import traceback
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from component_snapshots import OFF, project, source, table
 from dagster.components.resolved.errors import ResolutionException
+from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from dw_orchestration import PostHogSyncConfig, PostHogWarehouseComponent, build_posthog_assets
@@ -133,6 +135,181 @@ def test_a_template_may_stand_for_a_value(monkeypatch: pytest.MonkeyPatch) -> No
         component("scheduling: '{{ env.MODE }}'\n")
 
 
+KEY = "phx_that_is_written_out"
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("project_id: 12345", {"project_id": "12345"}),
+        ("project_id: '0012345'", {"project_id": "0012345"}),
+        ("project_id: '@current'", {"project_id": "@current"}),
+        ("project_id: 1\n  read_only: true", {"read_only": True}),
+        ("project_id: 1\n  read_only: '{{ env.FLAG }}'", {"read_only": True}),
+        ("project_id: 1\n  read_only: 'no'", {"read_only": False}),
+        ("project_id: 1\n  read_only: '{{ env.NOT_SET }}'", {"read_only": None}),
+        ("project_id: 1\n  requests_per_minute: '{{ env.PACE }}'", {"requests_per_minute": 60}),
+        ("project_id: 1\n  requests_per_minute: '60'", {"requests_per_minute": 60}),
+        ("project_id: 1\n  request_timeout_s: 5", {"request_timeout_s": 5.0}),
+        ("project_id: 1\n  host: 'https://{{ env.REGION }}.posthog.com'", {"host": "https://eu.posthog.com"}),
+    ],
+)
+def test_a_warehouse_takes_what_yaml_makes(
+    written: str, expected: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers without quotes, numbers and booleans in quotes or from the environment: each setting has its own type."""
+    for name, value in {"FLAG": "true", "PACE": "60", "REGION": "eu"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NOT_SET", raising=False)
+    document = f"warehouse:\n  api_key: {KEY}\n  {written}\n"
+    assert [] == refused_by_schema(document)
+    made = component("", warehouse=document).warehouse
+    assert expected == {name: getattr(made, name) for name in expected}
+
+
+@pytest.mark.parametrize(
+    ("attribute", "expected"),
+    [
+        ("name: '12345'", ("name", "12345")),
+        ("name: 12345", ("name", "12345")),
+        ("auto_heal: '3'", ("auto_heal", 3)),
+        ("freshness: 'off'", ("freshness", False)),
+        ("include_disabled: '{{ env.FLAG }}'", ("include_disabled", True)),
+        ("max_state_age_days: '0.5'", ("max_state_age_days", 0.5)),
+        ("checks: \"{{ ['not_stale'] }}\"", ("checks", ["not_stale"])),
+        ("select: [2024]", ("select", ["2024"])),
+        ("select: \"{{ env.TABLES.split(',') }}\"", ("select", ["a", "b"])),
+        ("op: {pool: 7, tags: {a: 1}}", ("op", {"pool": "7", "tags": {"a": 1}})),
+        ("sync: {wait: 'false', start_timeout_s: '9'}", ("sync", {"wait": False, "start_timeout_s": 9.0})),
+        ("retry_policy: {max_retries: '2', delay: '{{ env.DELAY }}'}", ("retry_policy", dg.RetryPolicy(2, 30))),
+        ("sync:", ("sync", {})),
+    ],
+)
+def test_attributes_take_what_yaml_makes(
+    attribute: str, expected: tuple[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for all attributes, and the schema for editors and `dg check yaml` agrees."""
+    for name, value in {"FLAG": "1", "TABLES": "a,b", "DELAY": "30"}.items():
+        monkeypatch.setenv(name, value)
+    assert [] == refused_by_schema(WAREHOUSE + attribute)
+    name, value = expected
+    assert value == getattr(component(attribute), name)
+
+
+def refused_by_schema(document: str) -> list[str]:
+    """What `dg check yaml` and editors say about attributes."""
+    validator = Draft202012Validator(PostHogWarehouseComponent.model().model_json_schema())
+    return [error.message for error in validator.iter_errors(yaml.safe_load(document))]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told", "by_schema"),
+    [
+        ("step_per: tables", "step_per: Input should be 'source', 'project' or 'table', and not 'tables'", True),
+        ("scheduling: ensured", "scheduling: Input should be 'observe', 'ensure' or 'drive', and not 'ensured'", True),
+        ("scheduling: '{{ env.MODE }}'", "scheduling: Input should be 'observe'", False),
+        ("checks: [not_stael]", "checks.0: Input should be 'sync_succeeded'", True),
+        ("select: [{sync_type: cdcc}]", "select.0.sync_type: Input should be", True),
+        ("select: [{}]", "select.0: A selector needs a condition", False),
+        ("sync: {on_termination: leaf}", "sync.on_termination: Input should be 'cancel' or 'leave'", True),
+        ("sync: {if_runing: attach}", "sync.if_runing: there is no such setting", True),
+        ("retry_policy: {delay_s: 5}", "retry_policy.delay_s: there is no such setting", True),
+        ("retry_policy: {jitter: ful}", "retry_policy.jitter: Input should be 'full' or 'plus_minus'", True),
+        ("op: {name: ours}", "op.name: there is no such setting", True),
+        ("auto_heal: many", "auto_heal: Input should be a valid integer", True),
+        ("freshness: maybe", "freshness: Input should be a valid boolean", True),
+        ("overrides: [{tables: [a]}]", "overrides.0.cron: Field required", True),
+        ("translation: {grup_name: a}", "translation.grup_name: there is no such setting", True),
+        ("schedulling: drive", "schedulling: there is no such attribute", True),
+    ],
+)
+def test_a_wrong_value_is_told_by_its_place(
+    wrong: str,
+    told: str,
+    by_schema: bool,  # noqa: FBT001  one of the cases
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One line with the place, and what would be right; the schema finds what it can without the environment."""
+    monkeypatch.setenv("MODE", "watch")
+    with pytest.raises(ResolutionException) as caught:
+        component(wrong)
+    assert told in str(caught.value)
+    assert 1 == len(str(caught.value).splitlines())
+    found = refused_by_schema(WAREHOUSE + wrong)
+    assert by_schema == bool(found)
+    assert not any("given schemas" in text for text in found)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (f"{{api_key: {KEY}}}", "warehouse.project_id: Field required"),
+        (f"{{project_id: 1, api_kye: {KEY}}}", "warehouse.api_key: Field required"),
+        (f"{{project_id: [1], api_key: {KEY}}}", "warehouse.project_id: Input should be a valid string"),
+        (f"{{project_id: 1, api_key: [{KEY}]}}", "warehouse.api_key: Input should be a valid string"),
+        (
+            f"{{project_id: 1, api_key: {KEY}, read_only: perhaps}}",
+            "warehouse.read_only: Input should be a valid boolean",
+        ),
+        (f"{{project_id: 1, api_key: '{KEY}{{{{ misspelt }}}}'}}", "there is no template variable `misspelt`"),
+        (f"{{home: data, api_key: {KEY}}}", "warehouse.api_key: there is no such setting"),
+        (f"[{KEY}]", "give the settings of a PostHog project"),
+        (f"\napi_key: {KEY}", "api_key: there is no such attribute"),
+    ],
+)
+def test_no_error_has_a_key(wrong: str, told: str) -> None:
+    """Neither the error of loading nor what the schema finds has a key that is written out, wherever it was put."""
+    document = f"warehouse: {wrong}\n"
+    with pytest.raises(ResolutionException) as caught:
+        component("", warehouse=document)
+    assert told in str(caught.value)
+    texts = [*refused_by_schema(document), "".join(traceback.format_exception(caught.value))]
+    assert [] == [text for text in texts if KEY in text and not text.startswith("[")]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "told"),
+    [
+        ("translation: {key: 'raw/{{ schema_name }}'}", "there is no template variable `schema_name`"),
+        ("translation: {key: '{{ schema_name }}'}", "there is no template variable `schema_name`"),
+        ("translation: {tags: {a: '{{ table.shema.name }}'}}", "a Table has no `shema`, but cadence"),
+        ("translation: {description: 'of {{ dg.Nothing }}'}", "a DgScope has no `Nothing`"),
+        ("translation: '{{ nothing(spec) }}'", "there is no template variable `nothing`"),
+        ("translation: {group_name: '{{ prefix | lowr }}'}", "invalid template: No filter named 'lowr'"),
+        ("history_file: '{{ hom }}/history.duckdb'", "there is no template variable `hom`"),
+        ("history_file: '{{ env.NOT_SET }}/history.duckdb'", "the environment variable `NOT_SET` is not set"),
+        ("op: {pool: 'a_{{ pol }}'}", "there is no template variable `pol`"),
+        ("select: ['{{ source }}.*']", "there is no template variable `source`"),
+        ("sync: {start_timeout_s: '{{ timeout }}'}", "there is no template variable `timeout`"),
+    ],
+)
+def test_a_misspelt_variable_is_told(attributes: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a template is, a variable that there is not is an error that names it and those that there are."""
+    monkeypatch.delenv("NOT_SET", raising=False)
+    with pytest.raises(ResolutionException) as caught:
+        definitions(attributes)
+    assert told in str(caught.value)
+    assert ("invalid" in told) or (" env" in str(caught.value))
+    assert ("translation" in attributes) == (" source_type, spec, table." in str(caught.value)) or "invalid" in told
+
+
+def test_a_default_replaces_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`default` is how a template says that a variable may be missing."""
+    monkeypatch.delenv("NOT_SET", raising=False)
+    made = component("op: {pool: \"{{ env.NOT_SET | default('a') }}\", description: \"{{ nothing | default('b') }}\"}")
+    assert {"pool": "a", "description": "b"} == made.op
+    assert {"pool": None} == component("op: {pool: '{{ env.NOT_SET }}'}").op
+
+
+@pytest.mark.parametrize("name", ["123", "None", "1e5", "True", "[1]", "{{ spec }}", "{% x %}"])
+def test_a_tables_name_stays_text(name: str) -> None:
+    """What a template makes of PostHog's text is text: no number, no list, and no template to be filled in again."""
+    shop = project(source("Stripe", [table(name)]))
+    made = component("translation: {description: '{{ name }}', group_name: 'a'}").build_defs_from_snapshot(shop)
+    (described,) = [each for each in made.resolve_all_asset_specs() if each.group_name == "a"]
+    assert name == described.description
+
+
 def test_only_selected_tables_are_anywhere(tmp_path: Path) -> None:
     """A selection holds for assets, schedules and sensors alike."""
     defs = definitions(f"select: ['stripe.*']\nhistory_file: {tmp_path / 'history.duckdb'}\n")
@@ -242,13 +419,14 @@ def test_keys_that_dagster_does_not_take_are_told_with_their_table() -> None:
 
 
 def test_steps_have_their_settings() -> None:
-    """Retries, pool and tags are those of every step."""
+    """Retries, pool, tags and description are those of every step, with the names that Dagster has for them."""
     for step in steps(
-        "retry_policy: {max_retries: 2, delay_s: 5, backoff: exponential}\npool: posthog\n"
-        "op_tags: {dagster/max_runtime: 60}\n"
+        "retry_policy: {max_retries: 2, delay: 5, backoff: exponential}\n"
+        "op: {pool: posthog, tags: {dagster/max_runtime: 60}, description: Syncs}\n"
     ):
         assert dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL) == step.op.retry_policy
         assert ("posthog", {"dagster/max_runtime": "60"}) == (step.op.pool, step.op.tags)
+        assert "Syncs" == step.op.description
 
 
 def test_defaults_of_runs_are_in_the_launchpad() -> None:

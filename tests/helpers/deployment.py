@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -82,19 +83,28 @@ class Deployment:
 
     def launch_job(self, name: str, *, config: dict[str, Any] | None = None, **selection: object) -> str:
         """Launch a run of a job; its id."""
-        location = {"repositoryLocationName": self._location, "repositoryName": self._repository}
-        selector = {**location, "pipelineName": name, **selection}
+        return self._run_id(self.try_to_launch(name, config=config, **selection))
+
+    def try_to_launch(self, name: str, *, config: dict[str, Any] | None = None, **selection: object) -> dict[str, Any]:
+        """Launch a run of a job; the answer, which may be a refusal."""
+        selector = {**self.repository, "pipelineName": name, **selection}
         params = {"selector": selector, "runConfigData": json.dumps(config or {}), "mode": "default"}
-        return self._run_id(self._ask(LAUNCH, params=params)["launchRun"])
+        answer: dict[str, Any] = self.ask(LAUNCH, params=params)["launchRun"]
+        return answer
+
+    @property
+    def repository(self) -> dict[str, str]:
+        """Where the definitions are, for questions about them."""
+        return {"repositoryLocationName": self._location, "repositoryName": self._repository}
 
     def re_execute(self, run_id: str, *, strategy: str) -> str:
         """Launch what the UI's button for this strategy launches; the new run's id."""
         params = {"parentRunId": run_id, "strategy": strategy}
-        return self._run_id(self._ask(RE_EXECUTE, params=params)["launchRunReexecution"])
+        return self._run_id(self.ask(RE_EXECUTE, params=params)["launchRunReexecution"])
 
     def terminate(self, run_id: str) -> None:
         """Do what the UI's button for ending a run does."""
-        answer = self._ask(TERMINATE, run=run_id)["terminateRun"]
+        answer = self.ask(TERMINATE, run=run_id)["terminateRun"]
         assert answer["__typename"] == "TerminateRunSuccess", answer
 
     def give_up(self, run_id: str) -> None:
@@ -145,6 +155,20 @@ class Deployment:
         """How many events of a kind a run has."""
         return len(self._events(run_id, kind))
 
+    def ask(self, query: str, **variables: object) -> dict[str, Any]:
+        """The answer of GraphQL to a question, as the UI asks them."""
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(self._address, data=body, headers={"Content-Type": "application/json"})  # noqa: S310 - ours
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 - as above
+                answer = json.load(response)
+        except urllib.error.HTTPError as refused:
+            # a refusal is an answer too
+            answer = json.load(refused)
+        assert not answer.get("errors"), answer["errors"]
+        data: dict[str, Any] = answer["data"]
+        return data
+
     def stop(self) -> None:
         """End the webserver; its code server and run workers end with it."""
         self.instance.dispose()
@@ -176,7 +200,7 @@ class Deployment:
     def _loaded(self) -> tuple[str, str] | None:
         assert self._process.poll() is None, (self.home / "dagster-webserver.log").read_text()
         try:
-            entries = self._ask(LOCATIONS)["workspaceOrError"]["locationEntries"]
+            entries = self.ask(LOCATIONS)["workspaceOrError"]["locationEntries"]
         except OSError:
             return None
         for entry in entries:
@@ -185,15 +209,6 @@ class Deployment:
             if found.get("repositories"):
                 return entry["name"], found["repositories"][0]["name"]
         return None
-
-    def _ask(self, query: str, **variables: object) -> dict[str, Any]:
-        body = json.dumps({"query": query, "variables": variables}).encode()
-        request = urllib.request.Request(self._address, data=body, headers={"Content-Type": "application/json"})  # noqa: S310 - ours
-        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 - as above
-            answer = json.load(response)
-        assert not answer.get("errors"), answer["errors"]
-        data: dict[str, Any] = answer["data"]
-        return data
 
 
 class _Forward(BaseHTTPRequestHandler):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from pathlib import Path
 
 import dagster as dg
@@ -47,10 +48,13 @@ def launch(stripe):
     )
     dg.Definitions.validate_loadable(definitions)
 
-    def run(name, *, tags=None, instance=None, **config):
+    def run(name, *, tags=None, instance=None, execution=None, **config):
         job = definitions.get_job_def(f"posthog_warehouse_{name}")
         ops = {f"posthog_warehouse_{name}_step": {"config": config}}
-        return job.execute_in_process(run_config={"ops": ops}, tags=tags, instance=instance, raise_on_error=False)
+        settings = {"execution": execution} if execution else {}
+        return job.execute_in_process(
+            run_config={"ops": ops, **settings}, tags=tags, instance=instance, raise_on_error=False
+        )
 
     return run
 
@@ -246,12 +250,27 @@ def test_secrets_are_nowhere(launch, remembering, postgres_server, monkeypatch):
         assert not any(secret.encode() in text for text in files)
 
 
-def test_secret_that_is_written_out_is_refused_and_not_repeated(launch, everything):
-    """A run's configuration is stored: the failure explains that, without the value, and nothing is sent."""
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("update_source", {"source": "acme", "job_inputs": {"stripe_secret_key": SECRET}}),
+        ("create_source", {"source_type": "Postgres", "payload": {"auth": {"password": SECRET}}}),
+        ("create_webhook", {"source": "acme", "inputs": {"headers": {"Authorization": SECRET}}}),
+    ],
+)
+def test_secret_that_is_written_out_is_refused_and_not_stored(launch, remembering, everything, name, config):
+    """Dagster stores a run with its config before it starts: there is no run, and the value is in no text or file."""
     before = everything()
 
-    told = failure(launch("update_source", source="acme", job_inputs={"stripe_secret_key": SECRET})).description
+    with pytest.raises(dg.DagsterInvariantViolationError, match="is written out, and Dagster stores") as caught:
+        launch(name, instance=remembering, **config)
 
-    assert "stripe_secret_key is written out, and a run's configuration is kept" in told
-    assert SECRET not in told
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    assert [] == list(remembering.get_runs())
     assert before == everything()
+
+
+def test_jobs_for_sources_take_settings_of_the_run(launch):
+    """The check of the config leaves the rest of it as it is: how a run is executed can still be chosen."""
+    config = {"source": "acme", "description": "Payments"}
+    assert launch("update_source", execution={"config": {"in_process": {}}}, **config).success

@@ -11,6 +11,11 @@ from dw_orchestration.tables.errors import UsageError
 ENVIRONMENT = {"DB_PASSWORD": "s3cr3t", "LONGER": "s3cr3t-and-more\n", "EMPTY": ""}
 
 
+def leaves(fields):
+    """The values in nested mappings, as text."""
+    return [text for each in fields.values() for text in (leaves(each) if isinstance(each, dict) else [str(each)])]
+
+
 def test_variables_stand_for_their_values_wherever_they_are():
     """In objects and lists, and next to values that are not secrets."""
     found = resolved(
@@ -51,22 +56,33 @@ def test_variable_that_is_not_set_is_named(name):
         {"access_token": "plain"},
         {"connection_string": "plain"},
         {"url": "postgres://me:plain@db/shop"},
+        {"password": 8461973},
+        {"stripe_key": "plain"},
+        {"clientSecret": "plain"},
+        {"X-Api-Key": "plain"},
+        {"headers": {"Authorization": "plain"}},
+        {"credentials": {"value": "plain"}},
+        {"auth": {"schemas": {"password": "plain"}}},
+        {"options": "sslmode=require&password=plain"},
+        {"manifest_json": '{"header": "Bearer plain-and-more"}'},
+        {"content": "-----BEGIN RSA PRIVATE KEY-----plain"},
     ],
 )
 def test_written_out_secret_is_refused_and_not_repeated(fields):
     """What Dagster would keep is refused, without the value; a file of the user's own may have it."""
+    *_, value = leaves(fields)
     with pytest.raises(UsageError, match="is written out") as caught:
         resolved(fields, lookup=ENVIRONMENT.get)
-    assert "plain" not in str(caught.value)
-    assert "plain" not in resolved(fields, lookup=ENVIRONMENT.get, allow_written_out=True).hidden("it is plain!") or (
-        "url" in fields
-    )
+    assert value not in str(caught.value)
+    assert value not in resolved(fields, lookup=ENVIRONMENT.get, allow_written_out=True).hidden(f"it is {value}!")
 
 
 @pytest.mark.parametrize(
     "fields",
     [
         {"host": "db", "port": 5432, "token_uri": "https://example.com/token"},
+        {"auth_method": {"selection": "api_key"}, "token_type": "bearer", "public_key": "ssh-ed25519 AAAA"},
+        {"credentials": {"project_id": "shop", "client_email": "me@example.com"}, "primary_key": "id"},
         {"schemas": [{"name": "secret_tokens", "primary_key_columns": ["api_key"], "incremental_field": "token"}]},
     ],
 )
