@@ -127,15 +127,25 @@ def test_what_is_wrong_is_told_by_its_line(dg_project: DgProject, dg_here: Calla
 
 
 @USED_BY_DAGSTER
-def test_what_a_template_becomes_is_checked_by_its_line(dg_project: DgProject, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("attribute", "place", "told"),
+    [
+        ("scheduling: drvie", "scheduling", "'observe', 'ensure' or 'drive'"),
+        ("op: {pool: 'a_{{ pol }}'}", "op.pool", "there is no template variable `pol`"),
+        ("schedulling: drive", "schedulling", "there is no such attribute"),
+    ],
+)
+def test_what_a_template_becomes_is_checked_by_its_line(
+    dg_project: DgProject, monkeypatch: pytest.MonkeyPatch, attribute: str, place: str, told: str
+) -> None:
     """A mistake that only loading can find is reported with its line too, and with what would be right."""
     monkeypatch.syspath_prepend(str(dg_project.root / "src"))
-    dg_project.write("posthog", BY_ENVIRONMENT + "  scheduling: drvie\n")
+    dg_project.write("posthog", BY_ENVIRONMENT + f"  {attribute}\n")
     with pytest.raises(Exception, match="Error while loading component") as caught:
         dg.load_from_defs_folder(path_within_project=dg_project.root)
-    told = str(caught.value.__cause__)
-    assert re.search(r"defs\.yaml:9 - .*scheduling", told), told
-    assert "'observe', 'ensure' or 'drive'" in told
+    cause = str(caught.value.__cause__)
+    assert re.search(rf"defs\.yaml:9 - attributes\.{place}: ", cause), cause
+    assert told in cause
 
 
 def test_it_is_listed_with_what_it_is(dg_here: Callable[..., Result]) -> None:

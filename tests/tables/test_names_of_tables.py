@@ -6,6 +6,7 @@ import pytest
 
 from dw_orchestration.posthog.models import Schema, Source
 from dw_orchestration.tables.errors import UnknownNameError, UsageError
+from dw_orchestration.tables.selection import TableSelector
 from dw_orchestration.tables.tables import Tables
 
 
@@ -111,3 +112,35 @@ def test_a_project_without_sources_says_so():
     """A project without sources has no nearest match."""
     with pytest.raises(UnknownNameError, match="The project has no source"):
         Tables.live([]).source("stripe")
+
+
+ODD = ["Orders [2024]", "Orders 2", "a*", "ab", "a.b", "what?", "whats", "(x|y)+", "x", "^$", "{a,b}", "a\\b", "!a"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_exact_name_wins_over_every_pattern(name):
+    """A name that looks like a pattern, or like another pattern language, names its own table alone."""
+    live = Tables.live([source(1, "Stripe", None, *ODD)])
+    for typed in (name, f"stripe.{name}", f"stripe/{name}"):
+        assert [name] == [table.schema.name for table in live.matching([typed])]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("stripe.Orders [*", {"Orders [2024]"}),
+        ("stripe.Orders*", {"Orders [2024]", "Orders 2"}),
+        ("stripe.*[2024]", {"Orders [2024]"}),
+        ("stripe.a?b", {"a.b", "a\\b"}),
+        ("stripe.a.*", {"a.b"}),
+        ("stripe.(x|?)+", {"(x|y)+"}),
+        ("stripe.{a,*}", {"{a,b}"}),
+        ("stripe.!*", {"!a"}),
+    ],
+)
+def test_only_two_characters_are_patterns(pattern, expected):
+    """`*` is any text and `?` any character. Brackets, braces, dots and all others are themselves."""
+    live = Tables.live([source(1, "Stripe", None, *ODD)])
+    assert expected == {table.schema.name for table in live.matching([pattern])}
+    chosen = TableSelector(table=pattern.removeprefix("stripe."))
+    assert expected == {table.schema.name for table in live if chosen.matches(table)}
