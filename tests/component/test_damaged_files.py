@@ -182,7 +182,10 @@ def test_a_home_that_cannot_be_made_is_named(tmp_path: Path, *, in_development: 
 
 
 def test_a_good_state_serves_where_it_cannot_be_replaced(
-    embedded_warehouse: EmbeddedWarehouse, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    embedded_warehouse: EmbeddedWarehouse,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In a folder that cannot be written, as in an image, the state in it serves, and a line names the folder."""
     embedded_warehouse.add_source("Stripe", tables={"Customer": [{"id": 1}]})
@@ -191,6 +194,8 @@ def test_a_good_state_serves_where_it_cannot_be_replaced(
     as_project(embedded_warehouse).take_snapshot().write(path)
     path.with_name(f"{path.name}.{os.getpid()}.unfinished").mkdir()
     before = path.read_bytes()
+    # the key is read from the process where it is used
+    monkeypatch.setenv("POSTHOG_PERSONAL_API_KEY", endpoint["api_key"])
     defs = definitions_for(
         {
             "POSTHOG_HOST": endpoint["host"],
