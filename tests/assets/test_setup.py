@@ -23,7 +23,7 @@ NO_SUCH_KEY = "phx_no_such_key_anywhere"
 TOLD = {
     "key without project": "POSTHOG_PROJECT_ID is not set.",
     "project without key": "POSTHOG_PERSONAL_API_KEY is not set.",
-    "impossible project": "POSTHOG_PROJECT_ID: The project id is not a number",
+    "impossible project": "The project id is not a number",
     "wrong key": "PostHog does not accept the API key",
     "unknown project": "PostHog does not know the project",
     "key that only reads": "Tables can be watched but not synced: The API key lacks a scope",
