@@ -19,6 +19,7 @@ from dw_orchestration.tables.cadence import STALE_AFTER_INTERVALS
 from dw_orchestration.tables.classify import cure_of
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
+from dw_orchestration.text import in_markdown
 
 SYNC_SUCCEEDED = "sync_succeeded"
 NOT_STALE = "not_stale"
@@ -159,14 +160,14 @@ class CheckOutcome:
 def sync_succeeded(table: Table, job: Job) -> CheckOutcome:
     """Whether a job that has ended completed."""
     passed = job.status is JobStatus.COMPLETED
-    reason = "" if passed or not job.latest_error else f". {job.latest_error}"
+    reason = "" if passed or not job.latest_error else f". {in_markdown(job.latest_error)}"
     if (cure := cure_of(block_of(job))) is not None:
         reason += f" {cure}"
     return CheckOutcome(
         key=asset_key(table),
         check_name=SYNC_SUCCEEDED,
         passed=passed,
-        description=f"Sync {job.id}: {job.status}{reason}",
+        description=f"Sync {job.id}: {in_markdown(job.status)}{reason}",
         metadata=end_metadata(table, job),
     )
 
@@ -276,10 +277,12 @@ def _columns_unchanged(table: Table, now: Mapping[str, str], *, before: Mapping[
 
 
 def _column_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    added = [f"{name} added ({now[name]})" for name in now if name not in before]
-    removed = [f"{name} removed" for name in before if name not in now]
+    added = [f"{in_markdown(name)} added ({in_markdown(now[name])})" for name in now if name not in before]
+    removed = [f"{in_markdown(name)} removed" for name in before if name not in now]
     retyped = [
-        f"{name} was {before[name]}, is {now[name]}" for name in now if name in before and before[name] != now[name]
+        f"{in_markdown(name)} was {in_markdown(before[name])}, is {in_markdown(now[name])}"
+        for name in now
+        if name in before and before[name] != now[name]
     ]
     return added + removed + retyped
 

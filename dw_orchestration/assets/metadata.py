@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, InstanceOf
 from dw_orchestration.assets.lineage import column_lineage
 from dw_orchestration.posthog.models import Job, Schema, WarehouseTable
 from dw_orchestration.tables.table import Table
+from dw_orchestration.text import visible_lines
 
 # who asked for the sync: this run, or anybody else (PostHog's schedule, a colleague, another run)
 TriggeredBy = Literal["dagster", "adopted", "posthog"]
@@ -210,7 +211,7 @@ def end_metadata(table: Table, job: Job, *, triggered_by: TriggeredBy | None = N
         job_id=job.id,
         triggered_by=triggered_by,
         status=str(job.status),
-        error=job.latest_error or None,
+        error=visible_lines(job.latest_error or "") or None,
         job_created_at=job.created_at,
         rows_synced=job.rows_synced or 0,
         link=table.url,

@@ -8,6 +8,7 @@ from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.models import Schema
 from dw_orchestration.tables.table import Table, by_source
+from dw_orchestration.text import visible, visible_lines
 
 # the tags by which Dagster says that nobody pressed a button for a run
 UNATTENDED_TAGS = (
@@ -67,10 +68,10 @@ def losses(api: WarehouseApi, tables: Iterable[Table]) -> Iterator[str]:
 
 def _loss(name: str, record: Schema | None) -> str:
     if record is None or record.table is None:
-        return f"{name}: the resync drops nothing, PostHog has no table of it yet"
+        return f"{visible(name)}: the resync drops nothing, PostHog has no table of it yet"
     rows = "an unknown number of" if record.table.row_count is None else f"{record.table.row_count:,}"
     synced = f"{record.last_synced_at:%Y-%m-%d %H:%M:%S} UTC" if record.last_synced_at else "an unknown time"
-    return f"{name}: the resync drops {rows} rows, last synced at {synced}, and PostHog bills the new ones"
+    return f"{visible(name)}: the resync drops {rows} rows, last synced at {synced}, and PostHog bills the new ones"
 
 
 def _refuse_unattended(context: dg.AssetExecutionContext) -> None:
@@ -94,4 +95,4 @@ def _refuse_unconfirmed(config: PostHogSyncConfig, names: list[str]) -> None:
 
 
 def _refusal(text: str) -> dg.Failure:
-    return dg.Failure(description=text, allow_retries=False)
+    return dg.Failure(description=visible_lines(text), allow_retries=False)

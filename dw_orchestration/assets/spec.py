@@ -13,6 +13,7 @@ from dw_orchestration.tables.classify import SchemaClass, why_not_synced
 from dw_orchestration.tables.names import identifier, snake
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
+from dw_orchestration.text import code, in_markdown
 
 CLASS_TAG = "posthog/class"
 
@@ -98,9 +99,10 @@ def _late_after(window: timedelta) -> dg.FreshnessPolicy:
 
 def _description(table: Table) -> str:
     schema, source = table.schema, table.source
-    name = f"`{schema.name}`" if not schema.label else f"`{schema.name}` ({schema.label})"
-    parts = [f"{name} of {source.source_type}{f' ({source.prefix})' if source.prefix else ''}, synced by PostHog."]
-    parts += [text for text in (schema.description, source.description) if text]
+    label, prefix = (f" ({in_markdown(text)})" if text else "" for text in (schema.label, source.prefix))
+    parts = [f"{code(schema.name)}{label} of {in_markdown(source.source_type)}{prefix}, synced by PostHog."]
+    texts = (text for text in (schema.description, source.description) if text)
+    parts += [in_markdown(line) for text in texts for line in text.splitlines() if line.strip()]
     if table.schema_class is not SchemaClass.SYNCABLE:
         parts.append(f"Dagster cannot sync this table: {why_not_synced(table.schema, table.schema_class)}")
     return "\n\n".join(parts)
@@ -108,9 +110,10 @@ def _description(table: Table) -> str:
 
 def _upstream_spec(table: Table) -> dg.AssetSpec:
     source = table.source
+    system = f"{in_markdown(source.source_type)} ({in_markdown(source.upstream)})"
     return dg.AssetSpec(
         key=dg.AssetKey(list(table.upstream_path)),
-        description=f"`{table.schema.name}` in {source.source_type} ({source.upstream}), where the rows come from.",
+        description=f"{code(table.schema.name)} in {system}, where the rows come from.",
         group_name=f"{table.group}_source",
         kinds={snake(source.source_type)},
     )

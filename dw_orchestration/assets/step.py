@@ -36,6 +36,7 @@ from dw_orchestration.sync.errors import BillingLimitReachedError, NotTriggeredE
 from dw_orchestration.sync.events import Adopted, BillingStopped, Ended, Notice, Progress, SyncEvent
 from dw_orchestration.sync.settings import TableRequest
 from dw_orchestration.tables.table import Table
+from dw_orchestration.text import visible, visible_lines
 
 StepResult = dg.MaterializeResult[None] | dg.AssetCheckResult
 MAX_ERRORS_SHOWN = 20
@@ -108,8 +109,8 @@ class TableRun:
 
     @property
     def name(self) -> str:
-        """The table's name in PostHog."""
-        return self.table.schema.name
+        """The table's name in PostHog, for people."""
+        return visible(self.table.schema.name)
 
     @property
     def triggered_by(self) -> TriggeredBy:
@@ -186,7 +187,7 @@ class _Step:
             case Progress():
                 self._log_progress(self._runs[event.schema_id], event)
             case Notice():
-                self._context.log.warning(event.text)
+                self._context.log.warning(visible_lines(event.text))
             case Ended():
                 yield from self._end(self._runs[event.schema_id], event)
             case BillingStopped():
@@ -219,9 +220,8 @@ class _Step:
         if is_over(event.job) or (run.logged_at_s is not None and event.waited_s < run.logged_at_s + pause_s):
             return
         run.logged_at_s = event.waited_s
-        self._context.log.info(
-            f"{run.name}: {event.job.status}, {event.job.rows_synced or 0:,} rows so far, waited {event.waited_s:.0f} s"
-        )
+        status, rows = visible(event.job.status), event.job.rows_synced or 0
+        self._context.log.info(f"{run.name}: {status}, {rows:,} rows so far, waited {event.waited_s:.0f} s")
 
     def _end(self, run: TableRun, event: Ended) -> Iterator[StepResult]:
         run.is_syncing, run.error = False, event.error
@@ -350,7 +350,7 @@ def _request(run: TableRun, recorded: Adoption | None) -> TableRequest:
     return TableRequest(
         source_id=run.table.source.id,
         schema_id=run.table.id,
-        name=run.name,
+        name=run.table.schema.name,
         resume_job_id=recorded.job_id if recorded else None,
         resume_started=recorded is not None and recorded.started,
     )

@@ -24,6 +24,7 @@ from dw_orchestration.posthog.errors import (
     UnexpectedAnswerError,
 )
 from dw_orchestration.tables.errors import SetupError, SnapshotError, UsageError
+from dw_orchestration.text import VisibleError, visible_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,17 +105,17 @@ class Session:
             _print_table(report)
         return code if code is not None else Exit.FAILED if report.failed else Exit.DONE
 
-    def fail(self, error: Exception) -> int:
+    def fail(self, error: VisibleError) -> int:
         """Print what went wrong, without the secrets; the exit status."""
-        text = self.secrets.hidden(str(error))
+        text = self.secrets.hidden(error.text)
         if self.as_json:
             self._print_document(Report(summary=text, failed=True), error=type(error).__name__)
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{visible_lines(text)}\n")
         return exit_for(error)
 
     def _print_document(self, report: Report, *, error: str | None) -> None:
         document = report.document() | {"error": error}
-        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(document) + "\n")
 
 
 def session_of(ctx: typer.Context, *, as_json: bool) -> Session:
@@ -138,4 +139,4 @@ def _print_table(report: Report) -> None:
         for cells in report.cells():
             table.add_row(*map(Text, cells))
         console.print(table)
-    console.print(Text(report.summary))
+    console.print(Text(visible_lines(report.summary)))

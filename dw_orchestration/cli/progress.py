@@ -15,6 +15,7 @@ from dw_orchestration.posthog.enums import SyncType
 from dw_orchestration.sync.events import Adopted, BillingStopped, Ended, Notice, SyncEvent
 from dw_orchestration.sync.events import Progress as Moved
 from dw_orchestration.sync.settings import SyncMode
+from dw_orchestration.text import visible, visible_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,12 +37,13 @@ class Progress(Protocol):
 def progress_of(tables: Sequence[Table], *, mode: SyncMode) -> Iterator[Progress]:
     """Bars if the error output is a terminal, lines if not."""
     console = Console(stderr=True)
-    names = {table.id: table.name for table in tables}
+    names = {table.id: visible(table.name) for table in tables}
     if not console.is_terminal:
         yield _Lines(names, Console(stderr=True, soft_wrap=True))
         return
     columns = (
-        SpinnerColumn(),
+        # of characters that every encoding has
+        SpinnerColumn("line"),
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
@@ -70,7 +72,7 @@ class _Lines:
                 self.say(event.text if isinstance(event, Notice) else str(event.error))
 
     def say(self, text: str) -> None:
-        self._console.print(Text(text))
+        self._console.print(Text(visible_lines(text)))
 
 
 class _Rows:
@@ -96,7 +98,7 @@ class _Rows:
                 self.say(event.text if isinstance(event, Notice) else str(event.error))
 
     def say(self, text: str) -> None:
-        self._bars.console.print(Text(text))
+        self._bars.console.print(Text(visible_lines(text)))
 
 
 def _expected_rows(table: Table, *, mode: SyncMode) -> int | None:

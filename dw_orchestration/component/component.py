@@ -38,6 +38,7 @@ from dw_orchestration.tables.errors import SetupError, SnapshotError, StateNotRe
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
+from dw_orchestration.text import in_markdown
 
 _IN_A_SHARED_PLACE = DefsStateConfigArgs.versioned_state_storage().management_type
 _NO_STATE = "There is no state yet. Fetch it with `dg utils refresh-defs-state`."
@@ -378,7 +379,10 @@ def _history_definitions(
 def not_connected(problem: str, *, name: str = DEFAULT_RESOURCE_KEY) -> dg.Definitions:
     """One asset in place of the tables, with the problem as its description: an empty page would explain nothing."""
     spec = dg.AssetSpec(
-        key=[name, "not_connected"], group_name=name, kinds={"posthog"}, description=f"No tables: {problem}"
+        key=[name, "not_connected"],
+        group_name=name,
+        kinds={"posthog"},
+        description=f"No tables: {in_markdown(problem)}",
     )
     return dg.Definitions(assets=[spec])
 

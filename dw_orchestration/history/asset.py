@@ -13,6 +13,7 @@ from dw_orchestration.history.report import report_metadata, report_of
 from dw_orchestration.history.store import HistoryStore
 from dw_orchestration.resources.warehouse import WarehouseResource, errors_as_failure
 from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
+from dw_orchestration.text import in_markdown
 
 DEFAULT_HISTORY_RESOURCE_KEY = "posthog_sync_history"
 SOURCES_READ = "sources_read"
@@ -139,7 +140,9 @@ def _reading_metadata(reading: Reading) -> dict[str, Any]:
     if reading.problems:
         metadata["problems"] = dg.MetadataValue.md(_lines(reading))
     if reading.unreadable:
-        metadata["unreadable"] = dg.MetadataValue.md("\n".join(f"- {row}" for row in reading.unreadable))
+        metadata["unreadable"] = dg.MetadataValue.md(
+            "\n".join(f"- {in_markdown(str(row))}" for row in reading.unreadable)
+        )
     return metadata
 
 
@@ -165,4 +168,4 @@ def _not_read(reading: Reading) -> str:
 
 
 def _lines(reading: Reading) -> str:
-    return "\n".join(f"- {name}: {problem}" for name, problem in reading.problems.items())
+    return "\n".join(f"- {in_markdown(name)}: {in_markdown(problem)}" for name, problem in reading.problems.items())

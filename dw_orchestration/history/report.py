@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from dw_orchestration.history.store import HistoryStore, stored
+from dw_orchestration.text import visible
 
 SPAN = timedelta(days=30)
 # the event log keeps every report: a few hundred rows are small, thousands are not
@@ -122,8 +123,8 @@ def _table(tables: Sequence[TableFigures]) -> dg.TableMetadataValue:
     records = [
         dg.TableRecord(
             {
-                "source": each.source,
-                "table": each.table,
+                "source": visible(each.source),
+                "table": visible(each.table),
                 "rows": each.rows,
                 "syncs": each.syncs,
                 "failures": each.failures,

@@ -15,6 +15,7 @@ from logging.handlers import RotatingFileHandler
 from typing import IO, TYPE_CHECKING
 
 from dw_orchestration.local.server import WarehouseServer
+from dw_orchestration.text import visible_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,6 +37,14 @@ class Options:
     port: int
     leave_after_s: float  # 0 for never
     rate_limit_per_minute: int | None
+
+
+class VisibleFormatter(logging.Formatter):
+    """Escapes what sources and clients write into the log, which people read on a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The lines of a record."""
+        return visible_lines(super().format(record))
 
 
 class Lease:
@@ -163,7 +172,7 @@ def _try_lock(file: IO[str]) -> bool:
 
 def _log_to(path: Path) -> None:
     handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=2)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(threadName)s %(message)s"))
+    handler.setFormatter(VisibleFormatter("%(asctime)s %(levelname)s %(threadName)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("dw_orchestration.local").setLevel(logging.INFO)
 

@@ -116,9 +116,9 @@ def _ask(client: PostHogWarehouseClient, table: Table, job: Job | None) -> Row:
     try:
         outcome = client.cancel_schema(table.id)
     except (TransportError, ServerError, RateLimitedError) as error:
-        return row | {"result": NO_ANSWER, "note": str(error)}
+        return row | {"result": NO_ANSWER, "note": error.text}
     except PostHogError as error:
-        return row | {"result": "failed", "note": str(error)}
+        return row | {"result": "failed", "note": error.text}
     # with nothing running any more, the job shows how it ended: perhaps by a request whose answer was lost
     return row | {"result": "asked" if outcome is CancelOutcome.REQUESTED or job is not None else NOTHING}
 

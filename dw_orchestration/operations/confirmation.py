@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dw_orchestration.operations.report import counted
 from dw_orchestration.tables.errors import NotConfirmedError
+from dw_orchestration.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,11 +46,12 @@ def _check_confirmed(tables: Sequence[Table], confirm: Sequence[str], *, live: T
     if missing := sorted(names - confirmed):
         raise NotConfirmedError(
             f"This deletes {_loss(tables)}. If that is what you want, repeat the names to confirm it; missing:"
-            f" {', '.join(missing)}."
+            f" {', '.join(map(visible, missing))}."
         )
     if foreign := sorted(confirmed - names):
         raise NotConfirmedError(
-            f"The confirmation names {', '.join(foreign)}, not among the chosen tables: {', '.join(sorted(names))}."
+            f"The confirmation names {', '.join(map(visible, foreign))}, not among the chosen tables:"
+            f" {', '.join(map(visible, sorted(names)))}."
         )
 
 

@@ -10,6 +10,7 @@ from dw_orchestration.operations.operation import ConfirmedTablesParams, Operati
 from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.posthog.errors import NotFoundError, PostHogError
 from dw_orchestration.tables.errors import UsageError
+from dw_orchestration.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,7 +74,7 @@ def _delete_each(
     """Delete what was confirmed, and read back whether it is gone."""
     chosen = confirmed_tables(project, tables, confirm=confirm)
     running = running_jobs(project.client, chosen)
-    if busy := [table.name for table in chosen if table.id in running]:
+    if busy := [visible(table.name) for table in chosen if table.id in running]:
         raise UsageError(f"Nothing was deleted: {', '.join(busy)} is syncing. Cancel the sync or wait for its end.")
     project.client.check_access(write=True)
     rows = [_row(table, *_attempt(project.client, table, delete)) for table in chosen]
@@ -90,7 +91,7 @@ def _attempt(
     try:
         return delete(client, table)
     except PostHogError as error:
-        return "failed", str(error)
+        return "failed", error.text
 
 
 def _delete_rows(client: PostHogWarehouseClient, table: Table) -> Deleted:

@@ -21,6 +21,7 @@ from dw_orchestration.posthog.errors import PostHogError
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.tables.errors import SetupError, SnapshotError, UsageError
 from dw_orchestration.tables.tables import Tables
+from dw_orchestration.text import visible_lines
 
 # what Dagster puts on every re-execution
 _PARENT_TAG = "dagster/parent_run_id"
@@ -159,7 +160,7 @@ def _carry_out(
             report = yield from run(context, project, params, warehouse)
             return report.with_texts(secrets.hidden)
     except (PostHogError, SetupError, SnapshotError) as error:
-        failure = dg.Failure(description=secrets.hidden(str(error)), allow_retries=False)
+        failure = dg.Failure(description=visible_lines(secrets.hidden(error.text)), allow_retries=False)
     # raised outside the handler: the error that stays attached as the context may quote a secret
     raise failure
 
@@ -202,12 +203,12 @@ def _params(operation: Operation, config: dict[str, Any], secrets: Secrets) -> P
 def _result_metadata(context: dg.OpExecutionContext, report: Report) -> dict[str, dg.MetadataValue]:
     """The report as metadata; a failed report fails the run with it."""
     metadata: dict[str, dg.MetadataValue] = {
-        "summary": dg.MetadataValue.text(report.summary),
+        "summary": dg.MetadataValue.text(visible_lines(report.summary)),
         "result": dg.MetadataValue.md(report.markdown()),
     }
     context.log.info(str(report))
     if report.failed:
-        raise dg.Failure(report.summary, metadata=metadata, allow_retries=False)
+        raise dg.Failure(visible_lines(report.summary), metadata=metadata, allow_retries=False)
     return metadata
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time
 from typing import TYPE_CHECKING
+
+from dw_orchestration.text import in_markdown, visible, visible_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,15 +33,15 @@ class Report:
 
     def cells(self) -> list[list[str]]:
         """The rows as people read them."""
-        return [[as_text(row.get(column)) for column in self.columns] for row in self.rows]
+        return [[visible(as_text(row.get(column))) for column in self.columns] for row in self.rows]
 
     def markdown(self) -> str:
         """The table in Markdown; the sentence if there is no row."""
         if not self.rows:
-            return self.summary
+            return in_markdown(self.summary)
         head = [column.replace("_", " ") for column in self.columns]
-        lines = [head, ["---"] * len(head), *self.cells()]
-        return "\n".join(f"| {' | '.join(_in_a_cell(text) for text in line)} |" for line in lines)
+        body = [[_in_a_cell(text) for text in line] for line in self.cells()]
+        return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *body])
 
     def document(self) -> dict[str, object]:
         """For JSON: the same keys for every operation."""
@@ -53,7 +56,8 @@ class Report:
         return replace(self, summary=change(self.summary), rows=rows)
 
     def __str__(self) -> str:
-        return f"{self.summary}\n\n{self.markdown()}" if self.rows else self.summary
+        summary = visible_lines(self.summary)
+        return f"{summary}\n\n{self.markdown()}" if self.rows else summary
 
 
 def counted(count: int, noun: str) -> str:
@@ -90,4 +94,5 @@ def _plain(value: object) -> object:
 
 
 def _in_a_cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+    # a pipe ends a cell, even in code, unless it has a backslash; after one of the text's own only its number is left
+    return re.sub(r"(\\?)\|", lambda found: r"\\x7c" if found[1] else r"\|", in_markdown(text))

@@ -19,6 +19,7 @@ from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.tables.errors import UsageError
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
+from dw_orchestration.text import visible
 
 AssetEvent = dg.AssetMaterialization | dg.AssetCheckEvaluation
 _FIELDS_OF_A_CHECK = ("asset_key", "check_name", "passed", "severity", "description", "metadata")
@@ -83,7 +84,7 @@ def _assets_of(confirmed: Sequence[Table], tables: Tables) -> list[Table]:
     Raises:
         UsageError: A table is not an asset: nobody would see how its resync ends.
     """
-    if missing := [table.name for table in confirmed if table.id not in tables.by_id]:
+    if missing := [visible(table.name) for table in confirmed if table.id not in tables.by_id]:
         raise UsageError(
             f"Not an asset of this code location: {', '.join(missing)}. If the table is new, refresh the state of the"
             " definitions. `dw sync --resync` accepts any table."

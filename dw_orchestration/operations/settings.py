@@ -19,6 +19,7 @@ from dw_orchestration.posthog.models import IncrementalFields, SchemaUpdate
 from dw_orchestration.tables.cadence import cadence
 from dw_orchestration.tables.classify import cure_of
 from dw_orchestration.tables.errors import UsageError
+from dw_orchestration.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -227,7 +228,7 @@ def apply_settings(client: PostHogWarehouseClient, plan: SettingsPlan) -> Report
         PostHogError: PostHog is unreachable, or the key may not change anything.
     """
     if plan.problems:
-        told = " ".join(f"{change.table.name}: {change.problem}" for change in plan.problems)
+        told = " ".join(f"{visible(change.table.name)}: {change.problem}" for change in plan.problems)
         raise UsageError(f"Nothing was changed. {told}")
     # a key that may only read is one error, not one for each table
     client.check_access(write=True)
@@ -374,7 +375,7 @@ def _save_source(client: PostHogWarehouseClient, source_id: str, updates: Mappin
         # some servers keep none then, others name the tables in one text: one by one, each has its own reason
         return {key: said for key, update in updates.items() if (said := _save_one(client, key, update)) is not None}
     except PostHogError as error:
-        return dict.fromkeys(updates, str(error))
+        return dict.fromkeys(updates, error.text)
     return {}
 
 
@@ -382,7 +383,7 @@ def _save_one(client: PostHogWarehouseClient, schema_id: str, update: SchemaUpda
     try:
         client.update_schema(schema_id, update)
     except PostHogError as error:
-        return str(error)
+        return error.text
     return None
 
 

@@ -44,7 +44,7 @@ class Outcomes:
                     "rows_synced": event.job and event.job.rows_synced,
                     "queue_s": event.queue_s,
                     "duration_s": event.duration_s,
-                    "error": str(event.error) if event.error else None,
+                    "error": event.error.text if event.error else None,
                 }
 
     def note_cancelled(self, report: CancelReport) -> None:

@@ -284,7 +284,7 @@ def _set(client: PostHogWarehouseClient, source_id: str, wishes: Mapping[str, _W
     try:
         client.bulk_update_schemas(source_id, updates)
     except ApiError as error:
-        return str(error)
+        return error.text
     return None
 
 

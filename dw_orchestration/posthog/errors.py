@@ -31,6 +31,8 @@ The HTTP status decides the class. PostHog's `type` does not: a 403 has the type
 
 from dataclasses import dataclass
 
+from dw_orchestration.text import VisibleError
+
 __all__ = [
     "AnswerTimeoutError",
     "ApiError",
@@ -73,7 +75,7 @@ class Problem:
     retry_after_s: float | None = None
 
 
-class SetupError(Exception):
+class SetupError(VisibleError):
     """The settings contradict each other or lack something; the text says what to set."""
 
 
@@ -81,7 +83,7 @@ class UsageError(SetupError):
     """It cannot be done as it was asked for; the text says how to ask. Nothing was changed."""
 
 
-class PostHogError(Exception):
+class PostHogError(VisibleError):
     """Base of the errors of PostHog's API and of the way to it."""
 
 
@@ -118,7 +120,9 @@ class ApiError(PostHogError):
         super().__init__(problem)
         self.problem = problem
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """What happened to which request, PostHog's message, and the cure."""
         problem = self.problem
         detail = f": {problem.detail.rstrip('.')}" if problem.detail else ""
         where = f"({problem.status} for {problem.method} {problem.path} at {problem.host})"
@@ -165,8 +169,10 @@ class BadRequestError(ApiError):
         """The name of the wrong field, if the server sent it."""
         return self.attr
 
-    def __str__(self) -> str:
-        return super().__str__() + (f" Field: {self.field}." if self.field else "")
+    @property
+    def text(self) -> str:
+        """With the name of the wrong field."""
+        return super().text + (f" Field: {self.field}." if self.field else "")
 
 
 class BillingLimitError(BadRequestError):

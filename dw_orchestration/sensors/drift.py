@@ -15,6 +15,7 @@ from dw_orchestration.tables.drift import drift_between
 from dw_orchestration.tables.errors import SetupError, SnapshotError
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
 from dw_orchestration.tables.tables import Tables
+from dw_orchestration.text import in_markdown
 
 STATE_IS_CURRENT = "state_is_current"
 STATE_IS_FRESH = "state_is_fresh"
@@ -125,7 +126,7 @@ def _current(tables: Tables, warehouse: WarehouseResource) -> CheckOutcome:
             )
         drift = drift_between(tables, tables.of(live))
     except (PostHogError, SetupError, SnapshotError) as error:
-        return _warning(tables, STATE_IS_CURRENT, f"Unknown, because the check failed: {error}")
+        return _warning(tables, STATE_IS_CURRENT, f"Unknown, because the check failed: {in_markdown(error.text)}")
     return _warning(
         tables,
         STATE_IS_CURRENT,
@@ -145,7 +146,7 @@ def _current(tables: Tables, warehouse: WarehouseResource) -> CheckOutcome:
 def _fresh(tables: Tables, *, max_age: timedelta, now: datetime) -> CheckOutcome:
     state = tables.snapshot
     fetched = f"The state was fetched at {state.taken_at:%Y-%m-%d %H:%M} UTC."
-    why = f"The last refresh failed: {state.problem}" if state.problem else ""
+    why = f"The last refresh failed: {in_markdown(state.problem)}" if state.problem else ""
     if not why and now - state.taken_at > max_age:
         why = f"It is older than {max_age / timedelta(days=1):g} days. {_CURE}"
     return _warning(tables, STATE_IS_FRESH, f"{fetched} {why}".strip(), passed=not why)

@@ -22,6 +22,7 @@ from dw_orchestration.posthog.enums import JobStatus, SyncStatus
 from dw_orchestration.posthog.models import Job, Schema, Source
 from dw_orchestration.tables.classify import SchemaClass
 from dw_orchestration.tables.table import Table
+from dw_orchestration.text import in_markdown
 
 AssetEvent = dg.AssetMaterialization | dg.AssetCheckEvaluation | dg.AssetObservation
 
@@ -90,7 +91,7 @@ def _materialization(
 def _observation(job: Job, table: Table, *, triggered_by: TriggeredBy) -> dg.AssetObservation:
     return dg.AssetObservation(
         asset_key=asset_key(table),
-        description=f"Sync {job.id}: {job.status}. A later one had been reported before it.",
+        description=f"Sync {job.id}: {in_markdown(job.status)}. A later one had been reported before it.",
         metadata=end_metadata(table, job, triggered_by=triggered_by),
     )
 

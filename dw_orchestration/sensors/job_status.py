@@ -21,6 +21,7 @@ from dw_orchestration.sensors.events import AssetEvent, events_of, staleness_cha
 from dw_orchestration.sensors.unreported import advance, may_have_unreported_jobs, read_jobs
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
+from dw_orchestration.text import visible_lines
 
 DEFAULT_BUDGET_S = 15.0
 # Dagster's storage takes about forty a second, and a tick must end within its minute
@@ -195,7 +196,7 @@ class Tick:
             parts.append(f"{len(self.unknown_tables)} tables are newer than the state: refresh it to see them")
         if unreadable := self.api.unreadable:
             parts.append(f"Left out, because they cannot be read: {', '.join(map(str, unreadable))}")
-        return ". ".join(parts) + "."
+        return visible_lines(". ".join(parts) + ".")
 
     def _note_trouble(self, source: Source, error: PostHogError) -> None:
         since = self.trouble.setdefault(source.id, self.clock())

@@ -24,6 +24,7 @@ from dw_orchestration.sync.events import CancelReport, CancelResult
 from dw_orchestration.sync.jobs import JobQuery, JobReader
 from dw_orchestration.sync.settings import MINUTE_S, SyncSettings
 from dw_orchestration.sync.table_sync import JUST_BEFORE, State, TableSync
+from dw_orchestration.text import visible
 
 # PostHog ends most cancelled jobs within seconds. A process that is being terminated has little more than a minute.
 CANCEL_TIMEOUT_S = MINUTE_S
@@ -166,4 +167,4 @@ def _cancel_job(api: WarehouseApi, job: StartedJob, running: Sequence[Job]) -> C
 
 
 def _job_report(job: StartedJob, result: CancelResult, text: str) -> CancelReport:
-    return CancelReport(schema_id=job.schema_id, job_id=job.job_id, result=result, text=f"{job.name}: {text}")
+    return CancelReport(schema_id=job.schema_id, job_id=job.job_id, result=result, text=f"{visible(job.name)}: {text}")

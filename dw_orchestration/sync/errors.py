@@ -41,6 +41,7 @@ from dw_orchestration.posthog.models import Job, Schema
 from dw_orchestration.posthog.rows import UnreadableRow
 from dw_orchestration.sync.jobs import JobHistory
 from dw_orchestration.tables.classify import SchemaClass, cure_of, why_not_synced
+from dw_orchestration.text import VisibleError
 
 # `dw_orchestration.errors` exports these names.
 __all__ = [
@@ -88,7 +89,7 @@ class SyncOutcome(StrEnum):
     UNREACHABLE = "unreachable"
 
 
-class SyncError(Exception):
+class SyncError(VisibleError):
     """Base of all: what happened to which table, whether a retry can help, and what to do.
 
     Attributes:
@@ -122,7 +123,9 @@ class SyncError(Exception):
         """The error about a job."""
         return cls(what, schema_id=job.schema_id, job_id=job.id)
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """What happened to which table, and the cure."""
         return f"{self.args[0]} {self.cure}".strip()
 
 
@@ -382,7 +385,7 @@ def refused(schema_id: str, *, label: str, exc: PostHogError) -> SyncError:
 
 
 def _refusal(schema_id: str, *, label: str, exc: PostHogError) -> SyncError:
-    what = f"{label} was not triggered: {exc}"
+    what = f"{label} was not triggered: {exc.text}"
     match exc:
         case BillingLimitError():
             return BillingLimitReachedError(what, schema_id=schema_id)
@@ -401,7 +404,9 @@ def _refusal(schema_id: str, *, label: str, exc: PostHogError) -> SyncError:
 
 def not_readable(schema_id: str, *, label: str, exc: PostHogError) -> TriggerRefusedError:
     """The error for a source that the API key may not read, caused by `exc`."""
-    error = TriggerRefusedError(f"{label} was not triggered: its source cannot be read. {exc}", schema_id=schema_id)
+    error = TriggerRefusedError(
+        f"{label} was not triggered: its source cannot be read. {exc.text}", schema_id=schema_id
+    )
     error.__cause__ = exc
     return error
 
@@ -416,7 +421,7 @@ def unreadable(schema_id: str, *, label: str, rows: Iterable[UnreadableRow]) -> 
 def unreachable(schema_id: str, *, label: str, exc: PostHogError) -> SourceUnreachableError:
     """The error for a source that was unreachable for too long, caused by `exc`."""
     error = SourceUnreachableError(
-        f"Gave up on {label}: PostHog was unreachable for too long. {exc}", schema_id=schema_id
+        f"Gave up on {label}: PostHog was unreachable for too long. {exc.text}", schema_id=schema_id
     )
     error.__cause__ = exc
     return error

@@ -10,6 +10,7 @@ from dw_orchestration.tables.cadence import cadence
 from dw_orchestration.tables.classify import DisabledBy, disabled_by
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
+from dw_orchestration.text import code, in_markdown
 
 # what a person reads of each kind of change; the rest is counted
 _MAX_SHOWN = 20
@@ -40,9 +41,9 @@ class TableChange:
     after: str = ""
 
     def describe(self) -> str:
-        """In one line."""
-        change = f": {self.before} → {self.after}" if self.before or self.after else ""
-        return f"`{self.table}` of {self.source}{change}"
+        """In one line of Markdown."""
+        change = f": {in_markdown(self.before)} → {in_markdown(self.after)}" if self.before or self.after else ""
+        return f"{code(self.table)} of {in_markdown(self.source)}{change}"
 
 
 @dataclass(frozen=True)

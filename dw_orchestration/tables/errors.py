@@ -1,6 +1,7 @@
 """The errors of setup, state and names. `dw_orchestration.errors` shows the whole tree."""
 
 from dw_orchestration.posthog.errors import SetupError, UsageError
+from dw_orchestration.text import VisibleError
 
 __all__ = [
     "AmbiguousNameError",
@@ -19,7 +20,7 @@ class LocalWarehouseError(SetupError):
     """The embedded warehouse could not be started or reached."""
 
 
-class SnapshotError(Exception):
+class SnapshotError(VisibleError):
     """A state or takeover file cannot be read or written, or must not be replaced by what was fetched."""
 
 
@@ -27,7 +28,7 @@ class StateNotRefreshedError(SnapshotError):
     """The state could not be refreshed, and the last one stays; the text says why, and what serves."""
 
 
-class CursorError(Exception):
+class CursorError(VisibleError):
     """A sensor's cursor cannot be read; the text says how to start over."""
 
 

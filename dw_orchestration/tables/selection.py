@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from dw_orchestration.tables.errors import AmbiguousNameError, UnknownNameError, UsageError
 from dw_orchestration.tables.snapshot import SourceSnapshot
 from dw_orchestration.tables.table import Table
+from dw_orchestration.text import visible
 
 _NAMES_SHOWN = 5
 _NEAREST_SHOWN = 3
@@ -195,7 +196,7 @@ class NameIndex(Generic[N]):
         if len(found) == 1:
             return found[0]
         if found:
-            names = ", ".join(each.name for each in found)
+            names = ", ".join(visible(each.name) for each in found)
             raise AmbiguousNameError(
                 f"{name!r} is the name of {len(found)} {self._kind}s: {names}. Use one of these names."
             )
@@ -216,7 +217,7 @@ class NameIndex(Generic[N]):
 
     def known(self) -> str:
         """A sentence that lists what there is."""
-        names = sorted(each.name for each in self._things)
+        names = sorted(visible(each.name) for each in self._things)
         more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
         return f"There are {', '.join(names[:_NAMES_SHOWN])}{more}." if names else f"The project has no {self._kind}."
 
@@ -237,7 +238,7 @@ class NameIndex(Generic[N]):
         by_alias: dict[str, list[str]] = {}
         for thing, tiers in self._tiers:
             for alias in {alias for tier in tiers for alias in tier.names(str.lower)}:
-                by_alias.setdefault(alias, []).append(thing.name)
+                by_alias.setdefault(alias, []).append(visible(thing.name))
         close = get_close_matches(name.lower(), by_alias, n=_NAMES_SHOWN, cutoff=_SIMILARITY)
         names = list(dict.fromkeys(own for alias in close for own in by_alias[alias]))[:_NEAREST_SHOWN]
         return f"Did you mean {' or '.join(names)}?" if names else ""

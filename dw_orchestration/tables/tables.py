@@ -24,6 +24,7 @@ from dw_orchestration.tables.selection import (
 )
 from dw_orchestration.tables.snapshot import SourceSnapshot, WarehouseSnapshot
 from dw_orchestration.tables.table import Table
+from dw_orchestration.text import visible
 
 DEFAULT_RESOURCE_KEY = "posthog_warehouse"
 StepPer = Literal["source", "project", "table"]
@@ -291,11 +292,11 @@ def _check_keys(tables: Sequence[Table]) -> None:
     if illegal := [table for table in tables if not _LEGAL_IDENTIFIER.fullmatch(identifier(table.key_path))]:
         table = illegal[0]
         raise SetupError(
-            f"Invalid asset key {table.key!r} for the table {table.name}: use letters, digits, `_`, `-` and `.`."
-            " `{{ path }}` is the table's name in a legal form."
+            f"Invalid asset key {table.key!r} for the table {visible(table.name)}: use letters, digits, `_`, `-` and"
+            " `.`. `{{ path }}` is the table's name in a legal form."
         )
     if clashes := colliding(table.key_path for table in tables):
-        names = [f"{table.name} ({table.id})" for table in tables if identifier(table.key_path) in clashes]
+        names = [f"{visible(table.name)} ({table.id})" for table in tables if identifier(table.key_path) in clashes]
         raise SetupError(
             f"The translation gives several tables the same asset key: {', '.join(names)}. Give each its own key."
         )

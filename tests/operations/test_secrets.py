@@ -100,6 +100,6 @@ def test_what_a_provider_quotes_is_hidden_in_reports():
     """An operation that fails in its own words is a report, and keeps the secret as an error does."""
     found = resolved({"signing_secret": {"env": "DB_PASSWORD"}}, lookup=ENVIRONMENT.get)
     report = Report(summary="Bad s3cr3t", rows=[{"note": "no s3cr3t here", "rows": 2}], columns=["note", "rows"])
-    assert "Bad [DB_PASSWORD]\n\n| note | rows |\n| --- | --- |\n| no [DB_PASSWORD] here | 2 |" == str(
+    assert "Bad [DB_PASSWORD]\n\n| note | rows |\n| --- | --- |\n| `no [DB_PASSWORD] here` | 2 |" == str(
         report.with_texts(found.hidden)
     )
