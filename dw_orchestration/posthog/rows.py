@@ -8,6 +8,8 @@ from typing import Any, Generic, LiteralString, TypeVar, get_args
 from pydantic import GetCoreSchemaHandler, ValidationError, ValidationInfo, ValidatorFunctionWrapHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from dw_orchestration.text import visible
+
 Row = TypeVar("Row")
 
 #: The fault of a job that belongs to no table. PostHog itself lists such jobs.
@@ -33,7 +35,7 @@ class UnreadableRow:
     fault_type: str
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.id or 'without a readable id'} ({self.fault})"
+        return visible(f"{self.kind} {self.id or 'without a readable id'} ({self.fault})")
 
 
 class Rows(tuple[Row, ...], Generic[Row]):  # noqa: SLOT001  # the attribute needs a `__dict__`
