@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from dw_orchestration.local.rows import DiscoveredTable, Schedule, Schema, Source, Status
-from dw_orchestration.local.syncing import SourceError
+from dw_orchestration.local.syncing import SourceError, snake_case
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,11 +73,17 @@ def refresh(services: Services, source: Source) -> Refreshed:
         known = {schema.name: schema for schema in services.store.schemas_of(source.id)}
         added = new_schemas(services, source, [(tables[name], {}) for name in tables if name not in known])
         for name in tables.keys() & known.keys():
-            services.store.update(Schema, known[name].id, discovered=discovered(tables[name]))
+            describe(services, known[name], tables[name])
         deleted = [known[name] for name in known if name not in tables]
         for schema in deleted:
             _put_away(services, schema)
     return Refreshed(added=len(added), deleted=len(deleted), total_tables_seen=len(tables))
+
+
+def describe(services: Services, schema: Schema, table: OfferedTable) -> None:
+    """Remember what the source says of a table; its key only where there is none."""
+    keys = schema.primary_key_columns or table.primary_keys or None
+    services.store.update(Schema, schema.id, discovered=discovered(table), primary_key_columns=keys)
 
 
 def _put_away(services: Services, schema: Schema) -> None:
@@ -110,7 +115,8 @@ def _new_schema(
         target_name=target_name,
         discovered=discovered(table),
     )
-    return Schema.model_validate(row.model_dump() | settings)
+    detected = {"primary_key_columns": settings.get("primary_key_columns") or table.primary_keys or None}
+    return Schema.model_validate(row.model_dump() | settings | detected)
 
 
 def _target(source: Source, name: str, *, schema_id: UUID, taken: set[tuple[str, str]]) -> tuple[str, str]:
@@ -124,9 +130,3 @@ def _target(source: Source, name: str, *, schema_id: UUID, taken: set[tuple[str,
 def _target_key(schema: Schema) -> tuple[str, str]:
     # DuckDB's names ignore case
     return schema.target_schema.lower(), schema.target_name.lower()
-
-
-def snake_case(name: str) -> str:
-    """A source type or prefix in lower snake case: `CustomerIO` is `customer_io`."""
-    split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
-    return re.sub(r"\W+", "_", split).lower()

@@ -87,6 +87,11 @@ STEPS = (
     );
     CREATE INDEX log_lines_by_schema ON log_lines (schema_id, timestamp);
     """,
+    """
+    ALTER TABLE schemas ADD COLUMN full_refresh_interval_days INTEGER;
+    ALTER TABLE schemas ADD COLUMN full_refresh_time_of_day TEXT;
+    ALTER TABLE schemas ADD COLUMN next_full_refresh_at TEXT;
+    """,
 )
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime, time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 LOOKBACK_LIMIT_S = 5_184_000  # 60 days
+FULL_REFRESH_LIMIT_DAYS = 90
 
 SyncType = Literal["full_refresh", "incremental", "append", "webhook", "cdc", "xmin"]
+SYNC_TYPES: tuple[str, ...] = get_args(SyncType)
 FieldType = Literal["integer", "numeric", "datetime", "date", "timestamp", "objectid", "xid"]
-Frequency = Literal["never", "1min", "5min", "15min", "30min", "1hour", "6hour", "12hour", "24hour", "7day", "30day"]
+Frequency = Literal["5min", "15min", "30min", "1hour", "6hour", "12hour", "24hour", "7day", "30day"]
 
 
 def _number_as_text(value: object) -> object:
@@ -26,8 +28,14 @@ def _without_null_characters(value: str) -> str:
     return value
 
 
-def _blank_as_none(value: object) -> object:
-    return None if value == "" else value
+def _possible_frequency(value: object) -> object:
+    if value == "1min":
+        text = '"1min" is not a valid sync frequency. The fastest sync frequency is 5 minutes.'
+        raise PydanticCustomError("invalid_choice", text)
+    if value == "never":
+        text = '"never" is not a sync frequency. To stop syncing this table, set should_sync to false.'
+        raise PydanticCustomError("invalid_input", text)
+    return value
 
 
 def _time_text(value: object) -> object:
@@ -36,7 +44,7 @@ def _time_text(value: object) -> object:
         return value
     formats = "hh:mm[:ss[.uuuuuu]]"
     raise PydanticCustomError(
-        "invalid", "Time has wrong format. Use one of these formats instead: {formats}.", {"formats": formats}
+        "invalid_input", "Time has wrong format. Use one of these formats instead: {formats}.", {"formats": formats}
     )
 
 
@@ -54,7 +62,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), _c
 Prefix = Annotated[str, StringConstraints(strip_whitespace=True, max_length=100), _clean, _from_number]
 Description = Annotated[str, StringConstraints(strip_whitespace=True, max_length=400), _clean, _from_number]
 TimeText = Annotated[str | None, BeforeValidator(_time_text)]
-LooseFrequency = Annotated[Frequency | None, BeforeValidator(_blank_as_none)]
+PossibleFrequency = Annotated[Frequency | None, BeforeValidator(_possible_frequency)]
 
 
 class Body(BaseModel):
@@ -71,18 +79,21 @@ class SchemaPatch(Body):
     incremental_field: Text | None = None
     incremental_field_type: FieldType | None = None
     incremental_field_lookback_seconds: Annotated[int | None, Field(ge=0, le=LOOKBACK_LIMIT_S)] = None
-    sync_frequency: LooseFrequency = None
+    sync_frequency: PossibleFrequency = None
     sync_time_of_day: TimeText = None
     primary_key_columns: list[Text] | None = None
     cdc_table_mode: Literal["consolidated", "cdc_only", "both"] | None = None
     enabled_columns: list[Text] | None = None
     row_filters: list[Any] | None = None
+    full_refresh_interval_days: Annotated[int | None, Field(ge=1, le=FULL_REFRESH_LIMIT_DAYS)] = None
+    full_refresh_time_of_day: TimeText = None
 
     def changes(self) -> dict[str, Any]:
-        """The fields that were sent, with the time of day read."""
+        """The fields that were sent, with the times of day read."""
         sent = self.model_dump(exclude_unset=True)
-        if isinstance(text := sent.get("sync_time_of_day"), str):
-            sent["sync_time_of_day"] = _read_time(text)
+        for name in ("sync_time_of_day", "full_refresh_time_of_day"):
+            if isinstance(text := sent.get(name), str):
+                sent[name] = _read_time(text)
         return sent
 
     def has_strict_time(self) -> bool:
@@ -97,6 +108,7 @@ class BulkItem(SchemaPatch):
     """Changes to one of several schemas."""
 
     id: UUID
+    apply_sync_defaults: bool = False
 
 
 class BulkPatch(Body):
@@ -129,7 +141,7 @@ class TableChoice(Body):
 class SourceCreate(Body):
     """A new source."""
 
-    source_type: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,127}$")]
+    source_type: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9_]{0,127}$")]
     payload: dict[str, Any]
     prefix: Prefix | None = None
     description: Description | None = None

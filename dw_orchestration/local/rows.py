@@ -161,6 +161,9 @@ class Schema(Row):
     sync_time_of_day: time | None = None
     primary_key_columns: Annotated[tuple[str, ...] | None, JsonText] = None
     enabled_columns: Annotated[tuple[str, ...] | None, JsonText] = None
+    full_refresh_interval_days: int | None = None
+    full_refresh_time_of_day: time | None = None
+    next_full_refresh_at: datetime | None = None
     discovered: Annotated[DiscoveredTable, JsonText] = DiscoveredTable()
     synced: Annotated[SyncedTable | None, JsonText] = None
     reset_pipeline: bool = False

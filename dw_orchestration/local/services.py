@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 class RuleError(Exception):
-    """A change that PostHog's rules refuse; answered as a validation error."""
+    """A change that PostHog's rules refuse; answered as a validation error, of the field `attr` if there is one."""
+
+    def __init__(self, detail: str, *, attr: str | None = None) -> None:
+        super().__init__(detail)
+        self.attr = attr
 
 
 class RefusedError(Exception):

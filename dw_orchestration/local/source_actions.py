@@ -9,7 +9,7 @@ from uuid import uuid4
 from pydantic import TypeAdapter, ValidationError
 
 from dw_orchestration.local import discovery, schema_actions
-from dw_orchestration.local.requests import SourceCreate, SourcePatch, TableChoice
+from dw_orchestration.local.requests import SYNC_TYPES, SourceCreate, SourcePatch, TableChoice
 from dw_orchestration.local.rows import Schema, Source, StartedBy
 from dw_orchestration.local.scheduler import DISCOVERY_EVERY
 from dw_orchestration.local.services import RefusedError, RuleError
@@ -60,7 +60,7 @@ def create_source(services: Services, request: SourceCreate, *, project_id: int)
         _check_prefix(services, request, prefix=prefix, project_id=project_id)
         services.store.insert(source)
         schemas = discovery.new_schemas(services, source, chosen)
-        _check_schemas(schemas)
+        _check_schemas(source, schemas)
     for schema in schemas:
         if schema.should_sync:
             schema_actions.enable(services, schema, started_by=StartedBy.CREATE)
@@ -107,9 +107,15 @@ def _check_prefix(services: Services, request: SourceCreate, *, prefix: str | No
         )
     same_type = [source for source in services.store.sources(project_id) if source.source_type == request.source_type]
     if prefix is None and any(source.prefix is None for source in same_type):
-        raise RefusedError("Source type already exists. Prefix is required")
+        raise RefusedError(
+            "You already have a source of this type. Add a table prefix so this connection's tables don't clash with"
+            " your existing source."
+        )
     if prefix is not None and any(source.prefix == prefix for source in same_type):
-        raise RefusedError("Prefix already exists")
+        raise RefusedError(
+            f"Another source of this type already uses the prefix '{prefix}'. Choose a different prefix so this"
+            " connection's tables don't clash."
+        )
 
 
 def _tables(services: Services, source_type: str, job_inputs: Mapping[str, Any]) -> dict[str, OfferedTable]:
@@ -123,32 +129,43 @@ def _tables(services: Services, source_type: str, job_inputs: Mapping[str, Any])
 
 def _chosen(sent: object, tables: Mapping[str, OfferedTable]) -> list[tuple[OfferedTable, dict[str, Any]]]:
     """Pair the tables with their settings; without a choice all are taken, as they are best synced."""
-    if sent is None:
+    if sent is not None and not isinstance(sent, list):
+        raise RefusedError("The 'schemas' field must be a list of the tables to sync.")
+    if not sent:
         defaults = {name: discovery.default_settings(discovery.discovered(tables[name])) for name in tables}
         return [(tables[name], defaults[name] | {"should_sync": True}) for name in tables]
+    items = [item if isinstance(item, dict) else {} for item in sent]
+    if any(item.get("name") not in tables for item in items):
+        raise RefusedError("Schemas given do not exist in source")
+    for item in items:
+        if item.get("sync_type") not in (None, *SYNC_TYPES):
+            raise RefusedError(f"Unknown sync type: {item['sync_type']}. Use one of: {', '.join(SYNC_TYPES)}")
     try:
         choices = _CHOICES.validate_python(sent)
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(str(part) for part in ("schemas", *problem["loc"]))
         raise RefusedError(f"Invalid source config: {place}: {problem['msg']}") from error
-    if any(choice.name not in tables for choice in choices):
-        raise RefusedError("Schemas given do not exist in source")
     by_name = {choice.name: choice for choice in choices}
     return [(tables[name], choice.settings()) for name, choice in by_name.items()]
 
 
-def _check_schemas(schemas: list[Schema]) -> None:
+def _check_schemas(source: Source, schemas: list[Schema]) -> None:
     for schema in schemas:
         if schema.should_sync and schema.sync_type is None:
             raise RefusedError("Sync type must be set up first before enabling schema")
-        if schema.sync_type in schema_actions.INCREMENTAL_TYPES:
+        if schema.should_sync and schema.sync_type in schema_actions.INCREMENTAL_TYPES:
             if not schema.incremental_field:
                 raise RefusedError("Incremental schemas given do not have an incremental field set")
             if not schema.incremental_field_type:
                 raise RefusedError("Incremental schemas given do not have an incremental field type set")
+        if schema.sync_type == "incremental" and schema_actions.lacks_key(schema):
+            raise RefusedError(
+                f"Table '{schema.name}' has no primary key to sync incrementally on."
+                " Choose a primary key for it, or switch it to full table replication."
+            )
         try:
-            schema_actions.check_sync_type(schema.sync_type)
+            schema_actions.check_sync_type(schema.sync_type, source_type=source.source_type, table=schema.name)
             schema_actions.check_columns(schema)
         except RuleError as error:
             raise RefusedError(str(error)) from error

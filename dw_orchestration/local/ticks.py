@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from uuid import UUID
 
+FULL_REFRESH_SLACK = timedelta(hours=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 EVERY = {
@@ -41,6 +42,20 @@ class Ticks:
         tick = EPOCH + self.offset + ((moment - EPOCH - self.offset) // self.every + 1) * self.every
         missing = -(-(self.start_at - tick) // self.every)  # rounded up
         return tick + max(missing, 0) * self.every
+
+
+def next_full_refresh(now: datetime, *, interval_days: int | None, time_of_day: time | None) -> datetime | None:
+    """When the full refresh after one at `now` is due; None without an interval.
+
+    A refresh may run up to the slack early, and late: it serves the time of day before it, so that the time stays.
+    """
+    if interval_days is None:
+        return None
+    if time_of_day is None:
+        return now + timedelta(days=interval_days)
+    served = now + FULL_REFRESH_SLACK
+    anchor = datetime.combine(served.date(), time_of_day, tzinfo=UTC)
+    return anchor + timedelta(days=interval_days - (anchor > served))
 
 
 def minute_of_day(schema_id: UUID, *, frequency: str, time_of_day: time | None) -> int:

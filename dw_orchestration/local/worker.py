@@ -25,6 +25,7 @@ from dw_orchestration.local.rows import (
     SyncedTable,
 )
 from dw_orchestration.local.syncing import SourceError, SyncCancelled, SyncRequest, TargetTable, run_sync
+from dw_orchestration.local.ticks import FULL_REFRESH_SLACK, next_full_refresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -95,6 +96,13 @@ def held_back_until(jobs: Sequence[Job]) -> datetime | None:
     return failures[0].finished_at + gap
 
 
+def _is_full_refresh_due(schema: Schema, run: Run, *, now: datetime) -> bool:
+    """Whether this run is the scheduled full refresh: a reload goes through the schedule, and counts as well."""
+    due = schema.next_full_refresh_at
+    counts = run.started_by in {StartedBy.SCHEDULE, StartedBy.API}
+    return counts and due is not None and now + FULL_REFRESH_SLACK >= due
+
+
 class Worker:
     """Carries out runs; one object for all threads."""
 
@@ -135,9 +143,7 @@ class Worker:
         except BillingRefusal as refusal:
             self._refuse(job, refusal.status)
         except SourceError as error:
-            self.fail(job, str(error), rows=progress.rows, counts_in_streak=not error.permanent)
-            if error.permanent:
-                self._turn_off(schema)
+            self._fail_for(error, job, rows=progress.rows)
         except Exception as error:
             # The edge of the run: any error ends this job, never the worker.
             logger.exception("Job %s of %s broke off", job.id, schema.name)
@@ -193,6 +199,14 @@ class Worker:
                 self._store.update(Schema, job.schema_id, status=Status.FAILED, latest_error=error)
                 self._log(job, error, level="ERROR")
 
+    def _fail_for(self, error: SourceError, job: Job, *, rows: int) -> None:
+        """Write a bad end; the error says whether the next run starts from scratch, or none starts any more."""
+        self.fail(job, str(error), rows=rows, counts_in_streak=not error.permanent)
+        if error.cured_by_reset:
+            self._store.update(Schema, job.schema_id, reset_pipeline=True)
+        elif error.permanent:
+            self._turn_off(job.schema_id)
+
     def _refuse(self, job: Job, status: Status) -> None:
         """Write the end of a job that billing kept from importing; the table's last error stays."""
         ended = job.model_copy(update={"status": status, "finished_at": self._now()})
@@ -228,18 +242,24 @@ class Worker:
         return held_back
 
     def _begin(self, schema: Schema, run: Run) -> Job:
+        now = self._now()
+        resets = schema.reset_pipeline or _is_full_refresh_due(schema, run, now=now)
         job = Job(
             id=uuid4(),
             source_id=schema.source_id,
             schema_id=schema.id,
-            created_at=self._now(),
+            created_at=now,
             workflow_run_id=uuid4(),
             started_by=run.started_by,
-            was_reset=schema.reset_pipeline,
+            was_reset=resets,
         )
         with self._store.transaction():
             self._store.insert(job)
-            self._store.update(Schema, schema.id, status=Status.RUNNING, updated_at=job.created_at)
+            self._store.update(Schema, schema.id, status=Status.RUNNING, updated_at=now)
+            if resets:  # until it has succeeded, the next run starts from scratch as well
+                days, at = schema.full_refresh_interval_days, schema.full_refresh_time_of_day
+                due = next_full_refresh(now, interval_days=days, time_of_day=at)
+                self._store.update(Schema, schema.id, reset_pipeline=True, next_full_refresh_at=due)
             self._log(job, f"Sync of {schema.name} started ({schema.sync_type or 'full_refresh'})")
         return job
 
@@ -263,11 +283,11 @@ class Worker:
             self._warehouse.drop(target)
         return result
 
-    def _turn_off(self, schema: Schema) -> None:
+    def _turn_off(self, schema_id: UUID) -> None:
         with self._store.transaction():
-            self._store.update(Schema, schema.id, should_sync=False)
-            self._store.update(Schedule, schema.id, paused=True)
-        logger.warning("Syncing of %s was turned off: its source refuses for good", schema.name)
+            self._store.update(Schema, schema_id, should_sync=False)
+            self._store.update(Schedule, schema_id, paused=True)
+        logger.warning("Syncing of table %s was turned off: its source refuses for good", schema_id)
 
     def _log(self, job: Job, message: str, *, level: str = "INFO") -> None:
         line = LogLine(schema_id=job.schema_id, job_id=job.id, timestamp=self._now(), level=level, message=message)

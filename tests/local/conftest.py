@@ -162,6 +162,7 @@ def add_invoices(fixtures: Path, server: Server) -> str:
     """Make the Stripe source with its two tables; its id."""
     write_csv(fixtures, "Stripe/invoices", [{"id": n, "amount": n * 10} for n in (1, 2, 3)])
     write_csv(fixtures, "Stripe/customers", [{"id": n, "name": f"c{n}"} for n in (1, 2)])
+    write_csv(fixtures, "Stripe/plans", [{"code": "a", "price": 1}])
     return server.create("Stripe", {"schemas": [{"name": "invoices"}, {"name": "customers"}]})
 
 

@@ -82,31 +82,31 @@ def not_found(detail: str = "Not found.") -> AnswerError:
     return AnswerError(404, code="not_found", detail=detail)
 
 
-def rule_error(detail: str) -> AnswerError:
-    """The 400 for a rule that a request breaks as a whole."""
-    return AnswerError(400, code="invalid_input", detail=detail)
+def rule_error(detail: str, *, attr: str | None = None) -> AnswerError:
+    """The 400 for a rule that a request breaks as a whole, or by one field."""
+    return AnswerError(400, code="invalid_input", detail=detail, attr=attr)
 
 
 # pydantic's name of a problem: the code and text that PostHog has for it
 _TEXTS = {
     "missing": ("required", "This field is required."),
-    "bool_parsing": ("invalid", "Must be a valid boolean."),
-    "bool_type": ("invalid", "Must be a valid boolean."),
-    "int_parsing": ("invalid", "A valid integer is required."),
-    "int_from_float": ("invalid", "A valid integer is required."),
-    "int_type": ("invalid", "A valid integer is required."),
+    "bool_parsing": ("invalid_input", "Must be a valid boolean."),
+    "bool_type": ("invalid_input", "Must be a valid boolean."),
+    "int_parsing": ("invalid_input", "A valid integer is required."),
+    "int_from_float": ("invalid_input", "A valid integer is required."),
+    "int_type": ("invalid_input", "A valid integer is required."),
     "greater_than_equal": ("min_value", "Ensure this value is greater than or equal to {ge}."),
     "less_than_equal": ("max_value", "Ensure this value is less than or equal to {le}."),
     "literal_error": ("invalid_choice", '"{input}" is not a valid choice.'),
     "string_pattern_mismatch": ("invalid_choice", '"{input}" is not a valid choice.'),
-    "string_type": ("invalid", "Not a valid string."),
+    "string_type": ("invalid_input", "Not a valid string."),
     "string_too_short": ("blank", "This field may not be blank."),
     "string_too_long": ("max_length", "Ensure this field has no more than {max_length} characters."),
     "list_type": ("not_a_list", 'Expected a list of items but got type "{input_type}".'),
     "dict_type": ("not_a_dict", 'Expected a dictionary of items but got type "{input_type}".'),
-    "uuid_parsing": ("invalid", "Must be a valid UUID."),
-    "uuid_type": ("invalid", "Must be a valid UUID."),
-    "model_type": ("invalid", "Invalid data. Expected a dictionary, but got {input_type}."),
+    "uuid_parsing": ("invalid_input", "Must be a valid UUID."),
+    "uuid_type": ("invalid_input", "Must be a valid UUID."),
+    "model_type": ("invalid_input", "Invalid data. Expected a dictionary, but got {input_type}."),
 }
 
 
@@ -149,7 +149,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RuleError)
     async def _on_rule_error(_: Request, error: RuleError) -> JSONResponse:
-        return typed(rule_error(str(error)))
+        return typed(rule_error(str(error), attr=error.attr))
 
     @app.exception_handler(RefusedError)
     @app.exception_handler(SourceError)

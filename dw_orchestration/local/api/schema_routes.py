@@ -19,9 +19,9 @@ from dw_orchestration.local.api.schema_views import (
     schema_out,
 )
 from dw_orchestration.local.api.times import read_moments
-from dw_orchestration.local.discovery import discovered
+from dw_orchestration.local.discovery import describe, discovered
 from dw_orchestration.local.requests import SchemaPatch
-from dw_orchestration.local.rows import Schema, StartedBy
+from dw_orchestration.local.rows import StartedBy
 from dw_orchestration.local.schema_actions import Cancelled
 
 router = APIRouter(prefix="/api/projects/{project_id}/external_data_schemas", tags=["schemas"], responses=COMMON)
@@ -99,9 +99,9 @@ def incremental_fields(access: Writer, schema_id: str) -> SyncOptionsOut:
     schema = access.schema(schema_id)
     source = access.source(str(schema.source_id))
     tables = access.services.connect(source.source_type, source.job_inputs).discover()
-    table = discovered(table_of(tables, schema.name))
-    access.services.store.update(Schema, schema.id, discovered=table)
-    return sync_options(table)
+    table = table_of(tables, schema.name)
+    describe(access.services, schema, table)
+    return sync_options(discovered(table))
 
 
 @router.get("/{schema_id}/logs/", responses=TIMES)

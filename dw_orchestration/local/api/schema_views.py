@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from dw_orchestration.local.api.table_views import TableBrief, TableOut, table_brief, table_out
+from dw_orchestration.local.syncing import MISSING_KEY, REPEATED_KEY
 
 if TYPE_CHECKING:
     from dw_orchestration.local.rows import (
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
         Schema,
         Source,
     )
+
+# the errors that another primary key cures
+_BLOCKED = {MISSING_KEY: "missing_primary_key", REPEATED_KEY: "duplicate_primary_key"}
 
 
 class AvailableColumnOut(BaseModel):
@@ -47,6 +51,7 @@ class SchemaOut(BaseModel):
     should_sync: bool
     last_synced_at: datetime | None
     latest_error: str | None
+    incremental_sync_blocked: str | None
     incremental: bool
     status: str | None
     sync_type: str | None
@@ -55,6 +60,9 @@ class SchemaOut(BaseModel):
     incremental_field_lookback_seconds: int | None
     sync_frequency: str | None
     sync_time_of_day: time | None
+    full_refresh_interval_days: int | None
+    full_refresh_time_of_day: time | None
+    next_full_refresh_at: datetime | None
     description: str | None = None
     primary_key_columns: list[str] | None
     cdc_table_mode: str = "consolidated"
@@ -100,6 +108,7 @@ def schema_out(schema: Schema, *, source: Source | None = None) -> SchemaOut:
         **fields,
         table=table_out(schema),
         incremental=schema.sync_type == "incremental",
+        incremental_sync_blocked=_BLOCKED.get(schema.latest_error or ""),
         available_columns=columns,
         source_column_metadata_available=bool(columns),
         source=SchemaSourceOut(id=source.id, source_type=source.source_type) if source else None,

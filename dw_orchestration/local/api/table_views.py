@@ -30,7 +30,6 @@ _TYPE_NAMES = {
     "DATE": "date",
     "TIMESTAMP": "datetime",
     "TIMESTAMP WITH TIME ZONE": "datetime",
-    "JSON": "json",
 }
 
 
@@ -94,8 +93,6 @@ def _reserved_words() -> frozenset[str]:
 
 
 def _type_name(duckdb_type: str) -> str:
-    if duckdb_type.endswith("]"):
-        return "array"
     if duckdb_type.startswith("DECIMAL"):
         return "decimal"
     return _TYPE_NAMES.get(duckdb_type, "datetime" if duckdb_type.startswith("TIMESTAMP") else "string")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dw_orchestration.local.syncing.connector import Connector
+from dw_orchestration.local.syncing.connector import MISSING_KEY, REPEATED_KEY, Connector
 from dw_orchestration.local.syncing.models import (
     CursorColumn,
     OfferedColumn,
@@ -16,9 +16,12 @@ from dw_orchestration.local.syncing.models import (
 )
 from dw_orchestration.local.syncing.run import run_sync
 from dw_orchestration.local.syncing.source_types import connector_for
+from dw_orchestration.local.syncing.staging import snake_case
 from dw_orchestration.local.syncing.warehouse import Warehouse
 
 __all__ = [
+    "MISSING_KEY",
+    "REPEATED_KEY",
     "Connector",
     "CursorColumn",
     "OfferedColumn",
@@ -32,4 +35,5 @@ __all__ = [
     "Warehouse",
     "connector_for",
     "run_sync",
+    "snake_case",
 ]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from dw_orchestration.local.syncing.models import SyncResult, TableColumn, TargetTable, quoted
-from dw_orchestration.local.syncing.types import can_be_endless, is_cursor_type
+from dw_orchestration.local.syncing.types import can_be_endless, cursor_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,9 +19,8 @@ _KEPT_JOBS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where the last sync of a table ended, and of which type it was."""
+    """Where the last sync of a table ended."""
 
-    sync_type: str
     field: str
     value: str
 
@@ -29,9 +28,7 @@ class Cursor:
 def prepare(connection: duckdb.DuckDBPyConnection) -> None:
     """Make the bookkeeping tables, if they are not there."""
     connection.execute("CREATE SCHEMA IF NOT EXISTS _dw")
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS _dw.cursors (target VARCHAR, sync_type VARCHAR, field VARCHAR, value VARCHAR)"
-    )
+    connection.execute("CREATE TABLE IF NOT EXISTS _dw.cursors (target VARCHAR, field VARCHAR, value VARCHAR)")
     connection.execute(
         "CREATE TABLE IF NOT EXISTS _dw.published"
         " (number BIGINT, job_id VARCHAR, target VARCHAR, rows_synced BIGINT, row_count BIGINT, columns JSON)"
@@ -40,7 +37,7 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
 
 def read_cursor(connection: duckdb.DuckDBPyConnection, target: TargetTable) -> Cursor | None:
     """Return a table's cursor, or None when there is none."""
-    query = "SELECT sync_type, field, value FROM _dw.cursors WHERE target = ?"
+    query = "SELECT field, value FROM _dw.cursors WHERE target = ?"
     rows = connection.execute(query, [target.qualified]).fetchall()
     return Cursor(*rows[0]) if rows else None
 
@@ -49,24 +46,9 @@ def write_cursor(connection: duckdb.DuckDBPyConnection, target: TargetTable, cur
     """Replace a table's cursor."""
     forget_cursor(connection, target)
     connection.execute(
-        "INSERT INTO _dw.cursors VALUES (?, ?, ?, ?)",
-        [target.qualified, cursor.sync_type, cursor.field, cursor.value],
+        "INSERT INTO _dw.cursors (target, field, value) VALUES (?, ?, ?)",
+        [target.qualified, cursor.field, cursor.value],
     )
-
-
-def move_cursor(
-    connection: duckdb.DuckDBPyConnection, target: TargetTable, cursor: Cursor, *, field: str
-) -> Cursor | None:
-    """Let another column lead, from its highest value in the table on; None when it has none there.
-
-    PostHog does the same when the incremental field of a table with data is changed.
-    """
-    highest = highest_value(connection, target.qualified, table_columns(connection, target), field=field)
-    if highest is None:
-        return None
-    moved = replace(cursor, field=field, value=highest)
-    write_cursor(connection, target, moved)
-    return moved
 
 
 def highest_value(
@@ -77,7 +59,7 @@ def highest_value(
     An endless value would hold the cursor permanently.
     """
     for column in columns:
-        if column.name == field and is_cursor_type(column.type):
+        if column.name == field and cursor_kind(column.type):
             name = quoted(field)
             finite = f"WHERE isfinite({name})" if can_be_endless(column.type) else ""
             query = f"SELECT CAST(max({name}) AS VARCHAR) FROM {table} {finite}"  # noqa: S608 - quoted

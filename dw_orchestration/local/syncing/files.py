@@ -9,7 +9,16 @@ import duckdb
 import pyarrow as pa
 
 from dw_orchestration.local.syncing.cancelling import interrupting
-from dw_orchestration.local.syncing.connector import RowStream, Since, StreamColumn, chosen, since_condition
+from dw_orchestration.local.syncing.connector import (
+    REPEATED_KEY,
+    RowStream,
+    Since,
+    StreamColumn,
+    check_keys,
+    chosen,
+    repeated_key_query,
+    since_condition,
+)
 from dw_orchestration.local.syncing.duck import open_duckdb
 from dw_orchestration.local.syncing.models import (
     CursorColumn,
@@ -68,14 +77,14 @@ class FilesConnector:
         table: str,
         *,
         columns: Sequence[str] | None,
-        keys: Sequence[str],  # noqa: ARG002 - a file's types do not depend on them
+        keys: Sequence[str],
         since: Since | None,
         cancelled: threading.Event,
     ) -> Iterator[RowStream]:
         """Stream a file's rows.
 
         Raises:
-            SourceError: the file is gone or cannot be read.
+            SourceError: the file is gone or cannot be read, or its keys are not unique.
             SyncCancelled: `cancelled` was set.
         """
         path = self._files().get(table)
@@ -86,7 +95,11 @@ class FilesConnector:
         with _duckdb() as connection, _reading(path, cancelled=cancelled):
             described = _columns(connection, path)
             names = chosen([column.name for column in described], columns=columns)
-            query = f"SELECT {', '.join(map(quoted, names))} FROM {_scan(path)}"  # noqa: S608 - quoted
+            check_keys(keys, available=[column.name for column in described], table=table)
+            if keys and connection.execute(repeated_key_query(_scan(path), keys=keys)).fetchall():
+                raise SourceError(REPEATED_KEY)
+            values = (_value(column) for column in described if column.name in names)
+            query = f"SELECT {', '.join(values)} FROM {_scan(path)}"  # noqa: S608 - quoted
             if since:
                 query += f" WHERE {since_condition(since, cursor_type=_cursor_type(described, since=since))}"
             with interrupting(cancelled, connection.interrupt):
@@ -148,6 +161,14 @@ def _columns(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[TableCo
     return tuple(TableColumn(name, data_type) for name, data_type, *_ in described)
 
 
+def _value(column: TableColumn) -> str:
+    """Return the expression of a value as PostHog keeps it: what is nested, and what it has no type for, as text."""
+    name = quoted(column.name)
+    if column.type.endswith(("]", ")")) and not column.type.startswith("DECIMAL"):
+        return f"CAST(to_json({name}) AS VARCHAR) AS {name}"
+    return f"CAST({name} AS VARCHAR) AS {name}" if column.type in {"UUID", "JSON"} else name
+
+
 def _cursor_type(columns: Sequence[TableColumn], *, since: Since) -> str:
     for column in columns:
         if column.name == since.field:
@@ -160,13 +181,13 @@ def _cursor_type(columns: Sequence[TableColumn], *, since: Since) -> str:
 def _source_table(connection: duckdb.DuckDBPyConnection, path: Path) -> OfferedTable:
     try:
         columns = _columns(connection, path)
-        rows, unique = _count(connection, path, columns=columns)
+        ((rows,),) = connection.execute(f"SELECT count(*) FROM {_scan(path)}").fetchall()  # noqa: S608 - quoted
     except duckdb.Error as exc:
         raise _unreadable(path, exc) from exc
     return OfferedTable(
         name=path.stem,
         columns=tuple(OfferedColumn(column.name, column.type, is_nullable=True) for column in columns),
-        primary_keys=("id",) if unique else (),
+        primary_keys=tuple(column.name for column in columns if column.name == "id"),
         incremental_fields=tuple(
             CursorColumn(column.name, field_type, is_indexed=False)
             for column in columns
@@ -174,15 +195,6 @@ def _source_table(connection: duckdb.DuckDBPyConnection, path: Path) -> OfferedT
         ),
         rows=rows,
     )
-
-
-def _count(connection: duckdb.DuckDBPyConnection, path: Path, *, columns: Sequence[TableColumn]) -> tuple[int, bool]:
-    """Return the number of rows, and whether an `id` column is unique."""
-    has_id = any(column.name == "id" for column in columns)
-    distinct = "count(DISTINCT id)" if has_id else "-1"
-    counted = connection.execute(f"SELECT count(*), {distinct} FROM {_scan(path)}").fetchall()  # noqa: S608 - quoted
-    rows, ids = counted[0]
-    return rows, rows == ids
 
 
 def _field_type(duckdb_type: str) -> str | None:

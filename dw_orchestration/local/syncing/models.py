@@ -10,11 +10,13 @@ class SourceError(Exception):
 
     Attributes:
         permanent: whether trying again without a change is useless.
+        cured_by_reset: whether a sync from scratch will work, without a change.
     """
 
-    def __init__(self, message: str, *, permanent: bool = True) -> None:
+    def __init__(self, message: str, *, permanent: bool = True, cured_by_reset: bool = False) -> None:
         super().__init__(message)
         self.permanent = permanent
+        self.cured_by_reset = cured_by_reset
 
 
 class SyncCancelled(Exception):  # noqa: N818 - an end that was asked for, not an error

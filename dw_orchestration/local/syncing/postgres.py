@@ -12,12 +12,22 @@ from adbc_driver_postgresql import StatementOptions, dbapi
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from dw_orchestration.local.syncing.cancelling import interrupting
-from dw_orchestration.local.syncing.connector import RowStream, Since, StreamColumn, chosen, since_condition
+from dw_orchestration.local.syncing.connector import (
+    REPEATED_KEY,
+    RowStream,
+    Since,
+    StreamColumn,
+    check_keys,
+    chosen,
+    repeated_key_query,
+    since_condition,
+)
 from dw_orchestration.local.syncing.models import OfferedTable, SourceError, SyncCancelled, quoted
 from dw_orchestration.local.syncing.postgres_catalog import (
     CatalogColumn,
     catalog_columns,
     check_schema,
+    primary_key,
     source_tables,
 )
 from dw_orchestration.local.syncing.postgres_errors import connection_error, reading_error
@@ -102,14 +112,17 @@ class PostgresConnector:
         """Stream a table from one snapshot of the database.
 
         Raises:
-            SourceError: the table is gone or may not be read, or the connection broke.
+            SourceError: the table is gone or may not be read, its keys are not unique, or the connection broke.
             SyncCancelled: `cancelled` was set.
         """
-        found = self._columns(table, columns=columns)
-        passages = [passage(c.type, is_key=c.name in keys) for c in found]
+        available = self._columns(table)
+        names = [column.name for column in available]
+        check_keys(keys, available=names, table=table)
+        found = [column for column in available if column.name in chosen(names, columns=columns)]
+        passages = [passage(column.type) for column in found]
         query = _query(found, passages=passages, since=since)
         arrivals = tuple(
-            StreamColumn(column.name, way.received.format(f"c{position}"))
+            StreamColumn(column.name, way.received.format(f"c{position}"), is_exact_number=way.is_exact_number)
             for position, (column, way) in enumerate(zip(found, passages, strict=True))
         )
         with (
@@ -120,19 +133,22 @@ class PostgresConnector:
         ):
             for setting in _SETTINGS:
                 cursor.execute(setting)
+            if keys and not _is_unique(keys, declared=primary_key(available)):
+                cursor.execute(repeated_key_query(_qualified(found[0]), keys=keys))
+                if cursor.fetchall():
+                    raise SourceError(REPEATED_KEY)
             cursor.adbc_statement.set_options(**{StatementOptions.BATCH_SIZE_HINT_BYTES.value: _BATCH_BYTES})
             cursor.execute(query)
             yield RowStream(cursor.fetch_record_batch(), arrivals)
 
-    def _columns(self, table: str, *, columns: Sequence[str] | None) -> list[CatalogColumn]:
+    def _columns(self, table: str) -> list[CatalogColumn]:
         with self._catalog() as connection:
             found = catalog_columns(connection, schema=self._schema, table=table)
         if not found:
             raise SourceError(
                 f"Table {table!r} is not in the database any more, or has no columns. Refresh the source's schemas."
             )
-        names = chosen([column.name for column in found], columns=columns)
-        return [column for column in found if column.name in names]
+        return found
 
     @contextmanager
     def _catalog(self) -> Iterator[psycopg.Connection]:
@@ -149,8 +165,17 @@ def _query(columns: Sequence[CatalogColumn], *, passages: Sequence[Passage], sin
         f"{way.sent.format(quoted(column.name))} AS c{position}"
         for position, (column, way) in enumerate(zip(columns, passages, strict=True))
     )
-    query = f"SELECT {sent} FROM {quoted(columns[0].namespace)}.{quoted(columns[0].table_name)}"  # noqa: S608 - quoted
+    query = f"SELECT {sent} FROM {_qualified(columns[0])}"  # noqa: S608 - quoted
     return f"{query} WHERE {_condition(columns, passages=passages, since=since)}" if since else query
+
+
+def _qualified(column: CatalogColumn) -> str:
+    return f"{quoted(column.namespace)}.{quoted(column.table_name)}"
+
+
+def _is_unique(keys: Sequence[str], *, declared: Sequence[str]) -> bool:
+    """Whether Postgres itself sees to it; asking for every row would be slow."""
+    return bool(declared) and set(declared) <= set(keys)
 
 
 def _condition(columns: Sequence[CatalogColumn], *, passages: Sequence[Passage], since: Since) -> str:

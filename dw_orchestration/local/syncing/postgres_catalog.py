@@ -21,7 +21,6 @@ _CURSOR_TYPES = {
     "int2": "integer",
     "int4": "integer",
     "int8": "integer",
-    "numeric": "numeric",
     "date": "date",
     "timestamp": "timestamp",
     "timestamptz": "timestamp",
@@ -41,7 +40,7 @@ SELECT
     c.relname::text AS table_name,
     c.reltuples::int8 AS estimate,
     a.attname::text AS name,
-    format_type(a.atttypid, a.atttypmod) AS declared,
+    format_type(a.atttypid, NULL) AS declared,
     NOT a.attnotnull AS is_nullable,
     b.typname::text AS base,
     b.typtype::text AS kind,
@@ -122,13 +121,19 @@ def source_tables(columns: Iterable[CatalogColumn], *, schema: str | None) -> li
     return [_source_table(group, schema=schema) for group in tables]
 
 
+def primary_key(columns: Iterable[CatalogColumn]) -> tuple[str, ...]:
+    """Return the declared primary key of a table, in its own order."""
+    keyed = [(column.key_position, column.name) for column in columns if column.key_position is not None]
+    return tuple(name for _, name in sorted(keyed))
+
+
 def _source_table(columns: tuple[CatalogColumn, ...], *, schema: str | None) -> OfferedTable:
     first = columns[0]
-    keyed = [(column.key_position, column.name) for column in columns if column.key_position is not None]
     return OfferedTable(
         name=first.table_name if schema else f"{first.namespace}.{first.table_name}",
         columns=tuple(OfferedColumn(c.name, c.declared, c.is_nullable) for c in columns),
-        primary_keys=tuple(name for _, name in sorted(keyed)),
+        # as PostHog does, where nothing is declared
+        primary_keys=primary_key(columns) or tuple(c.name for c in columns if c.name == "id"),
         incremental_fields=tuple(
             CursorColumn(c.name, _CURSOR_TYPES[c.base], c.leads_index) for c in columns if c.base in _CURSOR_TYPES
         ),

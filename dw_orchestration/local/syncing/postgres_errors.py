@@ -42,11 +42,6 @@ def connection_error(exc: Exception, *, parts: Mapping[str, object]) -> SourceEr
 def reading_error(exc: Exception, *, table: str) -> SourceError:
     """Return what a failure while a table was read means."""
     text = str(exc)
-    if "array_append" in text or "empty or one-dimensional array" in text:
-        return SourceError(
-            f"Table {table!r} has an array column with values of more dimensions than it was declared with."
-            " Declare it so (such as int[][]), or leave the column out."
-        )
     if "permission denied" in text:
         return SourceError(f"The user may not read table {table!r}. Grant SELECT on it to the source's user.")
     line = _first_line(text, secret="")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _MAX_DECIMAL_DIGITS = 38
-_KEY_DECIMAL = "DECIMAL(38,9)"
 _COMPOSITE = "c"
+_EXACT = "DECIMAL"
 
 # types that come over the wire with their meaning intact
 _NATIVE = {
@@ -20,17 +20,13 @@ _NATIVE = {
     "varchar": "VARCHAR",
     "bpchar": "VARCHAR",
     "name": "VARCHAR",
-    "uuid": "UUID",
     "date": "DATE",
     "time": "TIME",
     "timestamp": "TIMESTAMP",
     "timestamptz": "TIMESTAMP WITH TIME ZONE",
     "interval": "INTERVAL",
     "bytea": "BLOB",
-    "json": "JSON",
-    "jsonb": "JSON",
 }
-_LIST_ELEMENTS = frozenset({"bool", "int2", "int4", "int8", "float4", "float8", "text", "varchar", "uuid"})
 
 # Arrow counts from 1970 and Postgres from 2000: moved by that, the two infinities (the ends of the
 # integer range) turn into these values, which no real Postgres date or timestamp can have.
@@ -57,66 +53,60 @@ class PostgresType:
 class Passage:
     """A value's way: the Postgres expression, the DuckDB expression, the type it ends with.
 
-    `{}` is the column in both expressions.
+    `{}` is the column in both expressions. The type of an exact number, DECIMAL, gets its digits from the rows.
     """
 
     sent: str
     received: str
     type: str
 
+    @property
+    def is_exact_number(self) -> bool:
+        """Whether the rows decide about the type."""
+        return self.type == _EXACT
+
 
 _AS_TEXT = Passage("CAST({} AS text)", "{}", "VARCHAR")
 
 
-def passage(of: PostgresType, *, is_key: bool) -> Passage:
-    """Return how values of a type travel; `is_key` means that they identify rows.
+def passage(of: PostgresType) -> Passage:
+    """Return how values of a type travel.
 
-    What has no faithful form in DuckDB arrives as Postgres's own text.
+    What PostHog has no type for arrives as text: arrays and composites as JSON, the rest as Postgres writes it.
     """
-    if of.name in {"numeric", "money"}:
-        return _number(of, is_key=is_key)
-    if of.element is not None:
-        return _array(of)
+    if of.name == "numeric":
+        return _number(of)
+    if of.element is not None or of.kind == _COMPOSITE:
+        return Passage("CAST(to_jsonb({}) AS text)", "{}", "VARCHAR")
     if of.name in _NATIVE:
         endless = of.name in {"date", "timestamp", "timestamptz"}
         return Passage("{}", _with_infinities(of.name) if endless else "{}", _NATIVE[of.name])
-    if of.kind == _COMPOSITE:
-        return Passage("to_jsonb({})", "{}", "JSON")
-    # an oid is unsigned, and would arrive as a signed number of the same width
-    return Passage("CAST({} AS int8)", "{}", "BIGINT") if of.name == "oid" else _AS_TEXT
+    return _AS_TEXT
 
 
-def _number(of: PostgresType, *, is_key: bool) -> Passage:
+def _number(of: PostgresType) -> Passage:
     """Return the way of an exact number, which travels as text.
 
-    Without a declared precision it becomes DOUBLE, which takes any number and can be summed. In a key
-    it stays exact: two keys that differ in the 17th digit must stay two rows.
+    DECIMAL knows neither NaN nor infinity, and NULL is the only other way to say "no number".
     """
+    if of.modifier < 0:
+        return Passage("{}", "nullif(nullif(nullif({}, 'nan'), 'inf'), '-inf')", _EXACT)
     precision, scale = _precision(of.modifier)
-    if of.name == "numeric" and 0 <= scale <= precision <= _MAX_DECIMAL_DIGITS and precision:
-        decimal = f"DECIMAL({precision},{scale})"
-        # DECIMAL knows no NaN, and NULL is the only other way to say "no number"
-        return Passage("{}", f"CAST(nullif({{}}, 'nan') AS {decimal})", decimal)
-    if is_key:
-        return Passage("{}", f"CAST({{}} AS {_KEY_DECIMAL})", _KEY_DECIMAL)
-    return Passage("CAST({} AS numeric)", "CAST({} AS DOUBLE)", "DOUBLE")
+    if precision > _MAX_DECIMAL_DIGITS:
+        return _AS_TEXT
+    decimal = f"DECIMAL({precision},{scale})"
+    return Passage("{}", f"CAST(nullif({{}}, 'nan') AS {decimal})", decimal)
 
 
 def _precision(modifier: int) -> tuple[int, int]:
-    if modifier < 0:
-        return 0, 0
+    """Return how many digits a number has, and how many of them behind the point.
+
+    Postgres also allows for a scale below zero, and for one beyond the precision.
+    """
     packed = modifier - 4
     # the scale is an 11-bit number with a sign
-    return packed >> 16, ((packed & 0x7FF) ^ 1024) - 1024
-
-
-def _array(of: PostgresType) -> Passage:
-    if of.dimensions > 1 or of.element not in _LIST_ELEMENTS:
-        return Passage("to_jsonb({})", "{}", "JSON")
-    # A column declared int[] may hold int[][] too, which would arrive flattened. Postgres itself
-    # refuses to append to such a value, so that the sync fails rather than changes the data.
-    sent = "CASE WHEN array_ndims({0}) > 1 THEN array_append({0}, NULL) ELSE {0} END"
-    return Passage(sent, "{}", f"{_NATIVE[of.element]}[]")
+    precision, scale = packed >> 16, ((packed & 0x7FF) ^ 1024) - 1024
+    return max(precision - min(scale, 0), scale), max(scale, 0)
 
 
 def _with_infinities(name: str) -> str:

@@ -19,7 +19,7 @@ from dw_orchestration.local.syncing.models import (
     literal,
     quoted,
 )
-from dw_orchestration.local.syncing.types import common_type, is_cursor_type
+from dw_orchestration.local.syncing.types import cursor_kind, is_cured_by_reset
 
 if TYPE_CHECKING:
     import threading
@@ -40,7 +40,7 @@ def publish(
 ) -> SyncResult:
     """Make a sync visible, whole or not at all.
 
-    `behind` is the cursor behind which the staged rows lie, None when they are the whole table.
+    `behind` is the cursor behind which the staged rows lie, None for the first rows.
 
     Raises:
         SourceError: the rows do not fit the table, or the table was changed meanwhile.
@@ -49,12 +49,14 @@ def publish(
     connection.execute(f"ATTACH {literal(str(staged.path))} AS staging (READ_ONLY)")
     with _transaction(connection, cancelled=cancelled):
         columns = _staged_columns(connection)
-        if behind is None:
-            _replace(connection, request, staged, columns=columns)
-        else:
+        is_full = request.reset or request.sync_type == "full_refresh"
+        if not is_full:
             _check_cursor(connection, request, behind=behind)
-            _widen(connection, request, columns=columns)
-            _add(connection, request, staged, columns=columns)
+        if is_full or not bookkeeping.table_columns(connection, request.target):
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(request.target.schema)}")
+            connection.execute(f"CREATE OR REPLACE TABLE {request.target.qualified} AS FROM {_STAGED}")
+        else:
+            _add(connection, request, staged, rows=_arriving(connection, request, columns=columns))
         _keep_cursor(connection, request, staged, columns=columns, behind=behind)
         target = request.target
         count = bookkeeping.row_count(connection, target)
@@ -85,7 +87,7 @@ def _staged_columns(connection: duckdb.DuckDBPyConnection) -> tuple[TableColumn,
     return tuple(TableColumn(name, data_type) for name, data_type, *_ in described)
 
 
-def _check_cursor(connection: duckdb.DuckDBPyConnection, request: SyncRequest, *, behind: Cursor) -> None:
+def _check_cursor(connection: duckdb.DuckDBPyConnection, request: SyncRequest, *, behind: Cursor | None) -> None:
     """Make sure that the rows still continue the table.
 
     Raises:
@@ -98,93 +100,67 @@ def _check_cursor(connection: duckdb.DuckDBPyConnection, request: SyncRequest, *
         )
 
 
-def _replace(
-    connection: duckdb.DuckDBPyConnection,
-    request: SyncRequest,
-    staged: StagedRows,
-    *,
-    columns: Sequence[TableColumn],
-) -> None:
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(request.target.schema)}")
-    rows = f"SELECT * FROM {_STAGED}"  # noqa: S608 - a constant
-    if request.sync_type == "incremental":
-        rows = _one_row_per_key(connection, request, staged, columns=columns)
-    connection.execute(f"CREATE OR REPLACE TABLE {request.target.qualified} AS {rows}")
-
-
-def _widen(connection: duckdb.DuckDBPyConnection, request: SyncRequest, *, columns: Sequence[TableColumn]) -> None:
-    """Give the table every staged column, in a type that holds the old values and the new ones.
+def _arriving(connection: duckdb.DuckDBPyConnection, request: SyncRequest, *, columns: Sequence[TableColumn]) -> str:
+    """Return the SELECT of the staged rows in the types of the table, which gets the columns that it lacks.
 
     Raises:
-        SourceError: there is no such type.
+        SourceError: values of a column whose type changed at the source do not fit into the table.
     """
     table = request.target.qualified
-    kept = {column.name.lower(): column.type for column in bookkeeping.table_columns(connection, request.target)}
+    stored = {column.name: column.type for column in bookkeeping.table_columns(connection, request.target)}
+    chosen = []
     for column in columns:
-        before = kept.get(column.name.lower())
-        if before is None:
-            connection.execute(f"ALTER TABLE {table} ADD COLUMN {quoted(column.name)} {column.type}")
-            continue
-        after = common_type(before, column.type)
-        if after is None:
-            raise SourceError(
-                f"Column {column.name!r} of table {request.table!r} was {before} and is {column.type} now."
-                " No type holds both: resync the table."
-            )
-        if after != before:
-            connection.execute(f"ALTER TABLE {table} ALTER {quoted(column.name)} SET DATA TYPE {after}")
+        name = quoted(column.name)
+        if column.name not in stored:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {column.type}")
+        elif column.type != stored[column.name]:
+            _check_fit(connection, column, stored_type=stored[column.name])
+            name = f"CAST({name} AS {stored[column.name]}) AS {name}"
+        chosen.append(name)
+    return f"SELECT {', '.join(chosen)} FROM {_STAGED}"  # noqa: S608 - quoted
 
 
-def _add(
-    connection: duckdb.DuckDBPyConnection,
-    request: SyncRequest,
-    staged: StagedRows,
-    *,
-    columns: Sequence[TableColumn],
-) -> None:
+def _check_fit(connection: duckdb.DuckDBPyConnection, column: TableColumn, *, stored_type: str) -> None:
+    """Make sure that a column's values keep all of themselves in the type that the table has.
+
+    Raises:
+        SourceError: they do not, in PostHog's words.
+    """
+    name = quoted(column.name)
+    kept = f"TRY_CAST(TRY_CAST({name} AS {stored_type}) AS {column.type})"
+    query = f"SELECT 1 FROM {_STAGED} WHERE {kept} IS DISTINCT FROM {name} LIMIT 1"  # noqa: S608 - quoted
+    if not connection.execute(query).fetchall():
+        return
+    by_itself = is_cured_by_reset(stored_type, column.type)
+    cure = (
+        "This table will be reset and fully re-synced automatically at the next scheduled sync. No action is needed."
+        if by_itself
+        else "Reset and fully re-sync this table to adopt the new type."
+    )
+    raise SourceError(
+        f"Source column type changed: {column.name!r} has values that no longer fit its stored type {stored_type}"
+        f" (incoming data is now {column.type}). {cure}",
+        cured_by_reset=by_itself,
+    )
+
+
+def _add(connection: duckdb.DuckDBPyConnection, request: SyncRequest, staged: StagedRows, *, rows: str) -> None:
     table = request.target.qualified
     if request.sync_type == "append":
-        connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM {_STAGED}")  # noqa: S608 - quoted
+        connection.execute(f"INSERT INTO {table} BY NAME {rows}")
         return
-    rows = _one_row_per_key(connection, request, staged, columns=columns)
-    keys = _keys(request, staged)
+    keys = (quoted(staged.names[key]) for key in request.primary_keys)
     matched = " AND ".join(f"kept.{key} IS NOT DISTINCT FROM arriving.{key}" for key in keys)
-    changes = ", ".join(f"{name} = arriving.{name}" for name in (quoted(column.name) for column in columns))
+    arriving = set(staged.names.values())
+    changes = ", ".join(
+        # a column that the source has dropped is empty in all rows that it sends
+        f"{quoted(column.name)} = " + (f"arriving.{quoted(column.name)}" if column.name in arriving else "NULL")
+        for column in bookkeeping.table_columns(connection, request.target)
+    )
     connection.execute(
         f"MERGE INTO {table} AS kept USING ({rows}) AS arriving ON {matched}"
         f" WHEN MATCHED THEN UPDATE SET {changes} WHEN NOT MATCHED THEN INSERT BY NAME"
     )
-
-
-def _one_row_per_key(
-    connection: duckdb.DuckDBPyConnection,
-    request: SyncRequest,
-    staged: StagedRows,
-    *,
-    columns: Sequence[TableColumn],
-) -> str:
-    """Return the SELECT of the staged rows, without those that a later row of the same key replaces."""
-    keys = ", ".join(_keys(request, staged))
-    # a sort of all rows is costly, and a real primary key never needs it
-    repeated = connection.execute(
-        f"SELECT count(*) FROM (SELECT 1 FROM {_STAGED} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1)"  # noqa: S608 - quoted
-    ).fetchall()
-    rows = f"SELECT * FROM {_STAGED}"  # noqa: S608 - a constant
-    if not repeated[0][0]:
-        return rows
-    cursor = _cursor_column(request, staged, columns=columns)
-    latest = f"{quoted(cursor.name)} DESC NULLS LAST" if cursor else "1"
-    return f"{rows} QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {latest}) = 1"
-
-
-def _keys(request: SyncRequest, staged: StagedRows) -> list[str]:
-    missing = [key for key in request.primary_keys if key not in staged.names]
-    if missing:
-        raise SourceError(
-            f"Table {request.table!r} has no column {', '.join(map(repr, missing))}, named by its primary"
-            " key. Correct the primary key, or use full_refresh."
-        )
-    return [quoted(staged.names[key]) for key in request.primary_keys]
 
 
 def _keep_cursor(
@@ -208,7 +184,7 @@ def _keep_cursor(
     if highest is None:
         bookkeeping.forget_cursor(connection, request.target)
     else:
-        cursor = Cursor(request.sync_type, request.incremental_field, highest)
+        cursor = Cursor(request.incremental_field, highest)
         bookkeeping.write_cursor(connection, request.target, cursor)
 
 
@@ -223,7 +199,7 @@ def _cursor_column(request: SyncRequest, staged: StagedRows, *, columns: Sequenc
         return None
     for column in columns:
         if column.name == staged.names.get(field):
-            if is_cursor_type(column.type):
+            if cursor_kind(column.type):
                 return column
             raise SourceError(
                 f"Column {field!r} of table {request.table!r} is {column.type} and cannot be an incremental"

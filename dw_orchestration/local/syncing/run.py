@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from dw_orchestration.local.syncing import bookkeeping
-from dw_orchestration.local.syncing.connector import Connector, Since
+from dw_orchestration.local.syncing.connector import MISSING_KEY, Connector, Since
 from dw_orchestration.local.syncing.models import SourceError, SyncRequest, SyncResult
 from dw_orchestration.local.syncing.publishing import publish
 
@@ -69,7 +69,7 @@ def _stage(
     with connector.read(
         request.table,
         columns=_columns(request),
-        keys=request.primary_keys,
+        keys=request.primary_keys if request.sync_type == "incremental" else (),
         since=since,
         cancelled=cancelled,
     ) as stream:
@@ -84,40 +84,32 @@ def _check(request: SyncRequest) -> None:
         )
     if request.sync_type == "full_refresh":
         return
-    if request.incremental_field is None:
-        raise SourceError(f"Table {request.table!r} has no incremental field. Set one, or use full_refresh.")
-    if request.sync_type == "incremental" and not request.primary_keys:
+    if request.incremental_field is None or request.incremental_field_type is None:
         raise SourceError(
-            f"Table {request.table!r} has no primary key to merge on. Set its primary key columns, or use"
-            " append or full_refresh."
+            f"Table {request.table!r} has no incremental field, or no type of it. Set both, or use full_refresh."
         )
+    if request.sync_type == "incremental" and not request.primary_keys:
+        raise SourceError(MISSING_KEY)
 
 
 def _cursor(connection: duckdb.DuckDBPyConnection, request: SyncRequest) -> Cursor | None:
-    """Return where to continue, or None to take everything.
-
-    A table that append wrote may hold a key twice, so another sync type starts from scratch.
-    """
-    if request.reset or request.sync_type == "full_refresh" or request.incremental_field is None:
+    """Return where to continue, or None to start from scratch."""
+    if request.reset or request.sync_type == "full_refresh":
         return None
     cursor = bookkeeping.read_cursor(connection, request.target)
-    if cursor is None or cursor.sync_type != request.sync_type:
-        return None
-    if cursor.field == request.incremental_field:
-        return cursor
-    return bookkeeping.move_cursor(connection, request.target, cursor, field=request.incremental_field)
+    return cursor if cursor is not None and cursor.field == request.incremental_field else None
 
 
 def _since(request: SyncRequest, *, behind: Cursor | None) -> Since | None:
-    if behind is None:
+    field, field_type = request.incremental_field, request.incremental_field_type
+    if request.sync_type == "full_refresh" or field is None or field_type is None:
         return None
-    merging = request.sync_type == "incremental"
     return Since(
-        field=behind.field,
-        value=behind.value,
-        inclusive=merging,
+        field=field,
+        field_type=field_type,
+        value=behind.value if behind else None,
         # rows that append reads again would be there twice
-        lookback_seconds=(request.lookback_seconds or 0) if merging else 0,
+        lookback_seconds=(request.lookback_seconds or 0) if request.sync_type == "incremental" else 0,
     )
 
 

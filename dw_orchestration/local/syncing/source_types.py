@@ -17,7 +17,7 @@ def connector_for(source_type: str, job_inputs: Mapping[str, object], *, fixture
     Raises:
         SourceError: the connection details make no sense.
     """
-    if source_type.lower() == "postgres":
+    if source_type == "Postgres":
         from dw_orchestration.local.syncing.postgres import PostgresConnector
 
         return PostgresConnector.from_job_inputs(job_inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dw_orchestration.local.syncing.connector import RowStream
+
+_MOST_DIGITS = 38
+_USUAL_SCALE = 18  # of a column of numbers that has none
 
 
 class StagedRows:
@@ -54,6 +58,9 @@ class StagedRows:
                 if failures:
                     raise failures[0] from None
                 raise
+            for column in stream.columns:
+                if column.is_exact_number:
+                    _settle_number(connection, quoted(self.names[column.source_name]))
 
     def remove(self) -> None:
         """Delete the file and the files that DuckDB put next to it."""
@@ -88,20 +95,39 @@ class StagedRows:
             yield connection
 
 
+def _settle_number(connection: duckdb.DuckDBPyConnection, column: str) -> None:
+    """Give a column of numbers, which came as text, the narrowest scale that holds them; or leave it text."""
+    digits = (
+        f"SELECT max(length(split_part(ltrim({column}, '-'), '.', 1))), max(length(split_part({column}, '.', 2)))"  # noqa: S608 - quoted
+        " FROM staged"
+    )
+    whole, scale = connection.execute(digits).fetchall()[0]
+    if whole is None:
+        whole, scale = 0, _USUAL_SCALE
+    if whole + scale <= _MOST_DIGITS:
+        connection.execute(f"ALTER TABLE staged ALTER {column} TYPE DECIMAL({_MOST_DIGITS}, {scale})")
+
+
 def warehouse_names(source_names: Sequence[str]) -> dict[str, str]:
-    """Return each column's name in DuckDB, which does not distinguish "id" and "ID" as Postgres does.
+    """Return each column's name in the warehouse: in snake case, and with a number where two would be the same.
 
     Example:
-        `["id", "ID"]` gives `{"id": "id", "ID": "ID_2"}`.
+        `["id", "ID"]` gives `{"id": "id", "ID": "id_2"}`.
     """
     names: dict[str, str] = {}
-    taken = {name.lower() for name in source_names}
+    taken = {snake_case(name) for name in source_names}
     seen: set[str] = set()
     for name in source_names:
-        unique, number = name, 1
-        while unique.lower() in seen or (number > 1 and unique.lower() in taken):
+        unique, number = snake_case(name), 1
+        while unique in seen or (number > 1 and unique in taken):
             number += 1
-            unique = f"{name}_{number}"
-        seen.add(unique.lower())
+            unique = f"{snake_case(name)}_{number}"
+        seen.add(unique)
         names[name] = unique
     return names
+
+
+def snake_case(name: str) -> str:
+    """Return a name in lower snake case: `CustomerIO` is `customer_io`."""
+    split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
+    return re.sub(r"\W+", "_", split).lower()

@@ -18,7 +18,7 @@ from dw_orchestration.local.syncing.models import (
     TableColumn,
     TargetTable,
 )
-from dw_orchestration.local.syncing.staging import StagedRows
+from dw_orchestration.local.syncing.staging import StagedRows, snake_case
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,6 +80,24 @@ class Warehouse:
         with self.opened() as connection:
             columns = bookkeeping.table_columns(connection, target)
             return (bookkeeping.row_count(connection, target), columns) if columns else None
+
+    def move_cursor(self, target: TargetTable, *, field: str) -> bool:
+        """Let a column lead from its highest value in the table on; False when it has none there.
+
+        Raises:
+            SourceError: another process keeps the file.
+        """
+        if not self._path.exists():
+            return False
+        with self.opened() as connection:
+            cursor = bookkeeping.read_cursor(connection, target)
+            if cursor is not None and cursor.field == field:
+                return True
+            columns = bookkeeping.table_columns(connection, target)
+            highest = bookkeeping.highest_value(connection, target.qualified, columns, field=snake_case(field))
+            if highest is not None:
+                bookkeeping.write_cursor(connection, target, bookkeeping.Cursor(field, highest))
+            return highest is not None
 
     def clean_staging(self) -> None:
         """Remove what killed syncs left. To be called while no sync is running."""

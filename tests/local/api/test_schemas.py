@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
+
+from dw_orchestration.local.rows import Schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,10 +41,14 @@ def test_schema_in_full(server: Server, invoices: str) -> None:
     assert [None, None] == [row["source"] for row in listed]
 
 
+NOT_ALONE = (
+    "incremental_field, primary_key_columns cannot be applied to a schema with sync type not set on its own."
+    " Include sync_type in the same request to change the sync type."
+)
 FIELD_ERRORS = [
     ({"sync_type": "bogus"}, "invalid_choice", '"bogus" is not a valid choice.', "sync_type"),
     ({"should_sync": None}, "null", "This field may not be null.", "should_sync"),
-    ({"should_sync": "maybe"}, "invalid", "Must be a valid boolean.", "should_sync"),
+    ({"should_sync": "maybe"}, "invalid_input", "Must be a valid boolean.", "should_sync"),
     (
         {"primary_key_columns": "id"},
         "not_a_list",
@@ -52,7 +59,7 @@ FIELD_ERRORS = [
     ({"incremental_field": " "}, "blank", "This field may not be blank.", "incremental_field"),
     (
         {"sync_time_of_day": "25:00:00"},
-        "invalid",
+        "invalid_input",
         "Time has wrong format. Use one of these formats instead: hh:mm[:ss[.uuuuuu]].",
         "sync_time_of_day",
     ),
@@ -62,15 +69,45 @@ FIELD_ERRORS = [
     ({"sync_time_of_day": "14:15:22+02:00"}, "invalid_input", "Invalid sync time of day", None),
     ({"incremental_field_lookback_seconds": 5_184_001}, "max_value", None, "incremental_field_lookback_seconds"),
     ({"sync_frequency": "2min"}, "invalid_choice", '"2min" is not a valid choice.', "sync_frequency"),
-    ({"sync_frequency": "1min"}, "invalid_input", None, None),
-    ({"sync_frequency": "never"}, "invalid_input", None, None),
+    ({"sync_frequency": ""}, "invalid_choice", '"" is not a valid choice.', "sync_frequency"),
+    (
+        {"sync_frequency": "1min"},
+        "invalid_choice",
+        '"1min" is not a valid sync frequency. The fastest sync frequency is 5 minutes.',
+        "sync_frequency",
+    ),
+    (
+        {"sync_frequency": "never"},
+        "invalid_input",
+        '"never" is not a sync frequency. To stop syncing this table, set should_sync to false.',
+        "sync_frequency",
+    ),
     ({"should_sync": True}, "invalid_input", "Sync type must be set up first before enabling schema", None),
-    ({"sync_type": "cdc"}, "invalid_input", "CDC is not enabled for this team", None),
+    ({"sync_type": "cdc"}, "invalid_input", "CDC is not supported for Stripe sources.", None),
+    ({"sync_type": "xmin"}, "invalid_input", "xmin replication is only available for Postgres sources.", None),
+    (
+        {"incremental_field": "id", "primary_key_columns": ["id"]},
+        "invalid_input",
+        NOT_ALONE,
+        None,
+    ),
+    (
+        {"sync_type": "incremental", "primary_key_columns": ["nope"]},
+        "invalid_input",
+        "'customers' has no column named nope to merge on.",
+        None,
+    ),
+    ({"full_refresh_interval_days": 91}, "max_value", None, "full_refresh_interval_days"),
+    ({"full_refresh_interval_days": 7}, "invalid_input", None, "full_refresh_interval_days"),
     ({"sync_type": "webhook"}, "invalid_input", None, None),
-    ({"sync_type": "incremental"}, "invalid_input", None, None),
-    ({"enabled_columns": ["nope"]}, "invalid_input", None, None),
+    (
+        {"enabled_columns": ["nope"]},
+        "invalid_input",
+        "Unknown columns in enabled_columns: ['nope']. Run `Pull new schemas` to refresh available columns.",
+        None,
+    ),
     ({"row_filters": [{"column": "id"}]}, "invalid_input", None, None),
-    ([], "invalid", "Invalid data. Expected a dictionary, but got list.", None),
+    ([], "invalid_input", "Invalid data. Expected a dictionary, but got list.", None),
 ]
 
 
@@ -101,14 +138,20 @@ def test_unknown_and_read_only_keys(server: Server, invoices: str) -> None:
 
 
 def test_changes_are_kept(server: Server, invoices: str) -> None:
-    """What is writable reads back as it was sent, and null clears the time of day."""
+    """What is writable reads back as it was sent, and null clears the time; a cursor needs a type that has one."""
     schema = server.schema(invoices, "invoices")
-    body: dict[str, Any] = {"sync_type": "full_refresh", "sync_frequency": "24hour", "sync_time_of_day": "07:11:30"}
+    body: dict[str, Any] = BY_ID | {
+        "sync_type": "incremental",
+        "sync_frequency": "24hour",
+        "sync_time_of_day": "07:11:30",
+    }
     body |= {"primary_key_columns": ["id"], "enabled_columns": ["id"], "incremental_field_lookback_seconds": 60}
     after = server.json("PATCH", path_of(schema), json=body)
     assert body == {name: after[name] for name in body}
     cleared = server.json("PATCH", path_of(schema), json={"sync_time_of_day": None})
     assert None is cleared["sync_time_of_day"]
+    full = server.json("PATCH", path_of(schema), json=BY_ID | {"sync_type": "full_refresh", "incremental_field": "x"})
+    assert ("full_refresh", "id") == (full["sync_type"], full["incremental_field"])
 
 
 def test_first_enable_syncs_at_once(server: Server, invoices: str) -> None:
@@ -199,14 +242,128 @@ def test_primary_key_is_fixed_by_data(server: Server, invoices: str) -> None:
     assert ["amount"] == server.json("PATCH", path_of(schema), json=change)["primary_key_columns"]
 
 
-def test_another_cursor_reads_everything_again(server: Server, invoices: str) -> None:
-    """A table with data that is to follow another column is synced from scratch, at once if it is on."""
+def test_another_cursor_starts_at_its_highest_value(
+    server: Server, invoices: str, write_table: Callable[..., None]
+) -> None:
+    """A table with data that is to follow another column continues from that column's highest value, without a run."""
     schema = server.schema(invoices, "invoices")
     server.json("PATCH", path_of(schema), json=BY_ID | {"should_sync": True})
     server.settle(invoices)
-    server.json("PATCH", path_of(schema), json=BY_ID | {"incremental_field": "amount"})
-    assert [3, 3] == [job["rows_synced"] for job in server.settle(invoices)]
-    assert 3 == server.schema(invoices, "invoices")["table"]["row_count"]
+    # without the sync type, as newer servers take it
+    server.json("PATCH", path_of(schema), json={"incremental_field": "amount"})
+    write_table("Stripe/invoices", [{"id": 9, "amount": 30}, {"id": 10, "amount": 31}])
+    assert [3] == [job["rows_synced"] for job in server.settle(invoices)]
+    server.call("POST", path_of(schema, "reload/"))
+    assert [1, 3] == [job["rows_synced"] for job in server.settle(invoices)]
+    assert [(1,), (2,), (3,), (10,)] == server.rows("SELECT id FROM stripe.invoices ORDER BY id")
+
+
+def test_a_cursor_without_a_value_reads_everything_again(
+    server: Server, invoices: str, write_table: Callable[..., None]
+) -> None:
+    """A table with data that is to follow a column that it does not have is reset at once."""
+    schema = server.schema(invoices, "invoices")
+    server.json("PATCH", path_of(schema), json=BY_ID | {"should_sync": True})
+    server.settle(invoices)
+    write_table("Stripe/invoices", [{"id": 9, "revision": 1}])
+    server.json("PATCH", path_of(schema), json=BY_ID | {"incremental_field": "revision"})
+    assert [1, 3] == [job["rows_synced"] for job in server.settle(invoices)]
+    assert [(9,)] == server.rows("SELECT id FROM stripe.invoices")
+
+
+def test_a_full_refresh_becomes_incremental_where_it_ended(
+    server: Server, invoices: str, write_table: Callable[..., None]
+) -> None:
+    """A table that was copied in full goes on from its highest value: what was there is not read again."""
+    schema = server.schema(invoices, "invoices")
+    server.json("PATCH", path_of(schema), json={"sync_type": "full_refresh", "should_sync": True})
+    server.settle(invoices)
+    server.json("PATCH", path_of(schema), json=BY_ID)
+    write_table("Stripe/invoices", [{"id": n, "amount": 7} for n in (3, 4)])
+    server.call("POST", path_of(schema, "reload/"))
+    assert [1, 3] == [job["rows_synced"] for job in server.settle(invoices)]
+
+
+def test_detected_keys(server: Server, orders: Orders) -> None:
+    """The key that discovery finds is stored and shown, and a key that was set stays."""
+    orders.database.execute("CREATE TABLE pairs (a int, b int, PRIMARY KEY (b, a)); CREATE VIEW seen AS SELECT 1 AS a")
+    source = server.create("Postgres", orders.payload | {"schemas": []})
+    keys = [server.schema(source, name)["primary_key_columns"] for name in ("orders", "pairs", "seen")]
+    assert [["id"], ["b", "a"], None] == keys
+    server.json("PATCH", path_of(server.schema(source, "seen")), json=BY_ID | {"primary_key_columns": ["a"]})
+    server.json("POST", f"external_data_sources/{source}/refresh_schemas/")
+    assert ["a"] == server.schema(source, "seen")["primary_key_columns"]
+
+
+def test_types_of_available_columns(server: Server, orders: Orders) -> None:
+    """The source's types come without their modifiers."""
+    orders.database.execute("CREATE TABLE things (a numeric(5,2), b varchar(9), c int[])")
+    source = server.create("Postgres", orders.payload | {"schemas": [{"name": "things"}]})
+    columns = server.schema(source, "things")["available_columns"]
+    assert ["numeric", "character varying", "integer[]"] == [column["data_type"] for column in columns]
+
+
+MERGE = {
+    "sync_type": "incremental",
+    "incremental_field": "at",
+    "incremental_field_type": "integer",
+    "should_sync": True,
+}
+
+
+def test_repeated_keys_block_a_table(server: Server, orders: Orders) -> None:
+    """A key that is not unique fails the job, disables the table and is named as the cause; a good run clears it."""
+    orders.database.execute("CREATE TABLE twins (id int, at int); INSERT INTO twins VALUES (1, 1), (1, 2)")
+    source = server.create("Postgres", orders.payload | {"schemas": [{"name": "twins", **MERGE}]})
+    (job,) = server.settle(source)
+    twins = server.schema(source, "twins")
+    assert ("Failed", False, "duplicate_primary_key") == (
+        job["status"],
+        twins["should_sync"],
+        twins["incremental_sync_blocked"],
+    )
+    assert job["latest_error"].startswith("The primary key set for this table isn't unique")
+    orders.database.execute("DELETE FROM twins WHERE at = 1")
+    server.call("POST", path_of(twins, "reload/"))
+    server.settle(source)
+    assert None is server.schema(source, "twins")["incremental_sync_blocked"]
+
+
+def test_a_missing_key_blocks_a_table(server: Server, orders: Orders) -> None:
+    """A table whose key is gone at the source fails, is disabled, and names the cause."""
+    orders.database.execute("CREATE TABLE t (id int, at int)")
+    source = server.create("Postgres", orders.payload | {"schemas": [{"name": "t", **MERGE}]})
+    server.settle(source)
+    schema = server.schema(source, "t")
+    orders.database.execute("ALTER TABLE t DROP COLUMN id")
+    server.call("DELETE", path_of(schema, "delete_data/"))
+    server.json("POST", f"external_data_sources/{source}/refresh_schemas/")
+    refused = server.call("PATCH", path_of(schema), json={"primary_key_columns": None})
+    assert refused.json()["detail"].startswith("'t' has no primary key to sync incrementally on.")
+    server.services.store.update(Schema, UUID(schema["id"]), primary_key_columns=None)
+    server.call("POST", path_of(schema, "reload/"))
+    server.settle(source)
+    schema = server.schema(source, "t")
+    assert (False, "missing_primary_key") == (schema["should_sync"], schema["incremental_sync_blocked"])
+
+
+def test_widened_columns(server: Server, orders: Orders) -> None:
+    """A widened number fails once and is reset by the next run; another type disables the table."""
+    orders.database.execute("CREATE TABLE t (id int, at int, v int); INSERT INTO t VALUES (1, 1, 1)")
+    source = server.create("Postgres", orders.payload | {"schemas": [{"name": "t", **MERGE}]})
+    server.settle(source)
+    schema = server.schema(source, "t")
+    orders.database.execute("ALTER TABLE t ALTER v TYPE bigint; INSERT INTO t VALUES (2, 2, 5000000000)")
+    for _ in range(2):
+        server.call("POST", path_of(schema, "reload/"))
+        server.settle(source)
+    good, failed, _ = server.settle(source)
+    assert ("Failed", "Completed", 2) == (failed["status"], good["status"], good["rows_synced"])
+    assert True is server.schema(source, "t")["should_sync"]
+    orders.database.execute("ALTER TABLE t ALTER v TYPE text; INSERT INTO t VALUES (3, 3, 'three')")
+    server.call("POST", path_of(schema, "reload/"))
+    assert server.settle(source)[0]["latest_error"].startswith("Source column type changed: 'v'")
+    assert False is server.schema(source, "t")["should_sync"]
 
 
 def test_delete_and_rediscover(server: Server, invoices: str) -> None:
@@ -219,7 +376,7 @@ def test_delete_and_rediscover(server: Server, invoices: str) -> None:
     assert [] == server.rows("SELECT 1 FROM duckdb_tables() WHERE table_name = 'invoices'")
     refreshed = server.json("POST", f"external_data_sources/{invoices}/refresh_schemas/")
     back = server.schema(invoices, "invoices")
-    assert (1, False, None) == (refreshed["added"], back["should_sync"], back["table"])
+    assert (2, False, None) == (refreshed["added"], back["should_sync"], back["table"])
 
 
 def test_incremental_fields(server: Server, orders: Orders) -> None:

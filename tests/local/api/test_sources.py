@@ -82,19 +82,33 @@ def test_malformed_sources(quiet_server: Server, body: dict[str, Any], code: str
 MESSAGES = [
     ({"schemas": [{"name": "nope"}]}, "Schemas given do not exist in source"),
     (
-        {"schemas": [{"name": "invoices", "sync_type": "append"}]},
+        {"schemas": [{"name": "invoices", "should_sync": True, "sync_type": "append"}]},
         "Incremental schemas given do not have an incremental field set",
     ),
     (
-        {"schemas": [{"name": "invoices", "sync_type": "append", "incremental_field": "id"}]},
+        {
+            "schemas": [
+                {"name": "invoices", "should_sync": True, "sync_type": "append", "incremental_field": "id"},
+            ]
+        },
         "Incremental schemas given do not have an incremental field type set",
     ),
     (
         {"schemas": [{"name": "invoices", "should_sync": True}]},
         "Sync type must be set up first before enabling schema",
     ),
-    ({"schemas": [{"name": "invoices", "sync_type": "cdc"}]}, "CDC is not enabled for this team"),
-    ({"schemas": [{}]}, "Invalid source config: schemas.0.name: Field required"),
+    ({"schemas": [{"name": "invoices", "sync_type": "cdc"}]}, "CDC is not supported for Stripe sources."),
+    (
+        {"schemas": [{"name": "invoices", "sync_type": "bogus"}]},
+        "Unknown sync type: bogus. Use one of: full_refresh, incremental, append, webhook, cdc, xmin",
+    ),
+    (
+        {"schemas": [{"name": "plans", "sync_type": "incremental"}]},
+        "Table 'plans' has no primary key to sync incrementally on. Choose a primary key for it, or switch it to full"
+        " table replication.",
+    ),
+    ({"schemas": "invoices"}, "The 'schemas' field must be a list of the tables to sync."),
+    ({"schemas": [{}]}, "Schemas given do not exist in source"),
 ]
 
 
@@ -130,8 +144,8 @@ def test_prefixes(server: Server, invoices: str) -> None:
         for prefix in (None, "EUShop", "EUShop")
     ]
     assert [400, 201, 400] == [answer.status_code for answer in answers]
-    assert "Source type already exists. Prefix is required" == answers[0].json()["message"]
-    assert "Prefix already exists" == answers[2].json()["message"]
+    assert answers[0].json()["message"].startswith("You already have a source of this type. Add a table prefix")
+    assert answers[2].json()["message"].startswith("Another source of this type already uses the prefix 'EUShop'.")
     source = answers[1].json()["id"]
     server.settle(source)
     assert "stripe_eu_shop.invoices" == server.schema(source, "invoices")["table"]["name"]
@@ -242,7 +256,7 @@ def bulk_refusals(schema_id: str) -> list[tuple[object, str, str, str | None]]:
         ({}, "required", "This field is required.", "schemas"),
         ({"schemas": []}, "", "This list may not be empty.", "schemas__non_field_errors"),
         ({"schemas": [{}]}, "required", "This field is required.", "schemas__0__id"),
-        ({"schemas": [{"id": "x"}]}, "invalid", "Must be a valid UUID.", "schemas__0__id"),
+        ({"schemas": [{"id": "x"}]}, "invalid_input", "Must be a valid UUID.", "schemas__0__id"),
         ({"schemas": [{"id": schema_id}] * 2}, "invalid_input", "Schema updates must contain unique ids", None),
         (
             {"schemas": [{"id": UNKNOWN_ID}]},

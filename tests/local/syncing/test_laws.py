@@ -6,13 +6,11 @@ import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dw_orchestration.local.syncing import TargetTable
 from dw_orchestration.local.syncing.staging import warehouse_names
-from dw_orchestration.local.syncing.types import common_type
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -30,8 +28,13 @@ UPSERT = """
 insert into {table} (id, v, stamp) values (%s, %s, nextval('stamps'))
 on conflict (id) do update set v = excluded.v, stamp = excluded.stamp
 """
-MERGE = {"sync_type": "incremental", "incremental_field": "stamp", "primary_keys": ("id",)}
-APPEND = {"sync_type": "append", "incremental_field": "n"}
+MERGE = {
+    "sync_type": "incremental",
+    "incremental_field": "stamp",
+    "incremental_field_type": "integer",
+    "primary_keys": ("id",),
+}
+APPEND = {"sync_type": "append", "incremental_field": "n", "incremental_field_type": "integer"}
 
 
 def new_table(database: Any, columns: str) -> str:
@@ -92,52 +95,3 @@ def test_warehouse_names_are_unique(names: list[str]) -> None:
     given_names = warehouse_names(names)
     assert names == list(given_names)
     assert len(names) == len({name.lower() for name in given_names.values()})
-
-
-types = st.sampled_from(
-    (
-        "SMALLINT",
-        "INTEGER",
-        "BIGINT",
-        "FLOAT",
-        "DOUBLE",
-        "DECIMAL(9,2)",
-        "DECIMAL(12,4)",
-        "DECIMAL(38,2)",
-        "DATE",
-        "TIMESTAMP",
-        "BOOLEAN",
-        "VARCHAR",
-        "UUID",
-        "JSON",
-        "BLOB",
-        "INTEGER[]",
-    )
-)
-
-
-@given(kept=types, arriving=types)
-def test_a_common_type_holds_both(kept: str, arriving: str) -> None:
-    """Widening does not depend on which type came first, and a second time changes nothing."""
-    common = common_type(kept, arriving)
-    assert common == common_type(arriving, kept)
-    assert common is None or common == common_type(common, kept) == common_type(common, arriving)
-
-
-@pytest.mark.parametrize(
-    ("kept", "arriving", "expected"),
-    [
-        ("INTEGER", "BIGINT", "BIGINT"),
-        ("DECIMAL(9,2)", "DECIMAL(6,4)", "DECIMAL(11,4)"),
-        ("BIGINT", "DECIMAL(22,2)", "DECIMAL(22,2)"),
-        ("BIGINT", "DOUBLE", None),
-        ("DECIMAL(38,2)", "DECIMAL(38,4)", None),
-        ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE", None),
-        ("INTEGER[]", "VARCHAR", None),
-        ("BLOB", "VARCHAR", None),
-        ("JSON", "VARCHAR", "VARCHAR"),
-    ],
-)
-def test_widening(kept: str, arriving: str, expected: str | None) -> None:
-    """Only a type that holds every value of both will do; text holds all plain values."""
-    assert expected == common_type(kept, arriving)

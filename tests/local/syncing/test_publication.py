@@ -172,7 +172,7 @@ def test_a_lost_connection_may_be_tried_again(lab: Lab, big: Any, wait_until: An
 
 def test_a_committed_job_is_known_and_not_repeated(lab: Lab, big: Any) -> None:
     """A job that was committed is found by its id, and running it again adds nothing."""
-    request = lab.request("big", sync_type="append", incremental_field="i")
+    request = lab.request("big", sync_type="append", incremental_field="i", incremental_field_type="integer")
     assert lab.warehouse.published(request.job_id) is None
     for _ in range(2):
         result = run_sync(
@@ -208,7 +208,7 @@ def test_several_syncs_run_at_once(lab: Lab, big: Any) -> None:
 
 def test_a_table_dropped_during_its_sync_is_not_half_filled(lab: Lab, big: Any) -> None:
     """Rows behind a cursor are not published into a table that was deleted meanwhile."""
-    merge = {"sync_type": "append", "incremental_field": "i"}
+    merge = {"sync_type": "append", "incremental_field": "i", "incremental_field_type": "integer"}
     lab.sync("big", **merge)
     big.execute("insert into big select i, 'new' from generate_series(300001, 400000) i")
     dropping = threading.Event()
@@ -228,9 +228,10 @@ def test_kill_9_leaves_a_whole_table(
     lab: Lab, big: Any, job_inputs: dict[str, Any], tmp_path: Path, delay_s: float | None
 ) -> None:
     """Killed while reading (None) or around its commit, a sync has happened or it has not."""
-    lab.sync("big", sync_type="incremental", incremental_field="i", primary_keys=("i",))
+    merge = {"sync_type": "incremental", "incremental_field": "i", "incremental_field_type": "integer"}
+    lab.sync("big", **merge, primary_keys=("i",))
     big.execute("insert into big select i, 'new' from generate_series(300001, 600000) i; update big set v = 'new'")
-    request = lab.request("big", sync_type="incremental", incremental_field="i", primary_keys=("i",), reset=True)
+    request = lab.request("big", **merge, primary_keys=("i",), reset=True)
     task = {"folder": str(lab.folder), "inputs": job_inputs, "request": asdict(request)}
     with subprocess.Popen(
         [sys.executable, "-c", SYNCING_PROCESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
