@@ -81,7 +81,7 @@ def refresh(services: Services, source: Source) -> Refreshed:
 
 
 def describe(services: Services, schema: Schema, table: OfferedTable) -> None:
-    """Remember what the source says of a table; its key only where there is none."""
+    """Remember how the source describes a table; its key only where there is none."""
     keys = schema.primary_key_columns or table.primary_keys or None
     services.store.update(Schema, schema.id, discovered=discovered(table), primary_key_columns=keys)
 

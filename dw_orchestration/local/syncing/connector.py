@@ -119,7 +119,7 @@ def since_condition(since: Since, *, cursor_type: str) -> str:
     `cursor_type` is the column's type; the comparison is made in it, as the cursor's value was.
 
     Raises:
-        SourceError: the column cannot be a cursor, or not of the type that it is said to have.
+        SourceError: the column cannot be a cursor, or does not have the declared type.
     """
     kind = cursor_kind(cursor_type)
     if kind is None or kind != _KINDS.get(since.field_type):

@@ -274,7 +274,7 @@ def test_a_cursor_without_a_value_reads_everything_again(
 def test_a_full_refresh_becomes_incremental_where_it_ended(
     server: Server, invoices: str, write_table: Callable[..., None]
 ) -> None:
-    """A table that was copied in full goes on from its highest value: what was there is not read again."""
+    """A table that was copied in full continues from its highest value: its rows are not read again."""
     schema = server.schema(invoices, "invoices")
     server.json("PATCH", path_of(schema), json={"sync_type": "full_refresh", "should_sync": True})
     server.settle(invoices)

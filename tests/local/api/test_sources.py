@@ -79,6 +79,10 @@ def test_malformed_sources(quiet_server: Server, body: dict[str, Any], code: str
     assert (400, code, attr) == (response.status_code, answer["code"], answer["attr"])
 
 
+NO_KEY = (
+    "Table 'plans' has no primary key to sync incrementally on. Choose a primary key for it, or switch it to full table"
+    " replication."
+)
 MESSAGES = [
     ({"schemas": [{"name": "nope"}]}, "Schemas given do not exist in source"),
     (
@@ -104,8 +108,7 @@ MESSAGES = [
     ),
     (
         {"schemas": [{"name": "plans", "sync_type": "incremental"}]},
-        "Table 'plans' has no primary key to sync incrementally on. Choose a primary key for it, or switch it to full"
-        " table replication.",
+        NO_KEY,
     ),
     ({"schemas": "invoices"}, "The 'schemas' field must be a list of the tables to sync."),
     ({"schemas": [{}]}, "Schemas given do not exist in source"),
