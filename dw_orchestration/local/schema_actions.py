@@ -175,11 +175,9 @@ def check_sync_type(sync_type: str | None, *, source_type: str, table: str) -> N
     Raises:
         RuleError: the type cannot be used here.
     """
-    is_postgres = source_type == "Postgres"
     if sync_type == "cdc":
-        missing = "CDC is not enabled for this team"
-        raise RuleError(missing if is_postgres else f"CDC is not supported for {source_type} sources.")
-    if sync_type == "xmin" and not is_postgres:
+        raise RuleError("CDC is not enabled for this team")
+    if sync_type == "xmin" and source_type != "Postgres":
         raise RuleError("xmin replication is only available for Postgres sources.")
     if sync_type == "xmin":
         raise RuleError(

@@ -83,7 +83,7 @@ FIELD_ERRORS = [
         "sync_frequency",
     ),
     ({"should_sync": True}, "invalid_input", "Sync type must be set up first before enabling schema", None),
-    ({"sync_type": "cdc"}, "invalid_input", "CDC is not supported for Stripe sources.", None),
+    ({"sync_type": "cdc"}, "invalid_input", "CDC is not enabled for this team", None),
     ({"sync_type": "xmin"}, "invalid_input", "xmin replication is only available for Postgres sources.", None),
     (
         {"incremental_field": "id", "primary_key_columns": ["id"]},

@@ -101,7 +101,7 @@ MESSAGES = [
         {"schemas": [{"name": "invoices", "should_sync": True}]},
         "Sync type must be set up first before enabling schema",
     ),
-    ({"schemas": [{"name": "invoices", "sync_type": "cdc"}]}, "CDC is not supported for Stripe sources."),
+    ({"schemas": [{"name": "invoices", "sync_type": "cdc"}]}, "CDC is not enabled for this team"),
     (
         {"schemas": [{"name": "invoices", "sync_type": "bogus"}]},
         "Unknown sync type: bogus. Use one of: full_refresh, incremental, append, webhook, cdc, xmin",
