@@ -15,7 +15,6 @@ from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.jobs import block_of
 from dw_orchestration.posthog.models import Job, Schema
-from dw_orchestration.tables.cadence import STALE_AFTER_INTERVALS
 from dw_orchestration.tables.classify import cure_of
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
@@ -38,7 +37,7 @@ FEW_ROWS = 100
 
 _DESCRIPTIONS = {
     SYNC_SUCCEEDED: "The last sync completed. Anything else fails the check, with PostHog's own reason.",
-    NOT_STALE: "The rows are no older than twice the interval at which PostHog syncs the table.",
+    NOT_STALE: "The rows have not missed two syncs in a row, of PostHog's own or of Dagster's schedule.",
     ROWS_DROPPED: "The table did not lose more than half of its rows with the last sync.",
     ROWS_USUAL: "The last sync imported no more than twice, and no less than half, of the rows of the syncs before it.",
     COLUMNS_UNCHANGED: "The table has the columns that it had after the sync before.",
@@ -46,9 +45,9 @@ _DESCRIPTIONS = {
 
 
 def check_specs(tables: Tables, table: Table) -> list[dg.AssetCheckSpec]:
-    """The checks of a table; only a table that PostHog syncs by itself can be stale."""
+    """The checks of a table; only a table that is synced by itself can be stale."""
     always = [SYNC_SUCCEEDED, ROWS_DROPPED, ROWS_USUAL, COLUMNS_UNCHANGED]
-    names = [*always, *([NOT_STALE] if table.cadence else [])]
+    names = [*always, *([NOT_STALE] if table.rhythm else [])]
     return [
         dg.AssetCheckSpec(name=name, asset=asset_key(table), description=_DESCRIPTIONS[name])
         for name in names
@@ -181,16 +180,17 @@ def last_sync_succeeded(table: Table, job: Job | None) -> CheckOutcome:
 
 
 def not_stale(table: Table, *, synced_at: datetime, now: datetime) -> CheckOutcome | None:
-    """Whether the rows, complete as of `synced_at`, are recent enough; None for a table without a cadence."""
-    if table.cadence is None:
+    """Whether the rows, complete as of `synced_at`, are recent enough; None for a table that nobody syncs regularly."""
+    if table.rhythm is None:
         return None
-    limit = STALE_AFTER_INTERVALS * table.cadence.every
+    limit = table.rhythm.stale_after
+    who = "PostHog" if table.is_driven_by_posthog else "Dagster's schedule"
     age = now - synced_at
     return CheckOutcome(
         key=asset_key(table),
         check_name=NOT_STALE,
         passed=age <= limit,
-        description=f"Last synced {_in_words(age)} ago; PostHog syncs it {table.cadence.describe()}.",
+        description=f"Last synced {_in_words(age)} ago; {who} syncs it {table.rhythm.describe()}.",
         metadata={
             "posthog/age_s": round(age.total_seconds()),
             "posthog/limit_s": round(limit.total_seconds()),

@@ -68,7 +68,7 @@ class TableMetadata(_Metadata):
     sync_type: str | None = None
     """`full_refresh`, `incremental`, `append`, `xmin`, `webhook` or `cdc`; None for a table that was never set up."""
     cadence: str
-    """When PostHog syncs it by itself, in words; times are UTC."""
+    """When PostHog or, if so stated, a schedule of Dagster's syncs it, in words; times without a zone are UTC."""
     incremental_field: str | None = None
     """The column by which PostHog finds new rows."""
     full_refresh_interval_days: int | None = None

@@ -8,7 +8,6 @@ import dagster as dg
 
 from dw_orchestration.assets.automation import decided_without_origin
 from dw_orchestration.assets.metadata import TableMetadata
-from dw_orchestration.tables.cadence import STALE_AFTER_INTERVALS
 from dw_orchestration.tables.classify import SchemaClass, why_not_synced
 from dw_orchestration.tables.names import identifier, snake
 from dw_orchestration.tables.table import Table
@@ -57,11 +56,11 @@ def table_spec(tables: Tables, table: Table) -> dg.AssetSpec:
 
 
 def freshness_policy(table: Table) -> dg.FreshnessPolicy | None:
-    """Rows are late at twice the interval at which PostHog syncs the table, which is when PostHog calls it stale.
+    """Rows are late when they have missed two syncs, of PostHog's own or of Dagster's schedule.
 
-    A table that PostHog does not sync by itself promises nothing.
+    That is when PostHog calls a table stale. A table that neither syncs by itself promises nothing.
     """
-    return _late_after(STALE_AFTER_INTERVALS * table.cadence.every) if table.cadence else None
+    return _late_after(table.rhythm.stale_after) if table.rhythm else None
 
 
 def upstream_specs(tables: Tables) -> list[dg.AssetSpec]:
@@ -75,13 +74,13 @@ def upstream_specs(tables: Tables) -> list[dg.AssetSpec]:
 
 def table_metadata(table: Table) -> TableMetadata:
     """The ids, settings and address of a table."""
-    schema, cadence = table.schema, table.cadence
+    schema = table.schema
     return TableMetadata(
         schema_id=schema.id,
         source_id=table.source.id,
         source_table=schema.name,
         sync_type=schema.sync_type and str(schema.sync_type),
-        cadence=cadence.describe() if cadence else "not synced by PostHog itself",
+        cadence=_times(table),
         incremental_field=schema.incremental_field,
         primary_keys=", ".join(schema.primary_key_columns or ()) or None,
         full_refresh_interval_days=schema.full_refresh_interval_days,
@@ -89,6 +88,12 @@ def table_metadata(table: Table) -> TableMetadata:
         link=table.url,
         table_name=schema.table.name if schema.table else None,
     )
+
+
+def _times(table: Table) -> str:
+    if table.rhythm is None:
+        return "not synced by PostHog itself"
+    return f"{table.rhythm.describe()}{'' if table.is_driven_by_posthog else ', by Dagster'}"
 
 
 @cache

@@ -16,7 +16,7 @@ from dw_orchestration.component.templates import checked, filled_in
 from dw_orchestration.component.translations import TableAttributes, resolve_translation
 from dw_orchestration.component.warehouses import project_path
 from dw_orchestration.schedules.overrides import ScheduleOverride
-from dw_orchestration.schedules.schedules import SchedulingMode
+from dw_orchestration.tables.scheduling import SchedulingMode
 from dw_orchestration.tables.selection import Selector, TableName, TableSelector
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import StepPer
@@ -128,7 +128,11 @@ Translation = Annotated[
     ),
 ]
 Freshness = Annotated[
-    bool, _value(bool, "Whether tables have a freshness policy, which follows from the cadence of PostHog's syncs.")
+    bool,
+    _value(
+        bool,
+        "Whether tables have a freshness policy, which follows from how often they are synced.",
+    ),
 ]
 Checks = Annotated[Sequence[CheckName], _value(Sequence[CheckName], "Which checks each table has; `[]` for none.")]
 

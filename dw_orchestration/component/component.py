@@ -30,11 +30,12 @@ from dw_orchestration.operations.jobs import build_maintenance_jobs
 from dw_orchestration.operations.takeover_file import TakeoverStore
 from dw_orchestration.resources.state import refresh_state
 from dw_orchestration.resources.warehouse import WarehouseResource
-from dw_orchestration.schedules.schedules import SchedulingMode, build_posthog_schedules
+from dw_orchestration.schedules.schedules import build_posthog_schedules
 from dw_orchestration.sensors.drift import build_drift_check, build_drift_sensor, build_state_age_check
 from dw_orchestration.sensors.job_status import build_job_status_sensor
 from dw_orchestration.sensors.terminated_runs import build_terminated_runs_sensor
 from dw_orchestration.tables.errors import SetupError, SnapshotError, StateNotRefreshedError
+from dw_orchestration.tables.scheduling import SchedulingMode
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
@@ -257,7 +258,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
 
         Raises:
             SetupError: A selected name fits several tables, two keys are equal, or the takeover file belongs to another
-                project.
+                project, or an override cannot be used.
             SnapshotError: The takeover file cannot be read.
         """
         return Tables(
@@ -271,6 +272,9 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
             checks=self.checks,
             namespace=None if self.name == DEFAULT_RESOURCE_KEY else self.name,
             restore=self._restored,
+            scheduling=self.scheduling,
+            # a name that fits one of the selected tables may fit several once the disabled ones are among them
+            overrides=self.overrides if include_disabled is None else (),
         )
 
     def _restored(self, snapshot: WarehouseSnapshot) -> WarehouseSnapshot:
@@ -343,8 +347,6 @@ def _table_definitions(component: "PostHogWarehouseComponent", tables: Tables) -
         ),
         schedules=build_posthog_schedules(
             tables,
-            mode=component.scheduling,
-            overrides=component.overrides,
             default_status=running if component.schedules_running else stopped,
         ),
         jobs=build_maintenance_jobs(tables, sync_defaults=defaults, takeover_file=component.takeover_file),

@@ -63,7 +63,7 @@ class TableAttributes(BaseModel):
         description="Its partitions, from a template variable: `{{ days }}`. One sync serves all that a run selects.",
     )
     freshness_policy: Annotated[dg.FreshnessPolicy, _OBJECT] | None = Field(
-        default=None, description="What Dagster takes for fresh, in place of what follows from PostHog's cadence."
+        default=None, description="What Dagster takes for fresh, in place of what follows from how often it is synced."
     )
 
     def apply(self, spec: dg.AssetSpec) -> dg.AssetSpec:

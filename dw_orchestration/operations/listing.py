@@ -11,7 +11,6 @@ from pydantic import Field
 from dw_orchestration.operations.operation import Operation, Params, SomeTablesParams
 from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.posthog.jobs import duration_s
-from dw_orchestration.tables.cadence import cadence
 from dw_orchestration.tables.tables import Tables
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def _source_row(source: NamedSource, record: Source) -> Row:
 
 def _table_row(table: Table) -> Row:
     schema = table.schema
-    own = cadence(schema) if schema.should_sync else None
+    own = table.own_cadence
     return {
         "table": table.name,
         "id": table.id,

@@ -3,13 +3,14 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from itertools import pairwise
 
 import dagster as dg
 from pydantic import ConfigDict, Field
 
-from dw_orchestration.tables.errors import SetupError, UnknownNameError
 from dw_orchestration.tables.names import snake
-from dw_orchestration.tables.tables import Tables
 
 # Each mark has its own word: different crons never get the same name.
 _CRON_WORDS = {"*": "any", ",": "and", "-": "to", "/": "by", "#": "nth", "?": "q", "@": "at", " ": "_"}
@@ -17,6 +18,18 @@ _CRON_WORDS = {"*": "any", ",": "and", "-": "to", "/": "by", "#": "nth", "?": "q
 _SIGNED = re.compile(r"([+-])(?=\d)")
 _SIGN_WORDS = {"+": "plus_", "-": "minus_"}
 _ANY_CRON = "0 0 * * *"
+_MACROS = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+# the rarest cron that anybody has ticks once a year
+_READ = timedelta(days=3 * 366)
+_MIDNIGHT = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,15 @@ class Timetable:
         marks = "".join(_CRON_WORDS.get(mark, mark) for mark in self.cron.lower())
         zone = snake(_SIGNED.sub(lambda sign: f"_{_SIGN_WORDS[sign[1]]}", self.timezone).lower())
         return f"cron_{marks}_{zone}"
+
+    def describe(self) -> str:
+        """In words."""
+        return f"at {self.cron} ({self.timezone})"
+
+    @property
+    def stale_after(self) -> timedelta:
+        """The longest time between a tick and the tick after the next: rows that are older have missed two syncs."""
+        return _longest_time_of_two_ticks(self.cron)
 
     def problems(self) -> list[str]:
         """Why Dagster could not run by it."""
@@ -77,29 +99,45 @@ class ScheduleOverride(dg.Model, dg.Resolvable):
         return Timetable(cron=" ".join(self.cron.split()), timezone=self.timezone)
 
 
-def overridden(tables: Tables, overrides: Sequence[ScheduleOverride]) -> dict[str, Timetable]:
-    """The tables that have their own timetable, by schema id. Of several overrides, the last one counts.
-
-    Raises:
-        SetupError: An override has an invalid cron or time zone, or names no table; the text lists all problems.
-    """
-    timetables: dict[str, Timetable] = {}
-    problems: list[str] = []
-    for override in overrides:
-        problems += override.timetable.problems()
-        try:
-            timetables |= {table.id: override.timetable for table in tables.matching(override.tables)}
-        except UnknownNameError as error:
-            problems.append(str(error))
-    if problems:
-        raise SetupError(f"Invalid schedule overrides. {' '.join(problems)}")
-    return timetables
-
-
 def _is_taken(cron: str, timezone: str) -> bool:
-    """Dagster's own word, from a schedule that is thrown away."""
+    """Dagster's own word, from a schedule that is thrown away, and from partitions, which need a cron that ticks."""
     try:
         dg.ScheduleDefinition(name="probe", job_name="probe", cron_schedule=cron, execution_timezone=timezone)
+        _windows(cron)
     except dg.DagsterInvalidDefinitionError:
         return False
     return True
+
+
+@cache
+def _longest_time_of_two_ticks(cron: str) -> timedelta:
+    """The longest time that two ticks in a row take, in a zone without summer time.
+
+    The days, hours and minutes of a cron do not depend on each other, and are much fewer than its ticks.
+    """
+    minute, hour, *days_of = _MACROS.get(cron.lower(), cron).split()
+    days = _ticks(" ".join(["0", "0", *days_of]), within=_READ)
+    hours = _ticks(f"0 {hour} * * *", within=timedelta(days=1))
+    minutes = _ticks(f"{minute} * * * *", within=timedelta(hours=1))
+    times = sorted(one + other for one in hours for other in minutes)
+    if len(times) == 1:
+        return max((end - start for start, end in zip(days, days[2:], strict=False)), default=_READ)
+    overnight = max((end - start for start, end in pairwise(days)), default=_READ)
+    within_a_day = [end - start for start, end in zip(times, times[2:], strict=False)]
+    return max([overnight + times[0] - times[-2], overnight + times[1] - times[-1], *within_a_day])
+
+
+def _ticks(cron: str, *, within: timedelta) -> list[timedelta]:
+    """The ticks from a certain midnight on, in UTC; Dagster names those that have another one within twice the time."""
+    keys = _windows(cron).get_partition_keys(current_time=_MIDNIGHT + 2 * within)
+    ticks = [datetime.fromisoformat(key) - _MIDNIGHT for key in keys]
+    return [tick for tick in ticks if tick < within]
+
+
+def _windows(cron: str) -> dg.TimeWindowPartitionsDefinition:
+    """The times between ticks: the one public way to Dagster's own reading of crons.
+
+    Raises:
+        dagster.DagsterInvalidDefinitionError: The cron never ticks.
+    """
+    return dg.TimeWindowPartitionsDefinition(start=_MIDNIGHT, cron_schedule=cron, fmt="%Y-%m-%dT%H:%M%z")

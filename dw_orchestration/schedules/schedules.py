@@ -3,17 +3,16 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
 import dagster as dg
 
 from dw_orchestration.assets.build import steps_of
 from dw_orchestration.assets.spec import asset_key
-from dw_orchestration.schedules.overrides import ScheduleOverride, Timetable, overridden
+from dw_orchestration.schedules.overrides import Timetable
 from dw_orchestration.tables.cadence import EPOCH, HOUR, MINUTE, Cadence
-from dw_orchestration.tables.classify import SchemaClass
 from dw_orchestration.tables.names import KeyPath, unique_names
+from dw_orchestration.tables.scheduling import SchedulingMode
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
 
@@ -24,22 +23,6 @@ OWN_SYNC_WITHIN = timedelta(seconds=30)
 # A separate job shows only the tables of its schedule in the UI. Each is resolved against all assets, though: for
 # 10,000 tables that took 272 s and 4.5 GB, where one job for all schedules took 4 s.
 OWN_JOBS_UP_TO = 50
-
-
-class SchedulingMode(StrEnum):
-    """How Dagster's schedules work together with PostHog's own.
-
-    In all three, PostHog keeps syncing every enabled table by itself, unless a takeover has moved it out of the way.
-    """
-
-    OBSERVE = "observe"
-    """PostHog alone: no schedules here; the job-status sensor reports what PostHog did."""
-
-    ENSURE = "ensure"
-    """Both: each tick has exactly one sync, PostHog's own if it has begun one, else one that Dagster starts."""
-
-    DRIVE = "drive"
-    """Dagster alone: each tick starts a sync."""
 
 
 @dataclass(frozen=True)
@@ -120,92 +103,74 @@ class OverriddenTables(ScheduledTables):
 
     def describe(self) -> str:
         """Which tables, and when, in a sentence."""
-        when = f"{self.timetable.cron} ({self.timezone})"
-        return f"{_counted(self.tables)} at {when}, in place of PostHog's cadence."
+        return f"{_counted(self.tables)} {self.timetable.describe()}, in place of PostHog's cadence."
 
 
 def build_posthog_schedules(
-    tables: Tables,
-    *,
-    mode: SchedulingMode = SchedulingMode.ENSURE,
-    default_status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.STOPPED,
-    overrides: Sequence[ScheduleOverride] = (),
+    tables: Tables, *, default_status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.STOPPED
 ) -> list[dg.ScheduleDefinition]:
-    """Schedules for the cadences that PostHog's `sync_frequency` and `sync_time_of_day` make.
+    """Schedules for the cadences that PostHog's `sync_frequency` and `sync_time_of_day` make, or for overrides.
+
+    With the mode `ENSURE` a tick takes the sync that PostHog began for it and starts one only if there is none; with
+    `DRIVE` each tick starts one; with `OBSERVE` there are no schedules.
 
     Args:
-        tables: The tables of the project.
-        mode: `ENSURE` takes the sync that PostHog began for the tick and starts one only if there is none; `DRIVE`
-            starts one at each tick; `OBSERVE` gives no schedules.
+        tables: The tables of the project, with its mode (`Tables(scheduling=...)`) and its overrides.
         default_status: Whether the schedules run before anybody switches them on.
-        overrides: Other times for some tables than PostHog's.
 
-    Raises:
-        SetupError: An override cannot be used.
+    Example:
+        ```python
+        weekdays = ScheduleOverride(tables=["stripe.*"], cron="30 7 * * mon-fri", timezone="Europe/Berlin")
+        tables = Tables(snapshot, scheduling=SchedulingMode.DRIVE, overrides=[weekdays])
+        defs = dg.Definitions(assets=build_posthog_assets(tables), schedules=build_posthog_schedules(tables))
+        ```
     """
-    if mode is SchedulingMode.OBSERVE:
-        return []
     ops = {table.key_path: step.name for step in steps_of(tables) for table in step.tables}
-    groups = scheduled_tables(tables, overrides=overrides)
+    groups = scheduled_tables(tables)
     every_key = [asset_key(table) for group in groups for table in group.tables]
     shared_job = dg.define_asset_job(
         f"{tables.resource_key}_scheduled_syncs", selection=dg.AssetSelection.assets(*every_key)
     )
     targets = [shared_job if len(groups) > OWN_JOBS_UP_TO else group.selection for group in groups]
     return [
-        _schedule(group, target=target, ops=ops, mode=mode, default_status=default_status, since=tables.taken_at)
+        _schedule(group, target=target, ops=ops, tables=tables, default_status=default_status)
         for group, target in zip(groups, targets, strict=True)
     ]
 
 
-def scheduled_tables(tables: Tables, *, overrides: Sequence[ScheduleOverride] = ()) -> list[ScheduledTables]:
-    """The syncable tables by source and interval, or override; the name comes from both, never from a table.
-
-    Raises:
-        SetupError: An override cannot be used.
-    """
-    timetables = overridden(tables, overrides)
+def scheduled_tables(tables: Tables) -> list[ScheduledTables]:
+    """The syncable tables by source and interval, or override; the name comes from both, never from a table."""
     groups: dict[tuple[str, str], list[Table]] = {}
     for table in tables:
-        when = _when(table, timetables.get(table.id))
-        if when is not None and table.schema_class is SchemaClass.SYNCABLE:
-            groups.setdefault((table.source.id, when), []).append(table)
+        if table.schedule is not None:
+            groups.setdefault((table.source.id, table.schedule.slug()), []).append(table)
     names = unique_names(
         [f"{group[0].group}_{when}" for (_, when), group in groups.items()],
         [source_id for source_id, _ in groups],
     )
-    return [
-        _sharing(group, name=name, timetable=timetables.get(group[0].id))
-        for name, group in zip(names, groups.values(), strict=True)
-    ]
+    return [_sharing(group, name=name) for name, group in zip(names, groups.values(), strict=True)]
 
 
-def _when(table: Table, timetable: Timetable | None) -> str | None:
-    """The part of a schedule's name that says when; None if the table has no schedule."""
-    if timetable is not None:
-        return timetable.slug()
-    cadence = table.cadence
-    return cadence.slug() if cadence is not None else None
-
-
-def _sharing(group: Sequence[Table], *, name: str, timetable: Timetable | None) -> ScheduledTables:
-    if timetable is None:
-        return ScheduledTables(name=name, tables=tuple(group))
-    return OverriddenTables(name=name, tables=tuple(group), timetable=timetable)
+def _sharing(group: Sequence[Table], *, name: str) -> ScheduledTables:
+    schedule = group[0].schedule
+    if isinstance(schedule, Timetable):
+        return OverriddenTables(name=name, tables=tuple(group), timetable=schedule)
+    return ScheduledTables(name=name, tables=tuple(group))
 
 
 def _schedule(
     group: ScheduledTables,
     *,
     ops: dict[KeyPath, str],
-    mode: SchedulingMode,
+    tables: Tables,
     default_status: dg.DefaultScheduleStatus,
     target: Any,
-    since: datetime,
 ) -> dg.ScheduleDefinition:
+    since = tables.taken_at
+
     def tick(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         moment = context.scheduled_execution_time.astimezone(UTC)
-        if mode is SchedulingMode.ENSURE and moment < since:
+        if tables.scheduling is SchedulingMode.ENSURE and moment < since:
             # after a restart Dagster makes up for an hour's ticks of crons that were not there an hour ago
             yield dg.SkipReason(f"The state is newer ({since:%Y-%m-%d %H:%M} UTC): PostHog may not have ticked then.")
             return
@@ -217,7 +182,7 @@ def _schedule(
             run_key=f"{group.name}:{moment.isoformat()}",
             asset_selection=[asset_key(table) for table in due],
             run_config={}
-            if mode is SchedulingMode.DRIVE
+            if tables.scheduling is SchedulingMode.DRIVE
             else _ensure(group, moment, ops={ops[table.key_path] for table in due}),
             tags={"posthog/tick": moment.strftime("%Y-%m-%dT%H.%M")},
         )

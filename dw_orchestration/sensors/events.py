@@ -103,7 +103,7 @@ class Staleness:
     table: Table
     outcome: CheckOutcome
     is_forgotten: bool
-    """Whether PostHog shows nothing wrong: it is on, its last sync was good, and yet no other one came."""
+    """Whether PostHog is to sync it and shows nothing wrong: its last sync was good, and yet no other one came."""
 
 
 def staleness_changes(
@@ -130,5 +130,6 @@ def _staleness_of(schema: Schema, table: Table, *, now: datetime) -> Staleness |
     outcome = not_stale(table, synced_at=schema.last_synced_at, now=now)
     if outcome is None:
         return None
-    is_forgotten = table.schema_class is SchemaClass.SYNCABLE and schema.status is SyncStatus.COMPLETED
-    return Staleness(table=table, outcome=outcome, is_forgotten=is_forgotten and not outcome.passed)
+    is_posthogs = table.is_driven_by_posthog and table.schema_class is SchemaClass.SYNCABLE
+    is_forgotten = is_posthogs and schema.status is SyncStatus.COMPLETED and not outcome.passed
+    return Staleness(table=table, outcome=outcome, is_forgotten=is_forgotten)

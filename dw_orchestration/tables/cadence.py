@@ -9,6 +9,7 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from typing import Protocol
 
 from dw_orchestration.posthog.enums import SyncFrequency
 from dw_orchestration.posthog.models import Schema
@@ -20,8 +21,6 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 WEEK = timedelta(days=7)
 CRON_WEEKDAYS = 7
-# PostHog calls a table stale when its rows are older than twice its interval
-STALE_AFTER_INTERVALS = 2
 
 # The interval, and the span over which PostHog spreads the schemas that have no time of day.
 FREQUENCIES: Mapping[SyncFrequency, tuple[timedelta, timedelta]] = {
@@ -39,6 +38,20 @@ FREQUENCIES: Mapping[SyncFrequency, tuple[timedelta, timedelta]] = {
 UNITS = ((DAY, "day", "d"), (HOUR, "hour", "h"), (MINUTE, "minute", "min"))
 WEEKDAYS = ("Sundays", "Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays")
 THURSDAY = WEEKDAYS.index("Thursdays")
+
+
+class Rhythm(Protocol):
+    """When a table is synced, again and again: PostHog's cadence, or the times of an override."""
+
+    @property
+    def stale_after(self) -> timedelta:
+        """The age from which the rows are late: they have missed two syncs in a row."""
+
+    def slug(self) -> str:
+        """For names; different rhythms have different ones."""
+
+    def describe(self) -> str:
+        """In words."""
 
 
 @dataclass(frozen=True, order=True)
@@ -59,6 +72,11 @@ class Cadence:
     def __post_init__(self) -> None:
         if self.every % MINUTE or self.offset % MINUTE or not NONE <= self.offset < self.every:
             raise ValueError(f"{self!r} needs whole minutes and an offset from 0 up to the interval.")
+
+    @property
+    def stale_after(self) -> timedelta:
+        """The age from which PostHog calls the rows stale: twice the interval."""
+        return 2 * self.every
 
     def previous_tick(self, at_or_before: datetime) -> datetime:
         """The last tick at or before a moment."""

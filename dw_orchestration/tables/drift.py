@@ -6,7 +6,6 @@ from enum import StrEnum
 from hashlib import blake2b
 
 from dw_orchestration.posthog.models import Schema
-from dw_orchestration.tables.cadence import cadence
 from dw_orchestration.tables.classify import DisabledBy, disabled_by
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
@@ -100,7 +99,7 @@ def drift_between(state: Tables, live: Tables) -> Drift:
     changes += [_change(table, ChangeKind.REMOVED) for own_id, table in before.items() if own_id not in after]
     for own_id, table in after.items():
         if own_id in before:
-            changes += _changes_of(before[own_id].schema, table)
+            changes += _changes_of(before[own_id], table)
     selected = state.by_id.keys() | live.by_id.keys()
     return Drift(tuple(change for change in changes if change.schema_id in selected))
 
@@ -117,13 +116,13 @@ def _change(table: Table, kind: ChangeKind, *, before: str = "", after: str = ""
     )
 
 
-def _changes_of(before: Schema, table: Table) -> Iterator[TableChange]:
-    after = table.schema
+def _changes_of(earlier: Table, table: Table) -> Iterator[TableChange]:
+    before, after = earlier.schema, table.schema
     if before.name != after.name:
         yield _change(table, ChangeKind.RENAMED, before=before.name, after=after.name)
     if _switch(before) is not (now := _switch(after)):
         yield _change(table, now)
-    times_before, times_after = _times(before), _times(after)
+    times_before, times_after = _times(earlier), _times(table)
     # while a table is disabled, its times mean nothing
     if before.should_sync and after.should_sync and times_before != times_after:
         yield _change(table, ChangeKind.CADENCE, before=times_before, after=times_after)
@@ -146,6 +145,6 @@ def _switch(schema: Schema) -> ChangeKind:
             return ChangeKind.DISABLED_BY_POSTHOG
 
 
-def _times(schema: Schema) -> str:
-    own = cadence(schema)
-    return own.describe() if own is not None else str(schema.sync_frequency or "never")
+def _times(table: Table) -> str:
+    own = table.own_cadence
+    return own.describe() if own is not None else str(table.schema.sync_frequency or "never")

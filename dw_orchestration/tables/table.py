@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dw_orchestration.posthog.models import Schema
-from dw_orchestration.tables.cadence import Cadence, cadence
+from dw_orchestration.tables.cadence import Cadence, Rhythm, cadence
 from dw_orchestration.tables.classify import SchemaClass, classify
 from dw_orchestration.tables.names import KeyPath, snake, source_path, source_slug, table_path
 from dw_orchestration.tables.snapshot import SourceSnapshot
@@ -16,21 +16,25 @@ class Table:
 
     Attributes:
         source: Its source.
-        schema: Its record in PostHog, as the state or a live read shows it.
+        schema: Its record in PostHog, as the state or a live read shows it; with its frequency from before a takeover.
+        own_cadence: When PostHog syncs it by itself: every 30 days if it was taken over; None if PostHog does not.
         source_name: The name of its source: `<source type>[_<prefix>]`, or the source's id where two sources would
             have the same name.
         key_path: The parts of its asset key, after a translation where there is one.
         default_key_path: The parts of its asset key before any translation. Users may name the table by either key.
         namespace: Goes before all names in Dagster, so that several projects can be loaded next to each other.
+        schedule: When Dagster's schedules sync it; None if it has none.
         project_url: The address of its project in PostHog; None for the embedded warehouse, which has no pages.
     """
 
     source: SourceSnapshot
     schema: Schema
+    own_cadence: Cadence | None
     source_name: str
     key_path: KeyPath
     default_key_path: KeyPath
     namespace: str | None = None
+    schedule: Rhythm | None = None
     project_url: str | None = None
 
     @classmethod
@@ -39,6 +43,7 @@ class Table:
         source: SourceSnapshot,
         schema: Schema,
         *,
+        own_cadence: Cadence | None,
         source_name: str | None = None,
         namespace: str | None = None,
         project_url: str | None = None,
@@ -52,6 +57,7 @@ class Table:
         return cls(
             source=source,
             schema=schema,
+            own_cadence=own_cadence,
             source_name=source_name or source_slug(source.source_type, source.prefix),
             key_path=key_path,
             default_key_path=key_path,
@@ -96,8 +102,19 @@ class Table:
 
     @property
     def cadence(self) -> Cadence | None:
-        """When PostHog syncs it by itself; None if PostHog does not."""
+        """When PostHog syncs it by itself, or would if it was not taken over; None if PostHog does not."""
         return cadence(self.schema) if self.schema.should_sync else None
+
+    @property
+    def rhythm(self) -> Rhythm | None:
+        """What its rows can be expected by: PostHog's own syncs or Dagster's schedule, whichever are more frequent."""
+        rhythms = [each for each in (self.own_cadence, self.schedule) if each is not None]
+        return min(rhythms, key=lambda each: each.stale_after, default=None)
+
+    @property
+    def is_driven_by_posthog(self) -> bool:
+        """Whether PostHog's own syncs are what its rows can be expected by."""
+        return self.own_cadence is not None and self.rhythm == self.own_cadence
 
     @property
     def url(self) -> str | None:

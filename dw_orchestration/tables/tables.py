@@ -10,9 +10,11 @@ from functools import cached_property
 from typing import Any, Literal, Protocol, Self
 
 from dw_orchestration.posthog.models import Source
-from dw_orchestration.tables.classify import is_disabled_by_user
+from dw_orchestration.tables.cadence import Rhythm, cadence
+from dw_orchestration.tables.classify import SchemaClass, is_disabled_by_user
 from dw_orchestration.tables.errors import AmbiguousNameError, SetupError, UnknownNameError
 from dw_orchestration.tables.names import KeyPath, colliding, identifier, source_slug, with_id
+from dw_orchestration.tables.scheduling import Override, SchedulingMode, overridden
 from dw_orchestration.tables.selection import (
     NamedSource,
     NameIndex,
@@ -58,10 +60,13 @@ class Tables(Sequence[Table]):
         checks: The names of the checks that each table has; None for all.
         namespace: Goes before all names in Dagster, so that several projects can be loaded next to each other.
         restore: Applied to every snapshot that is used or compared, such as `TakeoverStore.restore`.
+        scheduling: How Dagster's schedules work together with PostHog's own.
+        overrides: Other times for some tables than PostHog's, if Dagster has schedules. Freshness and the check
+            `not_stale` follow what syncs a table more often, PostHog itself or its schedule.
 
     Raises:
-        SetupError: A selected name fits several tables, or the translation gives two tables the same key or a table a
-            key that Dagster does not accept.
+        SetupError: A selected name fits several tables, the translation gives two tables the same key or a table a
+            key that Dagster does not accept, or an override cannot be used.
 
     Example:
         ```python
@@ -83,8 +88,11 @@ class Tables(Sequence[Table]):
         checks: Collection[str] | None = None,
         namespace: str | None = None,
         restore: Callable[[WarehouseSnapshot], WarehouseSnapshot] | None = None,
+        scheduling: SchedulingMode = SchedulingMode.ENSURE,
+        overrides: Sequence[Override] = (),
     ) -> None:
         self.snapshot = restore(snapshot) if restore else snapshot
+        self.scheduling = SchedulingMode(scheduling)
         self.resource_key = resource_key
         self.step_per = step_per
         self.checks = checks
@@ -101,10 +109,15 @@ class Tables(Sequence[Table]):
             "restore": restore,
         }
         self._specs: dict[str, HasKey] = {}
-        self.all = _named(self.snapshot, namespace=namespace)
+        self.all = _named(self.snapshot, settings=snapshot, namespace=namespace)
         taken = self._taken(select, exclude, include_disabled=include_disabled)
-        chosen = _unique_keys([table for table in self.all if table.id in taken])
-        self._tables = chosen if spec_of is None else self._translated(chosen, spec_of)
+        chosen = self._scheduled(_unique_keys([table for table in self.all if table.id in taken]))
+        self._tables = self._translated(chosen, spec_of)
+        if self._tables and overrides and self.scheduling is not SchedulingMode.OBSERVE:
+            # an override may name a table by its translated key, and its times have an effect on the translation
+            timetables = overridden(self.matching, overrides)
+            del self._index
+            self._tables = self._translated(self._scheduled(chosen, timetables), spec_of)
 
     @classmethod
     def live(cls, sources: Iterable[Source], *, key_paths: Mapping[str, KeyPath] | None = None) -> Self:
@@ -234,7 +247,18 @@ class Tables(Sequence[Table]):
                 self.problems.append(str(error))
         return taken
 
-    def _translated(self, tables: Sequence[Table], spec_of: Callable[[Table], HasKey]) -> list[Table]:
+    def _scheduled(self, tables: list[Table], timetables: Mapping[str, Rhythm] | None = None) -> list[Table]:
+        """The tables with what Dagster's schedules tick by: their own timetables, or else PostHog's cadence."""
+        if self.scheduling is SchedulingMode.OBSERVE:
+            return tables
+        schedules = {
+            table.id: (timetables or {}).get(table.id, table.cadence) for table in tables if _is_syncable(table)
+        }
+        return [replace(table, schedule=schedules.get(table.id)) for table in tables]
+
+    def _translated(self, tables: list[Table], spec_of: Callable[[Table], HasKey] | None) -> list[Table]:
+        if spec_of is None:
+            return tables
         self._specs = {table.id: spec_of(table) for table in tables}
         translated = [replace(table, key_path=tuple(self._specs[table.id].key.path)) for table in tables]
         _check_keys(translated)
@@ -247,10 +271,24 @@ def _source_names(sources: Sequence[SourceSnapshot]) -> dict[str, str]:
     return {source_id: slug if counts[slug] == 1 else source_id for source_id, slug in slugs.items()}
 
 
-def _named(snapshot: WarehouseSnapshot, *, namespace: str | None) -> list[Table]:
+def _is_syncable(table: Table) -> bool:
+    return table.schema_class is SchemaClass.SYNCABLE
+
+
+def _named(snapshot: WarehouseSnapshot, *, settings: WarehouseSnapshot, namespace: str | None) -> list[Table]:
+    """All tables of a snapshot; `settings` is the same one with the effect of a takeover."""
     names = _source_names(snapshot.sources)
+    enabled = (schema for source in settings.sources for schema in source.schemas if schema.should_sync)
+    own = {schema.id: cadence(schema) for schema in enabled}
     return [
-        Table.of(source, schema, source_name=names[source.id], namespace=namespace, project_url=snapshot.project_url)
+        Table.of(
+            source,
+            schema,
+            own_cadence=own.get(schema.id),
+            source_name=names[source.id],
+            namespace=namespace,
+            project_url=snapshot.project_url,
+        )
         for source in snapshot.sources
         for schema in source.schemas
     ]

@@ -90,10 +90,15 @@ def definitions(snapshot: WarehouseSnapshot) -> dg.Definitions:
     """The definitions without the component."""
     assert_type(snapshot.taken_at, datetime)
     chosen = Tables(
-        snapshot, select=["stripe.*", is_incremental], exclude=[lambda table: bool(table.url)], spec_of=ours
+        snapshot,
+        select=["stripe.*", is_incremental],
+        exclude=[lambda table: bool(table.url)],
+        spec_of=ours,
+        scheduling=SchedulingMode.DRIVE,
+        overrides=[WEEKDAYS],
     )
     assets = build_posthog_assets(chosen, sync_defaults=PostHogSyncConfig(start_timeout_s=900))
-    schedules = build_posthog_schedules(chosen, mode=SchedulingMode.DRIVE, overrides=[WEEKDAYS])
+    schedules = build_posthog_schedules(chosen)
     Tables(snapshot, step_per="schema")  # type: ignore[arg-type]
     build_posthog_assets(snapshot)  # type: ignore[arg-type]
     return dg.Definitions(

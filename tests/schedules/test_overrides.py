@@ -1,12 +1,13 @@
 """Overrides: times of the user's own, for the tables that patterns name."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import available_timezones
 
 import dagster as dg
 import pytest
-from hypothesis import given
+from croniter import croniter, croniter_range
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -48,7 +49,7 @@ def snapshot(**settings) -> WarehouseSnapshot:
 
 def schedules(*overrides: ScheduleOverride, **options) -> dict[str, dg.ScheduleDefinition]:
     """The schedules by name."""
-    built = build_posthog_schedules(Tables(snapshot(), include_disabled=True), overrides=overrides, **options)
+    built = build_posthog_schedules(Tables(snapshot(), include_disabled=True, overrides=overrides, **options))
     return {schedule.name: schedule for schedule in built}
 
 
@@ -120,10 +121,10 @@ def test_ensure_accepts_only_syncs_since_the_tick():
 def test_drive_and_observe_are_as_ever():
     """With `drive` a tick starts a sync; with `observe` there are no schedules, overrides or not."""
     override = ScheduleOverride(tables=["*"], cron=WEEKDAYS)
-    driven = schedules(override, mode=SchedulingMode.DRIVE)["stripe_cron_30_7_any_any_montofri_utc"]
+    driven = schedules(override, scheduling=SchedulingMode.DRIVE)["stripe_cron_30_7_any_any_montofri_utc"]
 
     assert {} == tick(driven, datetime(2026, 3, 2, 7, 30, tzinfo=UTC)).run_config
-    assert {} == schedules(override, mode=SchedulingMode.OBSERVE)
+    assert {} == schedules(override, scheduling=SchedulingMode.OBSERVE)
 
 
 def test_last_override_counts():
@@ -141,7 +142,7 @@ def test_table_without_a_cadence_of_posthogs_can_have_one():
     state = snapshot(sync_frequency="fortnightly")
 
     (schedule,) = build_posthog_schedules(
-        Tables(state, include_disabled=True), overrides=[ScheduleOverride(tables=["stripe.*"], cron="@daily")]
+        Tables(state, include_disabled=True, overrides=[ScheduleOverride(tables=["stripe.*"], cron="@daily")])
     )
 
     assert "stripe_cron_atdaily_utc" == schedule.name
@@ -152,7 +153,7 @@ def test_table_that_is_off_is_not_scheduled_by_an_override():
     state = snapshot(should_sync=False)
 
     assert [] == build_posthog_schedules(
-        Tables(state, include_disabled=True), overrides=[ScheduleOverride(tables=["*"], cron="@daily")]
+        Tables(state, include_disabled=True, overrides=[ScheduleOverride(tables=["*"], cron="@daily")])
     )
 
 
@@ -162,6 +163,7 @@ def test_table_that_is_off_is_not_scheduled_by_an_override():
         ({"cron": "61 * * * *"}, "Invalid cron '61 \\* \\* \\* \\*'"),
         ({"cron": "0 0 7 * * 1"}, "Invalid cron"),
         ({"cron": ""}, "Invalid cron ''"),
+        ({"cron": "0 0 31 2 *"}, "Invalid cron '0 0 31 2 \\*'"),
         ({"timezone": "Mars/Olympus"}, "Invalid time zone 'Mars/Olympus'"),
         ({"timezone": ""}, "Invalid time zone ''"),
         ({"tables": ["strype.*"]}, "No table matches 'strype.\\*'. There are postgres_shop.public.orders,"),
@@ -218,6 +220,42 @@ def test_law_of_names(one, other):
     """Different timetables have different names, and every name is one that Dagster takes."""
     assert re.fullmatch("[a-z0-9_]+", one.slug())
     assert (one == other) == (one.slug() == other.slug())
+
+
+@pytest.mark.parametrize(
+    ("cron", "expected"),
+    [
+        ("30 7 * * mon-fri", timedelta(days=4)),  # from a Thursday to a Monday
+        ("30 7 * * *", timedelta(days=2)),
+        ("@daily", timedelta(days=2)),
+        ("@hourly", timedelta(hours=2)),
+        ("*/15 9-17 * * *", timedelta(hours=15, minutes=30)),
+        ("* * * * *", timedelta(minutes=2)),
+        ("* * * * 1-5", timedelta(days=2, minutes=2)),
+        ("0 8,20 * * 1-5", timedelta(days=3)),
+        ("0 6 1 * *", timedelta(days=62)),  # July and August
+        ("0 6 * * 1#1", timedelta(days=63)),
+        ("@yearly", timedelta(days=731)),
+    ],
+)
+def test_rows_are_late_after_the_longest_two_ticks(cron, expected):
+    """The two ticks in a row that take longest: a weekend, or a night, is not late."""
+    assert expected == Timetable(cron=cron, timezone="Europe/Berlin").stale_after
+
+
+MINUTES = st.sampled_from(["0", "5,40", "*/20", "58-59"])
+DAYS = st.sampled_from(["*", "1-5", "6", "1,4"])
+HOURS = st.sampled_from(["*", "7", "9-17", "*/6", "8,20"])
+EVERY_WEEK = st.tuples(MINUTES, HOURS, st.just("*"), st.just("*"), DAYS).map(" ".join)
+
+
+@given(cron=EVERY_WEEK.filter(croniter.is_valid))
+@settings(max_examples=20)
+def test_law_of_two_ticks(cron):
+    """What is computed from days and times of day is what all ticks of some weeks show."""
+    ticks = list(croniter_range(datetime(2020, 1, 1), datetime(2020, 1, 22), cron))  # noqa: DTZ001
+
+    assert max(end - start for start, end in zip(ticks, ticks[2:], strict=False)) == Timetable(cron, "UTC").stale_after
 
 
 def test_every_time_zone_has_a_name_of_its_own():

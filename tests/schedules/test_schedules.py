@@ -147,7 +147,7 @@ def test_table_that_cannot_be_scheduled_is_in_no_schedule(settings):
 def test_observe_has_no_schedules():
     """Where PostHog alone decides, Dagster starts nothing."""
     assert [] == build_posthog_schedules(
-        Tables(snapshot([table(1)]), include_disabled=True), mode=SchedulingMode.OBSERVE
+        Tables(snapshot([table(1)]), include_disabled=True, scheduling=SchedulingMode.OBSERVE)
     )
 
 
@@ -201,7 +201,7 @@ def test_ensure_accepts_what_posthog_started_for_the_tick():
 def test_drive_starts_a_sync_of_its_own():
     """Where Dagster alone decides, no other sync counts for the tick."""
     (schedule,) = build_posthog_schedules(
-        Tables(snapshot([table(1)]), include_disabled=True), mode=SchedulingMode.DRIVE
+        Tables(snapshot([table(1)]), include_disabled=True, scheduling=SchedulingMode.DRIVE)
     )
 
     assert {} == tick_of(schedule, datetime(2026, 3, 1, 7, 11, tzinfo=UTC)).run_config

@@ -4,7 +4,10 @@ import dagster as dg
 import pytest
 from warehouse_model import WarehouseModel
 
+from dw_orchestration.schedules import ScheduleOverride
 from dw_orchestration.sensors.cursor import SensorCursor
+from dw_orchestration.tables.tables import Tables
+from tests.sensors.conftest import snapshot_of
 
 HOUR_S = 3600
 
@@ -83,6 +86,18 @@ def test_auto_heal_syncs_forgotten_tables_up_to_its_limit(reports_on, limit, exp
     _, work = reports.tick(cursor, auto_heal=limit)
 
     assert expected == len(work.run_requests())
+
+
+def test_auto_heal_leaves_tables_of_a_schedule_alone(forgotten):
+    """PostHog has not forgotten a table that Dagster syncs more often: a schedule may be stopped on purpose."""
+    model, reports, cursor = forgotten
+    override = ScheduleOverride(tables=["*"], cron="*/15 * * * *")
+    reports.assets = Tables(snapshot_of(model), overrides=[override])
+    model.advance(3 * HOUR_S)
+
+    _, work = reports.tick(cursor, auto_heal=5)
+
+    assert ([False], []) == (checks(work), work.run_requests())
 
 
 def test_auto_heal_leaves_failing_tables_alone(forgotten):

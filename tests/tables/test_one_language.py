@@ -56,7 +56,7 @@ def test_in_select_exclude_and_overrides(spelling: str) -> None:
     everything = selected()
     assert ["stripe_acme.Customer"] == selected(select=[typed])
     assert [name for name in everything if name != "stripe_acme.Customer"] == selected(exclude=[typed])
-    schedules = build_posthog_schedules(Tables(STATE), overrides=[ScheduleOverride(tables=[typed], cron=WEEKDAYS)])
+    schedules = build_posthog_schedules(Tables(STATE, overrides=[ScheduleOverride(tables=[typed], cron=WEEKDAYS)]))
     assert ["stripe_acme_cron_30_7_any_any_montofri_utc"] == [each.name for each in schedules if "cron" in each.name]
 
 
@@ -66,12 +66,12 @@ def test_unknown_and_ambiguous_in_select_and_overrides() -> None:
     assert problem.startswith(UNKNOWN_TEXT)
     overrides = [ScheduleOverride(tables=[UNKNOWN], cron=WEEKDAYS)]
     with pytest.raises(SetupError, match=UNKNOWN_TEXT):
-        build_posthog_schedules(Tables(STATE), overrides=overrides)
+        Tables(STATE, overrides=overrides)
     for place in ("select", "exclude"):
         with pytest.raises(SetupError, match=r"name of 2 tables: hubspot\.Invoice, zendesk\.Invoice"):
             Tables(STATE, **{place: [AMBIGUOUS]})
     with pytest.raises(SetupError, match=r"name of 2 tables: hubspot\.Invoice, zendesk\.Invoice"):
-        build_posthog_schedules(Tables(STATE), overrides=[ScheduleOverride(tables=[AMBIGUOUS], cron=WEEKDAYS)])
+        Tables(STATE, overrides=[ScheduleOverride(tables=[AMBIGUOUS], cron=WEEKDAYS)])
 
 
 @pytest.fixture

@@ -202,11 +202,11 @@ def test_law_of_giving_back(lasting_project, tmp_path_factory, frequencies, time
     store = store_for(project, tmp_path_factory.mktemp("law"))
     before, own = (
         project.settings(),
-        build_posthog_schedules(Tables(project.snapshot(), include_disabled=True), mode=SchedulingMode.DRIVE),
+        build_posthog_schedules(Tables(project.snapshot(), include_disabled=True, scheduling=SchedulingMode.DRIVE)),
     )
 
     took_over(project, store)
-    driven = build_posthog_schedules(Tables(project.snapshot(), restore=store.restore), mode=SchedulingMode.DRIVE)
+    driven = build_posthog_schedules(Tables(project.snapshot(), restore=store.restore, scheduling=SchedulingMode.DRIVE))
     moved = project.frequencies()
     gave_back(project, store)
 

@@ -1,0 +1,154 @@
+"""What a table's rows can be expected by: PostHog's own syncs, or Dagster's schedule."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pytest
+from component_snapshots import OFF, TAKEN_AT, project, source, table
+
+from dw_orchestration.assets.checks import check_specs, not_stale
+from dw_orchestration.assets.metadata import TableMetadata
+from dw_orchestration.assets.spec import asset_spec, table_spec
+from dw_orchestration.operations.takeover_file import OUT_OF_THE_WAY, TakenTable, TakeoverStore
+from dw_orchestration.posthog.enums import SyncFrequency, SyncType
+from dw_orchestration.schedules import ScheduleOverride, SchedulingMode
+from dw_orchestration.tables.drift import ChangeKind, drift_between
+from dw_orchestration.tables.tables import Tables
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dw_orchestration.tables.table import Table
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+WEEKDAYS = ScheduleOverride(tables=["*"], cron="30 7 * * mon-fri", timezone="Europe/Berlin")
+QUARTERS = ScheduleOverride(tables=["*"], cron="*/15 * * * *")
+OBSERVE, ENSURE, DRIVE = SchedulingMode
+ON_WEEKDAYS = "at 30 7 * * mon-fri (Europe/Berlin), by Dagster"
+
+
+def state(frequency: SyncFrequency | None = SyncFrequency.SIX_HOURS, **settings: Any):
+    """A project with one table."""
+    return project(source("Stripe", [table("orders", sync_frequency=frequency, **settings)]))
+
+
+def taken_over(path: Path) -> TakeoverStore:
+    """A takeover file: before, PostHog synced the table every six hours."""
+    store = TakeoverStore.of(state(), path / "takeover.json")
+    (orders,) = Tables(state())
+    taken = TakenTable(
+        name=orders.name, source_id=orders.source.id, frequency=SyncFrequency.SIX_HOURS, taken_at=TAKEN_AT
+    )
+    store.write(store.read().with_tables({orders.id: taken}))
+    return store
+
+
+def only(tables: Tables) -> Table:
+    """The only table."""
+    (orders,) = tables
+    return orders
+
+
+@pytest.mark.parametrize(
+    ("mode", "overrides", "expected", "told"),
+    [
+        pytest.param(DRIVE, [WEEKDAYS], 4 * DAY, ON_WEEKDAYS, id="override"),
+        pytest.param(ENSURE, [WEEKDAYS], 4 * DAY, ON_WEEKDAYS, id="ensured"),
+        pytest.param(DRIVE, [], 12 * HOUR, "every 6 hours from 05:08 UTC, by Dagster", id="at_the_cadence_before"),
+        pytest.param(OBSERVE, [WEEKDAYS], 60 * DAY, "every 30 days at 00:00 UTC", id="no_schedules"),
+    ],
+)
+def test_a_table_that_was_taken_over_is_expected_by_dagsters_schedule(
+    mode: SchedulingMode, overrides: list[ScheduleOverride], expected: timedelta, told: str, tmp_path: Path
+) -> None:
+    """Dagster's schedule drives the table; without schedules, PostHog's one sync a month is what remains."""
+    taken = state(OUT_OF_THE_WAY)
+    tables = Tables(taken, restore=taken_over(tmp_path).restore, scheduling=mode, overrides=overrides)
+    spec = asset_spec(only(tables))
+    assert dg.FreshnessPolicy.time_window(fail_window=expected) == spec.freshness_policy
+    assert told == TableMetadata.of(spec.metadata).cadence
+
+
+@pytest.mark.parametrize(
+    ("frequency", "override", "expected", "told"),
+    [
+        pytest.param(SyncFrequency.SIX_HOURS, WEEKDAYS, 12 * HOUR, "every 6 hours from 05:08 UTC", id="rarer"),
+        pytest.param(SyncFrequency.SIX_HOURS, QUARTERS, HOUR / 2, "at */15 * * * * (UTC), by Dagster", id="more_often"),
+        pytest.param(SyncFrequency.THIRTY_DAYS, WEEKDAYS, 4 * DAY, ON_WEEKDAYS, id="30_days"),
+        pytest.param(None, WEEKDAYS, 4 * DAY, ON_WEEKDAYS, id="not_by_posthog"),
+    ],
+)
+def test_without_a_takeover_the_more_frequent_syncs_count(
+    frequency: SyncFrequency | None, override: ScheduleOverride, expected: timedelta, told: str
+) -> None:
+    """PostHog and an override both sync the table: its rows are as new as the more frequent syncs make them."""
+    spec = asset_spec(only(Tables(state(frequency), overrides=[override])))
+    assert dg.FreshnessPolicy.time_window(fail_window=expected) == spec.freshness_policy
+    assert told == TableMetadata.of(spec.metadata).cadence
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        pytest.param(OFF, None, id="disabled"),
+        pytest.param({"sync_type": SyncType.CDC}, 12 * HOUR, id="not_for_dagster"),
+    ],
+)
+def test_an_override_promises_nothing_of_tables_that_it_cannot_sync(
+    settings: dict[str, Any], expected: timedelta | None
+) -> None:
+    """A table without a schedule is not expected by one."""
+    policy = asset_spec(only(Tables(state(**settings), overrides=[QUARTERS], include_disabled=True))).freshness_policy
+    assert (expected and dg.FreshnessPolicy.time_window(fail_window=expected)) == policy
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        pytest.param(datetime(2026, 11, 6, 20, tzinfo=UTC), "fresh", id="in_the_evening"),
+        pytest.param(datetime(2026, 11, 8, 20, tzinfo=UTC), "fresh", id="at_the_weekend"),
+        pytest.param(datetime(2026, 11, 9, 6, 40, tzinfo=UTC), "fresh", id="while_the_next_sync_runs"),
+        pytest.param(datetime(2026, 11, 10, 7, tzinfo=UTC), "stale", id="two_syncs_later"),
+    ],
+)
+def test_rows_are_stale_when_two_syncs_of_the_schedule_are_missing(
+    now: datetime, expected: str, tmp_path: Path
+) -> None:
+    """A table that is synced on weekdays is not stale in the evening or at the weekend."""
+    taken = state(OUT_OF_THE_WAY)
+    orders = only(Tables(taken, restore=taken_over(tmp_path).restore, scheduling=DRIVE, overrides=[WEEKDAYS]))
+    outcome = not_stale(orders, synced_at=datetime(2026, 11, 6, 6, 30, 5, tzinfo=UTC), now=now)
+    assert outcome is not None
+    assert expected == ("fresh" if outcome.passed else "stale")
+    assert "Dagster's schedule syncs it at 30 7 * * mon-fri (Europe/Berlin)." in outcome.description
+
+
+def test_a_table_that_only_an_override_syncs_can_be_stale() -> None:
+    """The check `not_stale` exists for each table that PostHog or a schedule syncs, and for no other."""
+    with_override, without = Tables(state(None), overrides=[WEEKDAYS]), Tables(state(None))
+    found = [{spec.name for spec in check_specs(each, only(each))} for each in (with_override, without)]
+    assert [True, False] == ["not_stale" in names for names in found]
+
+
+def test_a_translation_sees_what_an_override_changes() -> None:
+    """An override may name a table by its translated key, and the translation gets the table with the override."""
+
+    def spec_of(each: Table) -> dg.AssetSpec:
+        return asset_spec(each).replace_attributes(key=["raw", *each.key_path])
+
+    override = ScheduleOverride(tables=["raw/posthog/stripe/orders"], cron="*/15 * * * *")
+    tables = Tables(state(), spec_of=spec_of, overrides=[override])
+    spec = table_spec(tables, only(tables))
+    assert ["raw", "posthog", "stripe", "orders"] == spec.key.path
+    assert dg.FreshnessPolicy.time_window(fail_window=HOUR / 2) == spec.freshness_policy
+    assert tables.table("raw/posthog/stripe/orders") == only(tables)
+
+
+def test_a_takeover_is_drift_until_the_state_is_refreshed(tmp_path: Path) -> None:
+    """A state from before the takeover promises PostHog's own cadence, so the check `state_is_current` reports it."""
+    before = Tables(state(), restore=taken_over(tmp_path).restore, overrides=[WEEKDAYS])
+    (change,) = drift_between(before, before.of(state(OUT_OF_THE_WAY))).changes
+    assert (ChangeKind.CADENCE, "every 30 days at 00:00 UTC") == (change.kind, change.after)
