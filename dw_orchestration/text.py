@@ -6,6 +6,7 @@ Markdown. What programs read keeps the text: JSON escapes it in its own way.
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 # Markup anywhere, or at the start of a line. Dagster's pages make links of bare addresses too, even of escaped ones:
 # backslashes do not help, and only code stays as it is.
@@ -36,10 +37,15 @@ def visible_lines(text: str) -> str:
 def code(text: str) -> str:
     """The text as a span of code in Markdown, which shows every character and makes nothing of them."""
     shown = _in_one_line(text)
-    longest = max(map(len, re.findall("`+", shown)), default=0)
-    fence = "`" * (longest + 1)
+    fence = _fence(shown, least=1)
     padding = " " if shown.startswith("`") or shown.endswith("`") else ""
     return f"{fence}{padding}{shown}{padding}{fence}" if shown else ""
+
+
+def code_block(lines: Iterable[str]) -> str:
+    """The lines as a block of code in Markdown, which none of them can end."""
+    text = "\n".join(map(visible, lines))
+    return f"{_fence(text, least=3)}text\n{text}\n{_fence(text, least=3)}"
 
 
 def in_markdown(text: str) -> str:
@@ -58,6 +64,12 @@ class VisibleError(Exception):
 
     def __str__(self) -> str:
         return visible_lines(self.text)
+
+
+def _fence(text: str, *, least: int) -> str:
+    """More backticks than there are in a row in the text."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    return "`" * max(least, longest + 1)
 
 
 def _in_one_line(text: str) -> str:

@@ -3,7 +3,7 @@
 Runs evaluate them as a table's sync ends; the job-status sensor evaluates them for what PostHog did by itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Self
@@ -14,11 +14,12 @@ from dw_orchestration.assets.metadata import FULL_REFRESH, JOB_ID, ROWS_SYNCED, 
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.jobs import block_of
-from dw_orchestration.posthog.models import Job, Schema
+from dw_orchestration.posthog.logs import as_text
+from dw_orchestration.posthog.models import Job, LogLine, Schema
 from dw_orchestration.tables.classify import cure_of
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
-from dw_orchestration.text import in_markdown
+from dw_orchestration.text import code_block, in_markdown
 
 SYNC_SUCCEEDED = "sync_succeeded"
 NOT_STALE = "not_stale"
@@ -156,8 +157,8 @@ class CheckOutcome:
         }
 
 
-def sync_succeeded(table: Table, job: Job) -> CheckOutcome:
-    """Whether a job that has ended completed."""
+def sync_succeeded(table: Table, job: Job, *, log: Sequence[LogLine] = ()) -> CheckOutcome:
+    """Whether a job that has ended completed; `log` is what PostHog logged during it, where that was read."""
     passed = job.status is JobStatus.COMPLETED
     reason = "" if passed or not job.latest_error else f". {in_markdown(job.latest_error)}"
     if (cure := cure_of(block_of(job))) is not None:
@@ -167,7 +168,8 @@ def sync_succeeded(table: Table, job: Job) -> CheckOutcome:
         check_name=SYNC_SUCCEEDED,
         passed=passed,
         description=f"Sync {job.id}: {in_markdown(job.status)}{reason}",
-        metadata=end_metadata(table, job),
+        metadata=end_metadata(table, job)
+        | ({"posthog/log": dg.MetadataValue.md(code_block(map(as_text, log)))} if log else {}),
     )
 
 

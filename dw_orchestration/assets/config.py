@@ -46,6 +46,11 @@ class PostHogSyncConfig(dg.Config):
     abandoned_after_s: Seconds = _setting("abandoned_after_s")
     poll_min_s: Seconds = _setting("poll_min_s")
     poll_max_s: Seconds = _setting("poll_max_s")
+    fetch_logs: bool = Field(
+        default=True,
+        description="Fetch the last lines that PostHog logged during a sync that failed, was cancelled or stalled: one"
+        " request for each, and only for the first 20 of a step.",
+    )
 
     def settings(self) -> SyncSettings:
         """The same settings for the engine. A time without a time zone is taken as UTC.

@@ -28,11 +28,21 @@ from dw_orchestration.posthog.errors import (
     ReadOnlyError,
 )
 from dw_orchestration.posthog.jobs import is_over
-from dw_orchestration.posthog.models import Job
+from dw_orchestration.posthog.logs import as_text, explaining_lines
+from dw_orchestration.posthog.models import Job, LogLine
 from dw_orchestration.resources.warehouse import WarehouseResource, errors_as_failure
 from dw_orchestration.sync.clock import SystemClock
 from dw_orchestration.sync.engine import SyncEngine
-from dw_orchestration.sync.errors import BillingLimitReachedError, NotTriggeredError, SyncError, SyncOutcome
+from dw_orchestration.sync.errors import (
+    BillingLimitReachedError,
+    DisabledByPostHogError,
+    NotTriggeredError,
+    SyncCancelledError,
+    SyncError,
+    SyncFailedError,
+    SyncOutcome,
+    SyncStalledError,
+)
 from dw_orchestration.sync.events import Adopted, BillingStopped, Ended, Notice, Progress, SyncEvent
 from dw_orchestration.sync.settings import TableRequest
 from dw_orchestration.tables.table import Table
@@ -40,6 +50,8 @@ from dw_orchestration.text import visible, visible_lines
 
 StepResult = dg.MaterializeResult[None] | dg.AssetCheckResult
 MAX_ERRORS_SHOWN = 20
+# the ends whose reason PostHog may have logged
+EXPLAINED_BY_LOG = (SyncFailedError, SyncCancelledError, DisabledByPostHogError, SyncStalledError)
 # a table logs its rows this often; with more than this many tables in a step, each logs less often
 PROGRESS_EVERY_S = 5.0
 TABLES_AT_FULL_PROGRESS = 10
@@ -139,6 +151,7 @@ class _Step:
         self._records = RecordReader(client, tables)
         self._runs = {table.id: TableRun(table, asset_key(table)) for table in tables}
         self._check_outcomes: list[CheckOutcome] = []
+        self._logs_fetched = 0
         self._batch = SyncEngine(client, self._requests(), settings=config.settings(), clock=SystemClock())
 
     def run(self, on_event: Callable[[SyncEvent], None]) -> Iterator[StepResult]:
@@ -277,11 +290,25 @@ class _Step:
         self._keep(*(CheckOutcome.of(evaluation) for evaluation in evaluations if evaluation is not None))
 
     def _log_error(self, run: TableRun, error: SyncError, job: Job | None) -> None:
+        lines = self._posthogs_log(run, error, job)
         # a billing limit is logged once for all tables that it stopped, at the end
         if not isinstance(error, NotTriggeredError | BillingLimitReachedError):
             self._context.log.error(str(error))
         if job is not None and is_over(job) and not self._log.of_table(run.key, since=job.created_at).is_overtaken(job):
-            self._keep(sync_succeeded(run.table, job))
+            self._keep(sync_succeeded(run.table, job, log=lines))
+
+    def _posthogs_log(self, run: TableRun, error: SyncError, job: Job | None) -> list[LogLine]:
+        """What PostHog logged during a sync that did not complete; also a part of the run's log."""
+        if not self._config.fetch_logs or job is None or self._logs_fetched >= MAX_ERRORS_SHOWN:
+            return []
+        if not isinstance(error, EXPLAINED_BY_LOG):
+            return []
+        self._logs_fetched += 1
+        lines = explaining_lines(self._client, job)
+        if lines:
+            text = "\n".join(map(as_text, lines))
+            self._context.log.info(f"{run.name}: PostHog logged during sync {job.id}:\n{text}")
+        return lines
 
     def _keep(self, *outcomes: CheckOutcome | None) -> None:
         self._check_outcomes += [each for each in outcomes if each is not None and each.check_key in self._checks]

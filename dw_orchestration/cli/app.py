@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from dw_orchestration.cli import connection as connections
 from dw_orchestration.cli.commands import command_of
+from dw_orchestration.cli.logs import logs
 from dw_orchestration.cli.output import KNOWN, MEANINGS, Exit, Session
 from dw_orchestration.cli.syncing import sync
 from dw_orchestration.operations.registry import OPERATIONS
@@ -43,6 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("sync")(sync)
+app.command("logs")(logs)
 groups = {
     "source": typer.Typer(no_args_is_help=True, help="Create, change and delete sources."),
     "webhook": typer.Typer(no_args_is_help=True, help="Show, create and delete the webhook of a source."),
