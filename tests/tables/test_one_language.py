@@ -17,6 +17,8 @@ from dw_orchestration.errors import SetupError
 from dw_orchestration.operations.jobs import build_maintenance_jobs
 from dw_orchestration.operations.operation import ConfirmedTablesParams, SomeTablesParams, TableParams, TablesParams
 from dw_orchestration.operations.registry import OPERATIONS
+from dw_orchestration.posthog.enums import SyncType
+from dw_orchestration.posthog.models import SchemaUpdate
 from dw_orchestration.schedules import ScheduleOverride, build_posthog_schedules
 from dw_orchestration.tables.tables import Tables
 
@@ -95,8 +97,16 @@ def dw(warehouse: EmbeddedWarehouse) -> Callable[..., Any]:
     return lambda *arguments: CliRunner().invoke(app, list(arguments), env=environment)
 
 
-EXTRA_OPTIONS = {"set": ["--sync-frequency", "1hour"], "delete-data": ["--confirm", "stripe_acme.Customer"]}
-EXTRA_CONFIG = {"change_settings": {"sync_frequency": "1hour"}, "delete_data": {"confirm": ["stripe_acme.Customer"]}}
+EXTRA_OPTIONS = {
+    "set": ["--sync-frequency", "1hour"],
+    "delete-data": ["--confirm", "stripe_acme.Customer"],
+    "delete-table": ["--confirm", "stripe_acme.Customer"],
+}
+EXTRA_CONFIG = {
+    "change_settings": {"sync_frequency": "1hour"},
+    "delete_data": {"confirm": ["stripe_acme.Customer"]},
+    "delete_tables": {"confirm": ["stripe_acme.Customer"]},
+}
 
 
 def calls_of(operation: Operation, warehouse: EmbeddedWarehouse) -> list[list[str]]:
@@ -105,6 +115,15 @@ def calls_of(operation: Operation, warehouse: EmbeddedWarehouse) -> list[list[st
     if issubclass(operation.params, TableParams):
         return [[each] for each in typed if not set(each) & set("*?")]
     return [typed]
+
+
+def bring_back(operation: Operation, warehouse: EmbeddedWarehouse) -> None:
+    """Let PostHog find the table again that an operation has deleted."""
+    if operation.name == "delete_tables":
+        (source,) = [each for each in warehouse.client.list_sources() if each.source_type == "Stripe"]
+        warehouse.client.refresh_schemas(source.id)
+        enabled = SchemaUpdate(should_sync=True, sync_type=SyncType.FULL_REFRESH)
+        warehouse.client.update_schema(warehouse.schema("Customer").id, enabled)
 
 
 @pytest.mark.parametrize("operation", NAMES_TABLES, ids=lambda operation: operation.command)
@@ -116,6 +135,7 @@ def test_in_every_command(operation: Operation, dw: Callable[..., Any], warehous
         document = json.loads(result.stdout)
         assert 0 == result.exit_code, document
         assert {"stripe_acme.Customer"} >= {row["table"] for row in document["rows"] if "table" in row}, typed
+        bring_back(operation, warehouse)
     assert UNKNOWN_TEXT in dw(*operation.command.split(), UNKNOWN, *options).stderr
     ambiguous = dw(*operation.command.split(), AMBIGUOUS, *options).stderr
     assert "name of 2 tables: hubspot.Invoice, zendesk.Invoice" in ambiguous
@@ -151,5 +171,6 @@ def test_in_every_job(operation: Operation, warehouse: EmbeddedWarehouse, tmp_pa
 
     for typed in calls_of(operation, warehouse):
         assert run(typed).success, typed
+        bring_back(operation, warehouse)
     (failed,) = [event for event in run([UNKNOWN]).all_node_events if event.is_step_failure]
     assert UNKNOWN_TEXT in failed.step_failure_data.user_failure_data.description
