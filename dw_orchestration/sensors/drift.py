@@ -11,7 +11,7 @@ from dw_orchestration.assets.checks import CheckOutcome
 from dw_orchestration.history.asset import sync_history_key
 from dw_orchestration.posthog.errors import PostHogError
 from dw_orchestration.resources.warehouse import WarehouseResource
-from dw_orchestration.tables.drift import drift_between
+from dw_orchestration.tables.drift import drift_between, tables_to_come
 from dw_orchestration.tables.errors import SetupError, SnapshotError
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
 from dw_orchestration.tables.tables import Tables
@@ -127,10 +127,11 @@ def _current(tables: Tables, warehouse: WarehouseResource) -> CheckOutcome:
         drift = drift_between(tables, tables.of(live))
     except (PostHogError, SetupError, SnapshotError) as error:
         return _warning(tables, STATE_IS_CURRENT, f"Unknown, because the check failed: {in_markdown(error.text)}")
+    summary = drift.summary() if drift.is_empty else f"{drift.summary()} {_CURE}"
     return _warning(
         tables,
         STATE_IS_CURRENT,
-        drift.summary() if drift.is_empty else f"{drift.summary()} {_CURE}",
+        f"{summary} {tables_to_come(live.sources)}".strip(),
         passed=drift.is_empty,
         metadata={
             "changes": len(drift.changes),

@@ -1,12 +1,13 @@
 """How far the warehouse has moved away from the state that definitions were built from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
 
 from dw_orchestration.posthog.models import Schema
 from dw_orchestration.tables.classify import DisabledBy, disabled_by
+from dw_orchestration.tables.snapshot import SourceSnapshot
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
 from dw_orchestration.text import code, in_markdown
@@ -102,6 +103,23 @@ def drift_between(state: Tables, live: Tables) -> Drift:
             changes += _changes_of(before[own_id], table)
     selected = state.by_id.keys() | live.by_id.keys()
     return Drift(tuple(change for change in changes if change.schema_id in selected))
+
+
+def tables_to_come(sources: Iterable[SourceSnapshot]) -> str:
+    """Which tables PostHog will enable by itself, in Markdown; empty if none."""
+    return " ".join(
+        f"PostHog will enable new tables of {_system(source)}{_patterns(source.auto_sync_schema_patterns)}."
+        for source in sources
+        if source.auto_sync_new_schemas
+    )
+
+
+def _patterns(patterns: Sequence[str]) -> str:
+    return f" that match {', '.join(map(code, patterns))}" if patterns else ""
+
+
+def _system(source: SourceSnapshot) -> str:
+    return f"{in_markdown(source.source_type)}{f' ({in_markdown(source.prefix)})' if source.prefix else ''}"
 
 
 def _change(table: Table, kind: ChangeKind, *, before: str = "", after: str = "") -> TableChange:

@@ -41,6 +41,8 @@ class SourceSnapshot(_Frozen):
     access_method: AccessMethod
     upstream: str
     schemas: tuple[Schema, ...]
+    auto_sync_new_schemas: bool = False
+    auto_sync_schema_patterns: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, source: Source, *, schemas: Iterable[Schema]) -> Self:
@@ -53,6 +55,8 @@ class SourceSnapshot(_Frozen):
             access_method=source.access_method,
             upstream=_upstream(source),
             schemas=tuple(sorted(schemas, key=lambda schema: (schema.name, schema.id))),
+            auto_sync_new_schemas=bool(source.auto_sync_new_schemas),
+            auto_sync_schema_patterns=source.auto_sync_schema_patterns or (),
         )
 
 

@@ -15,10 +15,10 @@ from dw_orchestration.history.asset import build_sync_history, sync_history_key
 from dw_orchestration.local.server import WarehouseServer
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import SyncFrequency, SyncStatus, SyncType
-from dw_orchestration.posthog.models import Schema, SchemaUpdate
+from dw_orchestration.posthog.models import Schema, SchemaUpdate, Source
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.sensors.drift import STATE_IS_CURRENT, build_drift_check, build_drift_sensor
-from dw_orchestration.tables.drift import ChangeKind, drift_between
+from dw_orchestration.tables.drift import ChangeKind, drift_between, tables_to_come
 from dw_orchestration.tables.snapshot import SourceSnapshot, WarehouseSnapshot
 from dw_orchestration.tables.tables import Tables
 
@@ -154,6 +154,18 @@ def test_same_name_in_another_source_is_another_table():
     drift = drift_between(tables(table("1", name="orders")), tables(table("2", name="orders"), source_id="t"))
 
     assert [ChangeKind.ADDED, ChangeKind.REMOVED] == [change.kind for change in drift.changes]
+
+
+def test_tables_that_posthog_will_enable_by_itself_are_told():
+    """A source may let PostHog enable tables that nobody has seen yet: the check reports it."""
+    record = Source(id="s", source_type="Postgres", prefix="shop", auto_sync_new_schemas=True)
+    some = record.model_copy(update={"auto_sync_schema_patterns": ("raw_*", "logs")})
+    off = record.model_copy(update={"auto_sync_new_schemas": False, "auto_sync_schema_patterns": ("x",)})
+    all_of, some_of, none_of = (SourceSnapshot.of(each, schemas=()) for each in (record, some, off))
+
+    assert "PostHog will enable new tables of Postgres (shop)." == tables_to_come([all_of])
+    assert "PostHog will enable new tables of Postgres (shop) that match `raw_*`, `logs`." == tables_to_come([some_of])
+    assert "" == tables_to_come([none_of])
 
 
 def test_long_drift_is_counted():
