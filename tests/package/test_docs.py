@@ -16,6 +16,9 @@ import yaml
 
 from dw_orchestration import PostHogWarehouseComponent
 from dw_orchestration.cli.app import app
+from dw_orchestration.operations.jobs import RESYNC
+from dw_orchestration.operations.registry import OPERATIONS
+from dw_orchestration.posthog.client import PostHogWarehouseClient
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -118,6 +121,34 @@ def test_commands_exist(page):
     for words in lines:
         if words[0] == "dw":
             parse(words[1:])
+
+
+def test_every_endpoint_has_its_names() -> None:
+    """The table of endpoints has the 18 that PostHog documents, each with a method, a command and a place in the UI."""
+    page = (DOCS / "reference" / "endpoints.md").read_text()
+    rows = [
+        line.strip("| ").split(" | ") for line in page.splitlines() if re.match(r"\| `(GET|POST|PATCH|DELETE) ", line)
+    ]
+    jobs = {operation.name for operation in (*OPERATIONS, RESYNC) if operation.has_job}
+
+    assert 18 + 3 == len(rows) == len({endpoint for endpoint, *_ in rows})
+    for endpoint, method, commands, places in rows:
+        assert hasattr(PostHogWarehouseClient, method.strip("`")), endpoint
+        for command in re.findall(r"`dw ([^`]+)`", commands):
+            assert find(command.split()), command
+        assert set(re.findall(r"`…_(\w+)`", places)) <= jobs, endpoint
+        assert commands.strip(), endpoint
+        assert places.strip(), endpoint
+
+
+def find(words: list[str]) -> Any:
+    """The command of `dw` that these words name."""
+    command: Any = typer.main.get_command(app)
+    for word in words:
+        if not hasattr(command, "commands"):
+            break
+        command = command.commands[word]
+    return command
 
 
 def parse(words: list[str]) -> None:

@@ -158,7 +158,7 @@ def test_same_name_in_another_source_is_another_table():
 
 def test_tables_that_posthog_will_enable_by_itself_are_told():
     """A source may let PostHog enable tables that nobody has seen yet: the check reports it."""
-    record = Source(id="s", source_type="Postgres", prefix="shop", auto_sync_new_schemas=True)
+    record = Source(id="s", source_type="Postgres", prefix="shop", auto_sync_new_schemas=True, schemas=())
     some = record.model_copy(update={"auto_sync_schema_patterns": ("raw_*", "logs")})
     off = record.model_copy(update={"auto_sync_new_schemas": False, "auto_sync_schema_patterns": ("x",)})
     all_of, some_of, none_of = (SourceSnapshot.of(each, schemas=()) for each in (record, some, off))
