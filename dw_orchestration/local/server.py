@@ -14,6 +14,7 @@ from dw_orchestration.local import discovery
 from dw_orchestration.local.api import create_app
 from dw_orchestration.local.behaviours import Behaviours
 from dw_orchestration.local.http_server import HOST, HttpServer, bind
+from dw_orchestration.local.rows import StartedBy
 from dw_orchestration.local.runner import Runner
 from dw_orchestration.local.scheduler import Scheduler, utc_now
 from dw_orchestration.local.services import Services
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from dw_orchestration.local.rows import Source
+    from dw_orchestration.local.rows import Schema, Source
 
 logger = logging.getLogger(__name__)
 
@@ -85,11 +86,12 @@ class WarehouseServer:
         self._open = ExitStack()
         self._endpoint_file = home / "endpoint.json"
         self._endpoint_text = ""
+        self._cut_off: list[Schema] = []
         self.services: Services
         self.scheduler: Scheduler
 
     def start(self) -> ServerEndpoint:
-        """Settle what an earlier process left, then answer calls, sync and schedule.
+        """Settle what an earlier process left, start what it did not finish, then answer calls, sync and schedule.
 
         Raises:
             OSError: the port is taken.
@@ -105,6 +107,8 @@ class WarehouseServer:
                 self._open_shop(undo, project_id=project.id)
             self.services.runner.start()
             undo.callback(self.services.runner.stop)
+            for schema in self._cut_off:
+                self.services.runner.trigger(schema, started_by=StartedBy.SCHEDULE)
             self._start_scheduler(undo)
             app = create_app(self.services, rate_limit_per_minute=self._rate_limit_per_minute)
             server = HttpServer(app, listener=listener)
@@ -141,7 +145,7 @@ class WarehouseServer:
         connect = partial(connector_for, fixtures=self._fixtures)
         behaviours = Behaviours()
         worker = Worker(store, warehouse=warehouse, connect=connect, behaviours=behaviours, now=self._now)
-        worker.settle()
+        self._cut_off = worker.settle()
         runner = Runner(store, worker=worker, behaviours=behaviours, now=self._now, threads=self._threads)
         return Services(
             store=store, warehouse=warehouse, runner=runner, behaviours=behaviours, connect=connect, now=self._now

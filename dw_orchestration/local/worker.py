@@ -215,8 +215,13 @@ class Worker:
                 self._store.update(Schema, job.schema_id, status=status)
                 self._log(job, f"No sync: {status}", level="ERROR")
 
-    def settle(self) -> None:
-        """Give the jobs of a killed process their end: what it had committed counts as done."""
+    def settle(self) -> list[Schema]:
+        """Give the jobs of a killed process their end: what it had committed counts as done.
+
+        Returns:
+            The schemas whose syncs were cut off, which PostHog starts again without anyone's help.
+        """
+        cut_off: list[UUID] = []
         for job in self._store.running_jobs():
             try:
                 result = self._warehouse.published(str(job.id))
@@ -228,11 +233,14 @@ class Worker:
                 self.complete(job, result)
             else:
                 self.fail(job, RESTARTED)
+                cut_off.append(job.schema_id)
         for project in self._store.projects():
             for schema in self._store.schemas(project.id):
                 if schema.status is Status.RUNNING:
                     self.restore_status(schema)
         self._warehouse.clean_staging()
+        found = [self._store.schema(schema_id) for schema_id in cut_off]
+        return [schema for schema in found if schema is not None and schema.should_sync]
 
     def _is_held_back(self, schema: Schema) -> bool:
         until = held_back_until(self._store.jobs_of(schema.id))
