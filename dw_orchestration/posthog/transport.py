@@ -31,6 +31,7 @@ Params = Mapping[str, str | int | Sequence[str]]
 
 HOST_EXAMPLES = "use https://us.posthog.com, https://eu.posthog.com or the address of your own server."
 REDIRECTS_FOLLOWED = 3
+NOT_FOUND = 404
 # These happen before the request is sent. After any other failure the server may have received it.
 NOTHING_SENT = (
     httpcore.ConnectError,
@@ -202,6 +203,9 @@ class Transport:
                 break
             redirected = self._http.build_request("GET", target, extensions=request.extensions)
             answer, target = self._send(redirected, request)
+            if answer.status == NOT_FOUND:
+                # what does not exist is the address in the redirect, not what was asked for
+                raise answer.unexpected(f"redirected to {_bare(redirected.url)}, which does not exist")
         if not answer.is_success:
             raise answer.error()
         return answer

@@ -7,6 +7,7 @@ import random
 import socket
 import struct
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from http.client import HTTPConnection
@@ -48,12 +49,21 @@ class Fault(Enum):
 
 
 @dataclass(frozen=True)
+class BadAnswer:
+    """What is sent in the place of an answer, byte by byte as it says; the warehouse has done what was asked for."""
+
+    name: str
+    send: Callable[[socket.socket, bytes], None]
+    reaches_the_warehouse: bool = True
+
+
+@dataclass(frozen=True)
 class Exchange:
     """One request, what was done to it, and the status of its answer if it got one."""
 
     method: str
     path: str
-    fault: Fault | None
+    fault: Fault | BadAnswer | None
     status: int | None = None
 
     @property
@@ -73,7 +83,7 @@ class FaultyProxy:
         rewrite: Makes another answer of the one to a GET, from its path and its JSON.
     """
 
-    def __init__(self, endpoint: Endpoint, *, faults: Sequence[Fault] = (), seed: int = 0) -> None:
+    def __init__(self, endpoint: Endpoint, *, faults: Sequence[Fault | BadAnswer] = (), seed: int = 0) -> None:
         self.endpoint = endpoint
         self.exchanges: list[Exchange] = []
         self.share = 0.0
@@ -106,7 +116,7 @@ class FaultyProxy:
         """How many requests to start a sync have reached the warehouse."""
         return sum(exchange.is_trigger for exchange in list(self.exchanges))
 
-    def draw(self, path: str) -> Fault | None:
+    def draw(self, path: str) -> Fault | BadAnswer | None:
         """What is to go wrong with the exchange."""
         if self.only_triggers and not path.endswith("/reload/"):
             return None
@@ -134,7 +144,7 @@ class Proxied(PostHogWarehouseResource):
             self.host,
             self.project_id,
             self.api_key,
-            timeouts=Timeouts(connect_s=2, read_s=2, slow_read_s=5),
+            timeouts=Timeouts(connect_s=2, read_s=2, slow_read_s=5, total_s=4),
             retry=RetryPolicy(attempts=3, first_delay_s=0.1, jitter_s=0.1),
             rate_limits=None,
         )
@@ -156,8 +166,11 @@ class _Handler(BaseHTTPRequestHandler):
             status, content_type, content, retry_after = self._forward(body)
         elif fault is Fault.THROTTLED:
             status, content_type, content, retry_after = 429, "application/json", b'{"detail": "Slow down."}', "1"
-        spoilt = _SPOILERS.get(fault) if fault else None
+        spoilt = _SPOILERS.get(fault) if isinstance(fault, Fault) else None
         self.proxy.note(Exchange(self.command, self.path, fault, None if spoilt else status))
+        if isinstance(fault, BadAnswer):
+            self.send_instead(fault, content)
+            return
         if spoilt:
             spoilt(self)
             return
@@ -192,6 +205,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         self.connection.close()
+
+    def send_instead(self, bad: BadAnswer, content: bytes) -> None:
+        """Send a bad answer until it ends, or the client gives up."""
+        self.close_connection = True
+        with suppress(OSError):
+            bad.send(self.connection, content)
 
     def hang(self) -> None:
         """Send nothing until the other side gives up."""

@@ -10,6 +10,7 @@ import pytest
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.testing import runs_for, splits
 from tests.acceptance.conftest import Dagster
+from tests.acceptance.fault_campaign import BAD_ANSWERS, Campaign
 from tests.acceptance.proxy import Fault, FaultyProxy, Proxied
 
 if TYPE_CHECKING:
@@ -77,3 +78,13 @@ def test_a_sync_that_posthog_splits(embedded_warehouse: EmbeddedWarehouse, insta
     successor, first = embedded_warehouse.jobs("Customer")
     assert [JobStatus.FAILED, JobStatus.COMPLETED] == [first.status, successor.status]
     assert {successor.id: 1} == dagster.reported("Customer")
+
+
+def test_no_bad_answer_to_a_poll_ends_a_sync(embedded_warehouse: EmbeddedWarehouse) -> None:
+    """No matter what arrives in place of an answer to a poll, the sync is followed to its own end."""
+    campaign = Campaign(embedded_warehouse, tables=["Customer"])
+    # one in three, for time: `python -m tests.acceptance.fault_campaign` plays them all, again and again
+    for bad in BAD_ANSWERS[::3]:
+        result = campaign.play(bad, rounds=1)
+        assert ({"completed": 1}, []) == (dict(result.ends), result.losses), bad.name
+        assert result.spoilt, bad.name

@@ -114,6 +114,16 @@ def test_a_redirect_on_the_same_host_is_followed_for_reading(
     assert f"Bearer {key}" == server.last.headers["authorization"]
 
 
+def test_a_redirect_to_nowhere_says_nothing_about_the_table(
+    client: PostHogWarehouseClient, server: ScriptedServer
+) -> None:
+    """PostHog's own 404 at the end of a redirect is about the address in it: the table may well exist."""
+    own = {"type": "invalid_request", "code": "not_found", "detail": "Not found.", "attr": None}
+    server.answer(status=302, headers={"Location": "/moved/?a=1"}).answer(own, status=404)
+    with pytest.raises(errors.UnexpectedAnswerError, match="redirected to http://127.0.0.1:.*/moved/, which does not"):
+        client.get_schema("s1")
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_of_a_change_is_refused(client: PostHogWarehouseClient, server: ScriptedServer, status: int) -> None:
     """A redirected POST loses its body or its meaning: it goes nowhere."""
