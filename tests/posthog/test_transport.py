@@ -120,7 +120,7 @@ def test_a_redirect_to_nowhere_says_nothing_about_the_table(
     """PostHog's own 404 at the end of a redirect is about the address in it: the table may well exist."""
     own = {"type": "invalid_request", "code": "not_found", "detail": "Not found.", "attr": None}
     server.answer(status=302, headers={"Location": "/moved/?a=1"}).answer(own, status=404)
-    with pytest.raises(errors.UnexpectedAnswerError, match="redirected to http://127.0.0.1:.*/moved/, which does not"):
+    with pytest.raises(errors.UnexpectedAnswerError, match=r"redirected to http://127.0.0.1:.*/moved/, which does not"):
         client.get_schema("s1")
 
 
