@@ -50,7 +50,7 @@ class Fault(Enum):
 
 @dataclass(frozen=True)
 class BadAnswer:
-    """What is sent in the place of an answer, byte by byte as it says; the warehouse has done what was asked for."""
+    """What is sent in the place of an answer, by a function; the warehouse has done what was asked for."""
 
     name: str
     send: Callable[[socket.socket, bytes], None]
