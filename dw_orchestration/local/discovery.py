@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from dw_orchestration.local.rows import DiscoveredTable, Schedule, Schema, Source, Status
+from dw_orchestration.local import schema_actions
+from dw_orchestration.local.rows import DiscoveredTable, Schedule, Schema, Source, StartedBy, Status
 from dw_orchestration.local.syncing import SourceError, snake_case
 
 if TYPE_CHECKING:
@@ -15,9 +17,6 @@ if TYPE_CHECKING:
     from dw_orchestration.local.services import Services
     from dw_orchestration.local.syncing import OfferedTable
 
-# the columns that tables commonly keep for this purpose, best first
-_TRACKING_COLUMNS = ("updated_at", "modified_at", "last_modified", "updated", "modified", "created_at")
-
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
@@ -25,25 +24,13 @@ class Refreshed:
 
     added: int
     deleted: int
+    auto_enabled: int
     total_tables_seen: int
 
 
 def discovered(table: OfferedTable) -> DiscoveredTable:
     """What is remembered of a table that the source offers."""
     return DiscoveredTable.model_validate(table, from_attributes=True)
-
-
-def default_settings(table: DiscoveredTable) -> dict[str, Any]:
-    """How a table is synced when nobody says: incremental if it can be, else append, else in full."""
-    by_name = {field.field: field for field in table.incremental_fields}
-    names = [*(name for name in _TRACKING_COLUMNS if name in by_name), *by_name]
-    if not names:
-        return {"sync_type": "full_refresh"}
-    return {
-        "sync_type": "incremental" if table.primary_keys else "append",
-        "incremental_field": names[0],
-        "incremental_field_type": by_name[names[0]].field_type,
-    }
 
 
 def new_schemas(
@@ -61,7 +48,7 @@ def new_schemas(
 
 
 def refresh(services: Services, source: Source) -> Refreshed:
-    """List the source's tables again: new ones become disabled schemas, vanished ones are put away.
+    """List the source's tables again: new ones become schemas, deleted ones return, vanished ones are put away.
 
     Raises:
         SourceError: the source cannot be reached.
@@ -71,13 +58,37 @@ def refresh(services: Services, source: Source) -> Refreshed:
         if services.store.source(source.id) is None:
             raise SourceError("The source was deleted meanwhile.")
         known = {schema.name: schema for schema in services.store.schemas_of(source.id)}
-        added = new_schemas(services, source, [(tables[name], {}) for name in tables if name not in known])
+        added = _add(services, source, [tables[name] for name in tables if name not in known])
         for name in tables.keys() & known.keys():
             describe(services, known[name], tables[name])
-        deleted = [known[name] for name in known if name not in tables]
-        for schema in deleted:
-            _put_away(services, schema)
-    return Refreshed(added=len(added), deleted=len(deleted), total_tables_seen=len(tables))
+        deleted = sum(_put_away(services, known[name]) for name in known if name not in tables)
+        enabled = [schema for schema in added if _is_enabled_by_itself(source, schema)]
+        for schema in enabled:
+            settings = schema.discovered.default_settings() | {"should_sync": True}
+            services.store.update(Schema, schema.id, **settings)
+    for schema in enabled:
+        schema_actions.enable(services, services.store.schema(schema.id) or schema, started_by=StartedBy.CREATE)
+    return Refreshed(added=len(added), deleted=deleted, auto_enabled=len(enabled), total_tables_seen=len(tables))
+
+
+def _add(services: Services, source: Source, tables: list[OfferedTable]) -> list[Schema]:
+    """Add new tables; one that was deleted returns as it was, and with its id."""
+    deleted = {schema.name: schema for schema in services.store.schemas_of(source.id, deleted_too=True)}
+    for table in tables:
+        if table.name in deleted:
+            services.store.update(Schema, deleted[table.name].id, deleted=False)
+            describe(services, deleted[table.name], table)
+    new = new_schemas(services, source, [(table, {}) for table in tables if table.name not in deleted])
+    return [deleted[table.name] for table in tables if table.name in deleted] + new
+
+
+def _is_enabled_by_itself(source: Source, schema: Schema) -> bool:
+    """Whether PostHog enables a table that it has discovered: by patterns of names, never against a user's choice."""
+    if not source.auto_sync_new_schemas or schema.should_sync or schema.sync_type is not None:
+        return False
+    patterns = [pattern.strip().lower() for pattern in source.auto_sync_schema_patterns or () if pattern.strip()]
+    names = {schema.name.lower(), schema.name.lower().rpartition(".")[2]}
+    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
 
 
 def describe(services: Services, schema: Schema, table: OfferedTable) -> None:
@@ -86,12 +97,15 @@ def describe(services: Services, schema: Schema, table: OfferedTable) -> None:
     services.store.update(Schema, schema.id, discovered=discovered(table), primary_key_columns=keys)
 
 
-def _put_away(services: Services, schema: Schema) -> None:
-    if schema.synced is None and not schema.should_sync:
+def _put_away(services: Services, schema: Schema) -> bool:
+    """Delete a vanished table that never synced, or disable it; whether it was deleted."""
+    is_deleted = schema.synced is None and not schema.should_sync
+    if is_deleted:
         services.store.update(Schema, schema.id, deleted=True)
-        return
-    services.store.update(Schema, schema.id, should_sync=False, status=Status.COMPLETED)
-    services.store.update(Schedule, schema.id, paused=True)
+    else:
+        services.store.update(Schema, schema.id, should_sync=False, status=Status.COMPLETED)
+        services.store.update(Schedule, schema.id, paused=True)
+    return is_deleted
 
 
 def _new_schema(

@@ -155,6 +155,8 @@ class SourcePatch(Body):
     description: Description | None = None
     access_method: Literal["warehouse", "direct"] = "warehouse"
     job_inputs: dict[str, Any] | None = None
+    auto_sync_new_schemas: bool = False
+    auto_sync_schema_patterns: list[Text] | None = None
 
 
 class DatabaseSchemaRequest(BaseModel):

@@ -17,6 +17,10 @@ DELETED = "Sync stopped because the table was deleted"
 RESTARTED = "The worker was restarted before this sync finished."
 
 
+# the columns that tables commonly keep to follow changes, best first
+_TRACKING_COLUMNS = ("updated_at", "modified_at", "last_modified", "updated", "modified", "created_at")
+
+
 class Status(StrEnum):
     """States of a schema or a job, spelled as the API prints them."""
 
@@ -89,6 +93,8 @@ class Source(Row):
     created_at: datetime
     job_inputs: Annotated[dict[str, Any], JsonText]
     next_discovery: datetime
+    auto_sync_new_schemas: bool = False
+    auto_sync_schema_patterns: Annotated[tuple[str, ...] | None, JsonText] = None
     deleted: bool = False
 
 
@@ -118,6 +124,18 @@ class DiscoveredTable(BaseModel):
     primary_keys: tuple[str, ...] = ()
     incremental_fields: tuple[DiscoveredField, ...] = ()
     rows: int | None = None
+
+    def default_settings(self) -> dict[str, Any]:
+        """How the table is synced when nobody says: incremental if it can be, else append, else in full."""
+        by_name = {field.field: field for field in self.incremental_fields}
+        names = [*(name for name in _TRACKING_COLUMNS if name in by_name), *by_name]
+        if not names:
+            return {"sync_type": "full_refresh"}
+        return {
+            "sync_type": "incremental" if self.primary_keys else "append",
+            "incremental_field": names[0],
+            "incremental_field_type": by_name[names[0]].field_type,
+        }
 
 
 class SyncedColumn(BaseModel):
@@ -210,3 +228,9 @@ class LogLine(Row):
     timestamp: datetime
     level: str
     message: str
+
+
+class ShownLine(LogLine):
+    """A line of a job's log, with the key by which the API knows the job."""
+
+    workflow_run_id: UUID

@@ -6,7 +6,6 @@ from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from dw_orchestration.local.discovery import default_settings
 from dw_orchestration.local.rows import CANCELLED, DELETED, TURNED_OFF, Schedule, Schema, StartedBy, Status
 from dw_orchestration.local.scheduler import save_schedule, unpause_schedule
 from dw_orchestration.local.services import RuleError
@@ -45,7 +44,7 @@ def update_schema(services: Services, schema: Schema, *, changes: Mapping[str, A
         SourceError: another process keeps the warehouse file; nothing was changed.
     """
     if changes.get("apply_sync_defaults") and schema.sync_type is None and changes.get("sync_type") is None:
-        changes = {**changes, **default_settings(schema.discovered)}
+        changes = {**changes, **schema.discovered.default_settings()}
     stored = _stored(changes, sync_type=changes.get("sync_type", schema.sync_type))
     wanted = schema.model_copy(update=stored)
     _check_rules(services, schema, wanted=wanted, changes=changes)
@@ -108,7 +107,7 @@ def delete_data(services: Services, schema: Schema) -> None:
 
 
 def delete_schema(services: Services, schema: Schema) -> None:
-    """Delete a schema and its table; discovery adds it again, disabled.
+    """Delete a schema and its table; discovery revives it as it was. Its schedule ends at its next tick.
 
     Raises:
         SourceError: another process keeps the warehouse file; the schema stays.
@@ -120,7 +119,7 @@ def delete_schema(services: Services, schema: Schema) -> None:
     except SourceError:
         services.store.update(Schema, schema.id, deleted=False)
         raise
-    services.store.delete_schedule(schema.id)
+    services.store.update(Schema, schema.id, synced=None)
 
 
 def _target(schema: Schema) -> TargetTable:

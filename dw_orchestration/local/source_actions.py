@@ -75,9 +75,7 @@ def update_source(services: Services, source: Source, *, patch: SourcePatch) -> 
     """
     if patch.access_method != "warehouse":
         raise RuleError("Access method cannot be changed. Create a new source instead.")
-    changes: dict[str, Any] = {}
-    if "description" in patch.model_fields_set:
-        changes["description"] = patch.description
+    changes: dict[str, Any] = patch.model_dump(exclude_unset=True, exclude={"access_method", "job_inputs"})
     if patch.job_inputs:
         changes["job_inputs"] = _merged_inputs(services, source, sent=patch.job_inputs)
     if changes:
@@ -93,6 +91,7 @@ def delete_source(services: Services, source: Source) -> None:
     """
     for schema in services.store.schemas_of(source.id):
         schema_actions.delete_schema(services, schema)
+        services.store.delete_schedule(schema.id)
     services.store.update(Source, source.id, deleted=True)
 
 
@@ -132,7 +131,7 @@ def _chosen(sent: object, tables: Mapping[str, OfferedTable]) -> list[tuple[Offe
     if sent is not None and not isinstance(sent, list):
         raise RefusedError("The 'schemas' field must be a list of the tables to sync.")
     if not sent:
-        defaults = {name: discovery.default_settings(discovery.discovered(tables[name])) for name in tables}
+        defaults = {name: discovery.discovered(tables[name]).default_settings() for name in tables}
         return [(tables[name], defaults[name] | {"should_sync": True}) for name in tables]
     items = [item if isinstance(item, dict) else {} for item in sent]
     if any(item.get("name") not in tables for item in items):

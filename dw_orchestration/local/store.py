@@ -15,7 +15,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from dw_orchestration.local.migrations import migrate
-from dw_orchestration.local.rows import ApiKey, Job, LogLine, Project, Row, Schedule, Schema, Source, Status
+from dw_orchestration.local.rows import ApiKey, Job, LogLine, Project, Row, Schedule, Schema, ShownLine, Source, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -230,10 +230,11 @@ class Store:
                      SELECT rowid FROM log_lines WHERE schema_id = ? ORDER BY rowid DESC LIMIT 1 OFFSET ?)"""
             self._execute(sql, line.schema_id, line.schema_id, LOG_LINES_KEPT)
 
-    def log_lines(self, schema_id: UUID) -> list[LogLine]:
+    def log_lines(self, schema_id: UUID) -> list[ShownLine]:
         """The kept lines of a schema, newest first."""
-        sql = "SELECT * FROM log_lines WHERE schema_id = ? ORDER BY rowid DESC"
-        return self._rows(LogLine, sql, schema_id)
+        sql = """SELECT log_lines.*, jobs.workflow_run_id FROM log_lines JOIN jobs ON jobs.id = log_lines.job_id
+                 WHERE log_lines.schema_id = ? ORDER BY log_lines.rowid DESC"""
+        return self._rows(ShownLine, sql, schema_id)
 
 
 def _hash(token: str) -> str:

@@ -286,7 +286,14 @@ class Worker:
             reset=job.was_reset,
         )
         connector = self._connect(source.source_type, source.job_inputs)
-        result = run_sync(request, connector, self._warehouse, on_progress=progress, cancelled=run.cancelled)
+        result = run_sync(
+            request,
+            connector,
+            self._warehouse,
+            on_progress=progress,
+            on_step=lambda text: self._log(job, text),
+            cancelled=run.cancelled,
+        )
         if self._store.schema(schema.id) is None:
             self._warehouse.drop(target)
         return result

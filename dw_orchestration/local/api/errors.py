@@ -66,6 +66,8 @@ class DetailError(Exception):
 
 
 def _type(status: int, code: str) -> str:
+    if code == "bulk_schema_save_failed":
+        return "server_error"
     if status == 400:  # noqa: PLR2004 - bad request
         return "invalid_request" if code == "parse_error" else "validation_error"
     by_status = {
@@ -110,10 +112,10 @@ _TEXTS = {
 }
 
 
-def field_error(problem: ErrorDetails) -> AnswerError:
-    """The 400 for a field; PostHog reports the first problem only."""
+def field_error(problem: ErrorDetails, *, depth: int = 0) -> AnswerError:
+    """The 400 for a field, `depth` levels down in its location; PostHog reports the first problem only."""
     value = problem["input"]
-    place = [str(part) for part in problem["loc"]]
+    place = [str(part) for part in problem["loc"][depth:]]
     attr = "__".join(place) or None
     if problem["type"] == "too_short":
         return AnswerError(400, code="", detail="This list may not be empty.", attr=f"{attr}__non_field_errors")
@@ -162,7 +164,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _on_invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
-        return typed(field_error(error.errors()[0]))
+        return typed(field_error(error.errors()[0], depth=1))
 
     @app.exception_handler(HTTPException)
     async def _on_http_error(request: Request, error: HTTPException) -> JSONResponse:

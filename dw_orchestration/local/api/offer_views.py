@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
@@ -82,8 +82,9 @@ def sync_options(table: DiscoveredTable) -> SyncOptionsOut:
     )
 
 
-def offered_table(name: str, table: DiscoveredTable, *, defaults: dict[str, Any]) -> OfferedTableOut:
+def offered_table(name: str, table: DiscoveredTable) -> OfferedTableOut:
     """A table that a source offers, with the settings it would get."""
+    defaults = table.default_settings()
     return OfferedTableOut(
         table=name,
         incremental_fields=_incremental_fields(table),

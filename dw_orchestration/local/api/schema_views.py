@@ -13,8 +13,8 @@ from dw_orchestration.local.syncing import MISSING_KEY, REPEATED_KEY
 
 if TYPE_CHECKING:
     from dw_orchestration.local.rows import (
-        LogLine,
         Schema,
+        ShownLine,
         Source,
     )
 
@@ -85,6 +85,7 @@ class SchemaBrief(BaseModel):
     should_sync: bool
     status: str | None
     sync_type: str | None
+    sync_frequency: str | None
     last_synced_at: datetime | None
     latest_error: str | None
     table: TableBrief | None
@@ -120,11 +121,11 @@ def schema_brief(schema: Schema) -> SchemaBrief:
     return SchemaBrief(**schema.model_dump(), table=table_brief(schema))
 
 
-def log_line_out(line: LogLine) -> LogLineOut:
-    """A line of a job's log; the job is the instance of the schema's log."""
+def log_line_out(line: ShownLine) -> LogLineOut:
+    """A line of a job's log; the run of the job is the instance of the schema's log."""
     return LogLineOut(
         log_source_id=line.schema_id,
-        instance_id=line.job_id,
+        instance_id=line.workflow_run_id,
         timestamp=line.timestamp,
         level=line.level,
         message=line.message,

@@ -1,5 +1,6 @@
 """The endpoints under `external_data_sources/`."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -63,7 +64,7 @@ def database_schema(
     connector = access.services.connect(request.source_type, request.model_extra or {})
     connector.check()
     tables = [(table.name, discovery.discovered(table)) for table in connector.discover()]
-    return [offered_table(name, table, defaults=discovery.default_settings(table)) for name, table in tables]
+    return [offered_table(name, table) for name, table in tables]
 
 
 @router.get("/{source_id}/")
@@ -94,14 +95,17 @@ def bulk_update_schemas(
     """Change several schemas; one that is refused does not keep the others from being saved."""
     source = access.source(source_id)
     pairs = _bulk_pairs(access, source, items=patch.schemas)
-    failures = []
+    failures: list[str] = []
     for schema, item in pairs:
         try:
             schema_actions.update_schema(access.services, schema, changes=item.changes())
         except RuleError as error:
             failures.append(f"{schema.name} ({error})")
     if failures:
-        text = f"Not saved: {'; '.join(failures)}. All other schemas of the request were saved."
+        text = (
+            f"These schemas in the batch could not be saved: {', '.join(failures)}. Any other schemas in the batch"
+            " were saved successfully \N{EM DASH} retry the ones listed here."
+        )
         raise AnswerError(400, code="bulk_schema_save_failed", detail=text)
     return [schema_out(access.schema(str(schema.id))) for schema, _ in pairs]
 
@@ -136,7 +140,7 @@ def list_jobs(
 def refresh_schemas(access: Writer, source_id: str) -> RefreshOut:
     """List the source's tables again."""
     changed = discovery.refresh(access.services, access.source(source_id))
-    return RefreshOut(added=changed.added, deleted=changed.deleted, total_tables_seen=changed.total_tables_seen)
+    return RefreshOut(**asdict(changed))
 
 
 @router.get("/{source_id}/webhook_info/")

@@ -47,8 +47,8 @@ class _SourceFields(BaseModel):
     supports_webhooks: bool = False
     supports_column_selection: bool = True
     direct_query_enabled: bool = False
-    auto_sync_new_schemas: bool = False
-    auto_sync_schema_patterns: list[str] | None = None
+    auto_sync_new_schemas: bool
+    auto_sync_schema_patterns: list[str] | None
     api_version: str | None = None
     api_version_deprecation: dict[str, Any] | None = None
 
@@ -104,7 +104,7 @@ class RefreshOut(BaseModel):
 
     added: int
     deleted: int
-    auto_enabled: int = 0
+    auto_enabled: int
     total_tables_seen: int
 
 

@@ -54,6 +54,11 @@ class Since:
     value: str | None
     lookback_seconds: int
 
+    @property
+    def includes_value(self) -> bool:
+        """Whether rows that equal `value` are read as well."""
+        return self.value is not None and self.field_type == "date"
+
 
 @dataclass(frozen=True, slots=True)
 class StreamColumn:
@@ -131,10 +136,17 @@ def since_condition(since: Since, *, cursor_type: str) -> str:
     bound = f"CAST({literal(since.value or _INITIAL[kind])} AS {_shared_name(cursor_type)})"
     if since.value is not None and since.lookback_seconds and kind == "time":
         bound += f" - INTERVAL '{since.lookback_seconds} seconds'"
-    includes_bound = since.value is not None and since.field_type == "date"
-    condition = f"{column} {'>=' if includes_bound else '>'} {bound}"
+    condition = f"{column} {'>=' if since.includes_value else '>'} {bound}"
     finite = _ENDLESS.get(cursor_type)
     return f"{condition} AND {finite.format(column=column)}" if finite else condition
+
+
+def describe_since(since: Since) -> str:
+    """Return which rows are read, in words."""
+    if since.value is None:
+        return f"the rows with {since.field} above the initial value"
+    back = f", {since.lookback_seconds} s back," if since.lookback_seconds else ""
+    return f"the rows with {since.field} {'from' if since.includes_value else 'above'} {since.value}{back}"
 
 
 def repeated_key_query(table: str, *, keys: Sequence[str]) -> str:

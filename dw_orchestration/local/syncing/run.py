@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from dw_orchestration.local.syncing import bookkeeping
-from dw_orchestration.local.syncing.connector import MISSING_KEY, Connector, Since
+from dw_orchestration.local.syncing.connector import MISSING_KEY, Connector, Since, describe_since
 from dw_orchestration.local.syncing.models import SourceError, SyncRequest, SyncResult
 from dw_orchestration.local.syncing.publishing import publish
 
@@ -28,11 +28,12 @@ def run_sync(
     warehouse: Warehouse,
     *,
     on_progress: Callable[[int], None],
+    on_step: Callable[[str], None] = lambda _: None,
     cancelled: threading.Event,
 ) -> SyncResult:
     """Sync a table; a job that was committed before a crash is not run again.
 
-    `on_progress` is called from another thread with the number of rows read so far.
+    `on_progress` is called from another thread with the number of rows read so far, `on_step` with lines for a log.
 
     Raises:
         SourceError: the table cannot be synced; the old one is as it was.
@@ -45,8 +46,11 @@ def run_sync(
     if done is not None:
         return done
     staged = warehouse.staging_for(request.job_id)
+    since = _since(request, behind=behind)
+    on_step(f"Reading {describe_since(since) if since else 'all rows'} of {request.table}")
     try:
-        _stage(request, connector, staged, behind=behind, on_progress=on_progress, cancelled=cancelled)
+        _stage(request, connector, staged, since=since, on_progress=on_progress, cancelled=cancelled)
+        on_step(f"Read {staged.rows_read} rows of {request.table}")
         with warehouse.opened(cancelled=cancelled) as connection:
             return publish(connection, request, staged, behind=behind, cancelled=cancelled)
     except duckdb.Error as exc:
@@ -61,11 +65,10 @@ def _stage(
     connector: Connector,
     staged: StagedRows,
     *,
-    behind: Cursor | None,
+    since: Since | None,
     on_progress: Callable[[int], None],
     cancelled: threading.Event,
 ) -> None:
-    since = _since(request, behind=behind)
     with connector.read(
         request.table,
         columns=_columns(request),

@@ -11,7 +11,9 @@ from dw_orchestration.local.rows import Schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
+    from tests.conftest import Clock
     from tests.local.conftest import Orders, Server
 
 BY_ID = {"sync_type": "append", "incremental_field": "id", "incremental_field_type": "integer"}
@@ -366,17 +368,75 @@ def test_widened_columns(server: Server, orders: Orders) -> None:
     assert False is server.schema(source, "t")["should_sync"]
 
 
-def test_delete_and_rediscover(server: Server, invoices: str) -> None:
-    """A deleted schema is a 404 and its table is gone; the next discovery adds it again, disabled."""
+def test_a_deleted_table_is_revived(server: Server, invoices: str, clock: Clock) -> None:
+    """A deleted schema is a 404; discovery revives the same row, while its schedule may be gone and its table is."""
     schema = server.schema(invoices, "invoices")
-    server.json("PATCH", path_of(schema), json={"should_sync": True, "sync_type": "full_refresh"})
+    changes = {"should_sync": True, "sync_type": "full_refresh", "sync_frequency": "24hour"}
+    server.json("PATCH", path_of(schema), json=changes)
     server.settle(invoices)
     assert 204 == server.call("DELETE", path_of(schema)).status_code
     assert 404 == server.call("GET", path_of(schema)).status_code
     assert [] == server.rows("SELECT 1 FROM duckdb_tables() WHERE table_name = 'invoices'")
-    refreshed = server.json("POST", f"external_data_sources/{invoices}/refresh_schemas/")
+    clock.advance(days=2)
+    server.warehouse.scheduler.fire_due()
+    server.wait_until(lambda: 404 != server.call("GET", path_of(schema)).status_code)
     back = server.schema(invoices, "invoices")
-    assert (2, False, None) == (refreshed["added"], back["should_sync"], back["table"])
+    kept = changes | {"id": schema["id"], "status": "Completed", "table": None}
+    assert kept == {name: back[name] for name in kept}
+    assert None is server.services.store.schedule(UUID(schema["id"]))
+
+
+MONTHLY = BY_ID | {"should_sync": True, "sync_frequency": "24hour", "full_refresh_interval_days": 30}
+
+
+def test_full_refreshes_are_scheduled(server: Server, invoices: str, clock: Clock) -> None:
+    """From an hour before it is due, the next reload or tick imports everything; the one after is an ordinary one."""
+    schema = server.schema(invoices, "invoices")
+    saved = server.json("PATCH", path_of(schema), json=MONTHLY)
+    assert "2026-12-03T12:00:00Z" == saved["next_full_refresh_at"]
+    server.settle(invoices)
+    clock.advance(days=29, hours=22, minutes=59)
+    server.call("POST", path_of(schema, "reload/"))
+    assert 0 == server.settle(invoices)[0]["rows_synced"]
+    clock.advance(minutes=1)
+    server.call("POST", path_of(schema, "reload/"))
+    assert 3 == server.settle(invoices)[0]["rows_synced"]
+    assert "2027-01-02T11:00:00Z" == server.schema(invoices, "invoices")["next_full_refresh_at"]
+    clock.advance(minutes=1)
+    server.call("POST", path_of(schema, "reload/"))
+    assert 0 == server.settle(invoices)[0]["rows_synced"]
+
+
+def test_any_resync_moves_the_next_full_refresh(server: Server, invoices: str, clock: Clock) -> None:
+    """A resync counts as a full refresh; with a time of day, the next one is due at that time."""
+    schema = server.schema(invoices, "invoices")
+    server.json("PATCH", path_of(schema), json=MONTHLY | {"full_refresh_time_of_day": "04:30:00"})
+    server.settle(invoices)
+    clock.advance(days=3)
+    server.call("POST", path_of(schema, "resync/"))
+    server.settle(invoices)
+    assert "2026-12-06T04:30:00Z" == server.schema(invoices, "invoices")["next_full_refresh_at"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "attr"),
+    [
+        ({"sync_type": "full_refresh"}, None),
+        ({"full_refresh_interval_days": None}, None),
+        ({"sync_frequency": "7day"}, None),
+    ],
+)
+def test_settings_of_full_refreshes(server: Server, invoices: str, changes: dict[str, Any], attr: str | None) -> None:
+    """Another sync type or no interval ends them; a table must not be synced less often than it is refreshed."""
+    schema = server.schema(invoices, "invoices")
+    weekly = MONTHLY | {"full_refresh_interval_days": 7, "full_refresh_time_of_day": "04:30:00"}
+    server.json("PATCH", path_of(schema), json=weekly)
+    server.settle(invoices)
+    after = server.json("PATCH", path_of(schema), json=changes)
+    ends = "sync_frequency" not in changes
+    assert ends == (None is after["next_full_refresh_at"])
+    refused = server.call("PATCH", path_of(schema), json={"sync_frequency": "30day", "full_refresh_interval_days": 7})
+    assert (400, "full_refresh_interval_days") == (refused.status_code, refused.json()["attr"])
 
 
 def test_incremental_fields(server: Server, orders: Orders) -> None:
@@ -397,25 +457,55 @@ def test_incremental_fields_of_a_lost_table(server: Server, orders: Orders) -> N
     assert (400, {"message": "Schema with name orders not found"}) == (response.status_code, response.json())
 
 
-def test_logs(server: Server, invoices: str) -> None:
-    """A job's log says when it began and how it ended, newest first, and can be narrowed."""
+def logs(server: Server, schema: dict[str, Any], **query: object) -> list[str]:
+    """The messages of a schema's log."""
+    lines = server.json("GET", path_of(schema, "logs/"), params=query)["results"]
+    return [line["message"] for line in lines]
+
+
+def test_logs(server: Server, invoices: str, tmp_path: Path) -> None:
+    """A sync's log has what was read, how many rows, and the error; newest first, by the run's id."""
     schema = server.schema(invoices, "invoices")
+    server.json("PATCH", path_of(schema), json=BY_ID)
+    for _ in range(2):
+        server.call("POST", path_of(schema, "reload/"))
+        server.settle(invoices)
+    (tmp_path / "fixtures/Stripe/invoices.csv").unlink()
     server.call("POST", path_of(schema, "reload/"))
-    (job,) = server.settle(invoices)
-    lines = server.json("GET", path_of(schema, "logs/"))["results"]
-    beginnings = [line["message"].split(" (")[0].split(":")[0] for line in lines]
-    assert ["Sync completed", "Sync of invoices started"] == beginnings
-    assert {job["id"]} == {line["instance_id"] for line in lines}
+    failed, second, _ = server.settle(invoices)
+    assert [
+        "Sync completed: 0 rows read, 3 in the table",
+        "Read 0 rows of invoices",
+        "Reading the rows with id above 3 of invoices",
+        "Sync of invoices started (append)",
+    ] == logs(server, schema, instance_id=second["workflow_run_id"])
+    assert [failed["latest_error"]] == logs(server, schema, level=["warn", "error"])
+    assert [] == logs(server, schema, instance_id=second["id"])
     counts = [
-        server.json("GET", path_of(schema, "logs/"), params=query)["count"]
+        len(logs(server, schema, **query))
         for query in (
+            {},
             {"search": "COMPLETED"},
             {"level": "ERROR"},
-            {"level": "info,error"},
-            {"after": job["created_at"]},
-            {"instance_id": job["id"]},
-            {"instance_id": schema["id"]},
+            {"level": ["INFO", "ERROR"], "limit": 3},
+            {"after": failed["created_at"]},
+            {"before": failed["created_at"]},
         )
     ]
-    assert [1, 0, 2, 0, 2, 0] == counts
-    assert 400 == server.call("GET", path_of(schema, "logs/"), params={"after": "soon"}).status_code
+    assert [11, 2, 1, 3, 0, 0] == counts
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "attr"),
+    [
+        ({"limit": 0}, "min_value", "limit"),
+        ({"limit": 501}, "max_value", "limit"),
+        ({"limit": "x"}, "invalid_input", "limit"),
+        ({"after": "soon"}, "invalid_input", None),
+    ],
+)
+def test_refused_logs(quiet_server: Server, query: dict[str, Any], code: str, attr: str | None) -> None:
+    """A limit out of range and a time that is none are typed 400s."""
+    schema = quiet_server.json("GET", "external_data_schemas/")["results"][0]
+    response = quiet_server.call("GET", path_of(schema, "logs/"), params=query)
+    assert (400, code, attr) == (response.status_code, response.json()["code"], response.json()["attr"])

@@ -167,7 +167,7 @@ def test_names_that_fall_together(server: Server, postgres_database: Any, orders
 def test_list_is_brief(server: Server, invoices: str) -> None:
     """Lists show schemas without their settings; the answer for one source has all of them."""
     (listed,) = server.json("GET", "external_data_sources/")["results"]
-    brief = {"id", "name", "label", "should_sync", "status", "sync_type"}
+    brief = {"id", "name", "label", "should_sync", "status", "sync_type", "sync_frequency"}
     brief |= {"last_synced_at", "latest_error", "table"}
     assert brief == set(listed["schemas"][0])
     schemas = server.json("GET", path_of(invoices))["schemas"]
@@ -249,7 +249,11 @@ def test_bulk_update_saves_what_it_can(server: Server, invoices: str) -> None:
     items = [{"id": bad, "should_sync": True}, {"id": good, "sync_frequency": "7day"}]
     response = server.call("PATCH", path_of(invoices, "bulk_update_schemas/"), json={"schemas": items})
     assert (400, "bulk_schema_save_failed") == (response.status_code, response.json()["code"])
-    assert "invoices (Sync type must be set up first" in response.json()["detail"]
+    assert "server_error" == response.json()["type"]
+    assert (
+        "These schemas in the batch could not be saved: invoices (Sync type must be set up first before enabling"
+        " schema). Any other schemas in the batch were saved successfully \N{EM DASH} retry the ones listed here."
+    ) == response.json()["detail"]
     assert "7day" == server.schema(invoices, "customers")["sync_frequency"]
 
 
@@ -301,9 +305,41 @@ def test_refresh_finds_new_and_lost_tables(server: Server, orders: Orders) -> No
     assert {"added": 1, "deleted": 0, "auto_enabled": 0, "total_tables_seen": 2} == added
     assert False is server.schema(source, "refunds")["should_sync"]
     orders.database.execute("DROP TABLE refunds; DROP TABLE orders")
-    assert 2 == server.json("POST", path_of(source, "refresh_schemas/"))["deleted"]
+    # only the row that disappears counts
+    assert 1 == server.json("POST", path_of(source, "refresh_schemas/"))["deleted"]
     (left,) = server.json("GET", path_of(source))["schemas"]
     assert ("orders", False, "Completed") == (left["name"], left["should_sync"], left["status"])
+
+
+@pytest.mark.parametrize(
+    ("patterns", "enabled"), [(None, ["raw_a", "refunds"]), (["RAW_*"], ["raw_a"]), (["*.raw_*"], [])]
+)
+def test_new_tables_enable_themselves(server: Server, orders: Orders, patterns: Any, enabled: list[str]) -> None:
+    """A source may enable new tables whose names match: discovery configures, syncs and counts them."""
+    source = server.create("Postgres", orders.payload)
+    changes = {"auto_sync_new_schemas": True, "auto_sync_schema_patterns": patterns}
+    saved = server.json("PATCH", path_of(source), json=changes)
+    assert changes == {name: saved[name] for name in changes}
+    orders.database.execute("CREATE TABLE refunds (id int PRIMARY KEY); CREATE TABLE raw_a (v text)")
+    assert len(enabled) == server.json("POST", path_of(source, "refresh_schemas/"))["auto_enabled"]
+    assert {"orders", *enabled} == {job["schema"]["name"] for job in server.settle(source)}
+    types = {name: server.schema(source, name)["sync_type"] for name in enabled}
+    assert types.items() <= {"raw_a": "full_refresh", "refunds": "incremental"}.items()
+
+
+def test_defaults_enable_a_discovered_table(server: Server, orders: Orders) -> None:
+    """`apply_sync_defaults` configures a table that never was, and is ignored for one that is configured."""
+    orders.database.execute("CREATE TABLE refunds (id int, at date)")
+    source = server.create("Postgres", orders.payload)
+    server.json("POST", path_of(source, "refresh_schemas/"))
+    items = [
+        {"id": server.schema(source, name)["id"], "should_sync": True, "apply_sync_defaults": True}
+        for name in ("orders", "refunds")
+    ]
+    saved = server.json("PATCH", path_of(source, "bulk_update_schemas/"), json={"schemas": items})
+    assert [("full_refresh", None), ("incremental", "id")] == [
+        (schema["sync_type"], schema["incremental_field"]) for schema in saved
+    ]
 
 
 def test_refresh_of_a_lost_source(server: Server, orders: Orders) -> None:
