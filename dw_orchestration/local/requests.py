@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, time
 from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
@@ -49,8 +50,9 @@ def _time_text(value: object) -> object:
 
 
 def _read_time(text: str) -> time | None:
+    """Read a time as Django does: `7:11:00` will do, and a zone is dropped."""
     try:
-        return time.fromisoformat(text).replace(tzinfo=None)
+        return time.fromisoformat(re.sub(r"^(\d):", r"0\1:", text)).replace(tzinfo=None)
     except ValueError:
         return None
 

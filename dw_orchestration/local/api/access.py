@@ -102,6 +102,23 @@ class _Door:
         return Access(services=services, project=project)
 
 
+_write = _Door("write")
+
+
+def check_caller(request: Request) -> None:
+    """Let nobody know which methods a path has, who has no key.
+
+    Raises:
+        AnswerError: the key is missing or unknown.
+    """
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    is_bearer = scheme.lower() == "bearer"
+    _key(
+        request.app.state.services,
+        HTTPAuthorizationCredentials(scheme=scheme, credentials=token) if is_bearer else None,
+    )
+
+
 def _key(services: Services, credentials: HTTPAuthorizationCredentials | None) -> ApiKey:
     if credentials is None or not credentials.credentials:
         text = "Authentication credentials were not provided."
@@ -137,6 +154,17 @@ async def _owner(
     return services
 
 
+async def _schema_to_change(access: Annotated[Access, Depends(_write)], schema_id: str) -> Schema:
+    return access.schema(schema_id)
+
+
+async def _source_to_change(access: Annotated[Access, Depends(_write)], source_id: str) -> Source:
+    return access.source(source_id)
+
+
 Owner = Annotated[Services, Depends(_owner)]
 Reader = Annotated[Access, Depends(_Door("read"))]
-Writer = Annotated[Access, Depends(_Door("write"))]
+Writer = Annotated[Access, Depends(_write)]
+# found before the body is read: a body is not looked at for what does not exist
+ChangedSchema = Annotated[Schema, Depends(_schema_to_change)]
+ChangedSource = Annotated[Source, Depends(_source_to_change)]

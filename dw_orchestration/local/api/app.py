@@ -5,11 +5,11 @@ from __future__ import annotations
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
 
 from dw_orchestration.local.api import behaviour_routes, errors, schema_routes, source_routes
-from dw_orchestration.local.api.access import Throttle
+from dw_orchestration.local.api.access import Throttle, check_caller
 from dw_orchestration.local.api.bodies import request_schemas
 from dw_orchestration.version import __version__
 
@@ -28,16 +28,27 @@ class HealthOut(BaseModel):
     status: str = "ok"
 
 
-class TrailingSlash:
-    """Takes a path without its trailing slash as if it had one; PostHog redirects neither form."""
+_health = APIRouter()
+_ROUTERS = (schema_routes.router, source_routes.router, behaviour_routes.router, _health)
+
+
+@_health.get("/_health/", responses={405: {"model": errors.ErrorOut}})
+async def health() -> HealthOut:
+    """Say that the server is up; no key is needed."""
+    return HealthOut()
+
+
+class Spellings:
+    """Takes a path without its trailing slash as if it had one, and HEAD as GET; PostHog redirects neither form."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
-        if scope["type"] == "http" and not scope["path"].endswith("/"):
-            scope = {**scope, "path": scope["path"] + "/"}
+        if scope["type"] == "http":
+            method = "GET" if scope["method"] == "HEAD" else scope["method"]  # the server leaves the body out
+            scope = {**scope, "method": method, "path": scope["path"].removesuffix("/") + "/"}
         await self._app(scope, receive, send)
 
 
@@ -84,17 +95,10 @@ def create_app(services: Services, *, rate_limit_per_minute: int | None = None) 
     )
     app.state.services = services
     app.state.throttle = Throttle(rate_limit_per_minute)
-    app.add_middleware(TrailingSlash)
+    app.add_middleware(Spellings)
     app.add_middleware(behaviour_routes.Gateway, behaviours=services.behaviours)
     app.add_middleware(Dated, now=services.now)
-    errors.install(app)
-    app.include_router(schema_routes.router)
-    app.include_router(source_routes.router)
-    app.include_router(behaviour_routes.router)
-
-    @app.get("/_health/", responses={405: {"model": errors.ErrorOut}})
-    async def health() -> HealthOut:
-        """Say that the server is up; no key is needed."""
-        return HealthOut()
-
+    errors.install(app, routes=[route for router in _ROUTERS for route in router.routes], check_caller=check_caller)
+    for router in _ROUTERS:
+        app.include_router(router)
     return app

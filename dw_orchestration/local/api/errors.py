@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match, Route
 
 from dw_orchestration.local.services import RefusedError, RuleError
 from dw_orchestration.local.syncing import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from fastapi import FastAPI, Request
     from pydantic_core import ErrorDetails
 
 logger = logging.getLogger(__name__)
+
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 class ErrorOut(BaseModel):
@@ -104,6 +107,7 @@ _TEXTS = {
     "string_type": ("invalid_input", "Not a valid string."),
     "string_too_short": ("blank", "This field may not be blank."),
     "string_too_long": ("max_length", "Ensure this field has no more than {max_length} characters."),
+    "too_short": ("empty", "This list may not be empty."),
     "list_type": ("not_a_list", 'Expected a list of items but got type "{input_type}".'),
     "dict_type": ("not_a_dict", 'Expected a dictionary of items but got type "{input_type}".'),
     "uuid_parsing": ("invalid_input", "Must be a valid UUID."),
@@ -112,15 +116,25 @@ _TEXTS = {
 }
 
 
+def body_error(problems: Sequence[ErrorDetails]) -> AnswerError:
+    """The 400 for a body; PostHog reports the first problem only, and those inside a list of objects as printed."""
+    is_of_item = problems[0]["loc"][:1] == ("schemas",) and len(problems[0]["loc"]) > 1
+    return _printed(problems) if is_of_item else field_error(problems[0])
+
+
 def field_error(problem: ErrorDetails, *, depth: int = 0) -> AnswerError:
-    """The 400 for a field, `depth` levels down in its location; PostHog reports the first problem only."""
+    """The 400 for a field, `depth` levels down in its location."""
+    place = "__".join(str(part) for part in problem["loc"][depth:])
+    if place == "schemas" and problem["input"] is not None and problem["type"] in {"too_short", "list_type"}:
+        place = "schemas__non_field_errors"
+    code, text = _code_and_text(problem)
+    return AnswerError(400, code=code, detail=text, attr=place or None)
+
+
+def _code_and_text(problem: ErrorDetails) -> tuple[str, str]:
     value = problem["input"]
-    place = [str(part) for part in problem["loc"][depth:]]
-    attr = "__".join(place) or None
-    if problem["type"] == "too_short":
-        return AnswerError(400, code="", detail="This list may not be empty.", attr=f"{attr}__non_field_errors")
     if value is None and problem["type"] != "missing":
-        return AnswerError(400, code="null", detail="This field may not be null.", attr=attr)
+        return "null", "This field may not be null."
     code, text = _TEXTS.get(problem["type"], (problem["type"], "{msg}"))
     values: dict[str, Any] = {
         **problem.get("ctx", {}),
@@ -128,7 +142,37 @@ def field_error(problem: ErrorDetails, *, depth: int = 0) -> AnswerError:
         "input_type": type(value).__name__,
         "msg": problem["msg"],
     }
-    return AnswerError(400, code=code, detail=text.format_map(values), attr=attr)
+    return code, text.format_map(values)
+
+
+class _ErrorDetail(NamedTuple):
+    """A problem as Django REST Framework prints it."""
+
+    string: str
+    code: str
+
+    def __repr__(self) -> str:
+        return f"ErrorDetail(string={self.string!r}, code={self.code!r})"
+
+
+def _printed(problems: Sequence[ErrorDetails]) -> AnswerError:
+    """The 400 for items of a list: the problems of the first item, or nothing at all if it is another's."""
+    codes: dict[Any, Any] = {}
+    details: dict[Any, Any] = {}
+    for problem in problems:
+        _, number, *place = problem["loc"]
+        if number == 0:
+            code, text = _code_and_text(problem)
+            code = "invalid" if code == "invalid_input" else code
+            _put(codes, place or ["non_field_errors"], code)
+            _put(details, place or ["non_field_errors"], _ErrorDetail(text, code))
+    return AnswerError(400, code=str(codes), detail=str(details), attr="schemas")
+
+
+def _put(tree: dict[Any, Any], place: Sequence[Any], leaf: object) -> None:
+    for part in place[:-1]:
+        tree = tree.setdefault(part, {})
+    tree.setdefault(place[-1], []).append(leaf)
 
 
 def throttled(*, wait_s: int) -> AnswerError:
@@ -142,8 +186,25 @@ def typed(error: AnswerError) -> JSONResponse:
     return JSONResponse(error.body.model_dump(), status_code=error.status, headers=error.headers)
 
 
-def install(app: FastAPI) -> None:
-    """Make the application answer exceptions in PostHog's shapes."""
+def _without_handler(request: Request, *, routes: Sequence[BaseRoute]) -> JSONResponse:
+    """The answer to a method that a path does not have; OPTIONS describes the path."""
+    routes = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    matching = [route for route in routes if isinstance(route, Route)]
+    methods = [method for method in _METHODS if any(method in (route.methods or ()) for route in matching)]
+    if "GET" in methods:
+        methods.append("HEAD")
+    allow = {"Allow": ", ".join([*methods, "OPTIONS"])}
+    if request.method != "OPTIONS":
+        text = f'Method "{request.method}" not allowed.'
+        return typed(AnswerError(405, code="method_not_allowed", detail=text, headers=allow))
+    parses = ["application/json", "application/x-www-form-urlencoded", "multipart/form-data"]
+    name = matching[0].name.replace("_", " ").title()
+    described = {"name": name, "description": "", "renders": ["application/json"], "parses": parses}
+    return JSONResponse(described, headers=allow)
+
+
+def install(app: FastAPI, *, routes: Sequence[BaseRoute], check_caller: Callable[[Request], None]) -> None:
+    """Make the application answer exceptions in PostHog's shapes; `check_caller` refuses who has no key."""
 
     @app.exception_handler(AnswerError)
     async def _on_api_error(_: Request, error: AnswerError) -> JSONResponse:
@@ -169,8 +230,11 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _on_http_error(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 405:  # noqa: PLR2004 - method not allowed
-            text = f'Method "{request.method}" not allowed.'
-            return typed(AnswerError(405, code="method_not_allowed", detail=text, headers=error.headers))
+            try:
+                check_caller(request)
+            except AnswerError as refusal:
+                return typed(refusal)
+            return _without_handler(request, routes=routes)
         return typed(AnswerError(error.status_code, code="not_found", detail="Not found."))
 
     @app.exception_handler(Exception)

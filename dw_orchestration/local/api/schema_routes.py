@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse
 
 from dw_orchestration.local import schema_actions
-from dw_orchestration.local.api.access import Reader, Writer
+from dw_orchestration.local.api.access import ChangedSchema, Reader, Writer
 from dw_orchestration.local.api.bodies import body_of, documented
 from dw_orchestration.local.api.documents import BODY, COMMON, DETAIL, LIVE, TIMES
 from dw_orchestration.local.api.errors import DetailError, rule_error
@@ -43,10 +43,9 @@ def get_schema(access: Reader, schema_id: str) -> SchemaOut:
 
 @router.patch("/{schema_id}/", responses=BODY, openapi_extra=documented(SchemaPatch))
 def update_schema(
-    access: Writer, schema_id: str, patch: Annotated[SchemaPatch, Depends(body_of(SchemaPatch))]
+    access: Writer, schema: ChangedSchema, patch: Annotated[SchemaPatch, Depends(body_of(SchemaPatch))]
 ) -> SchemaOut:
     """Change how and whether a schema is synced."""
-    schema = access.schema(schema_id)
     if not patch.has_strict_time():
         raise rule_error("Invalid sync time of day")
     return schema_out(schema_actions.update_schema(access.services, schema, changes=patch.changes()))

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from dw_orchestration.local import discovery, schema_actions, source_actions
-from dw_orchestration.local.api.access import Access, Reader, Writer
+from dw_orchestration.local.api.access import Access, ChangedSource, Reader, Writer
 from dw_orchestration.local.api.bodies import body_of, documented
 from dw_orchestration.local.api.documents import BODY, COMMON, DETAIL, LIVE, LIVE_BODY, TIMES
 from dw_orchestration.local.api.errors import AnswerError, rule_error
@@ -75,11 +75,11 @@ def get_source(access: Reader, source_id: str) -> SourceOut:
 
 @router.patch("/{source_id}/", responses=BODY, openapi_extra=documented(SourcePatch))
 def update_source(
-    access: Writer, source_id: str, patch: Annotated[SourcePatch, Depends(body_of(SourcePatch))]
+    access: Writer, source: ChangedSource, patch: Annotated[SourcePatch, Depends(body_of(SourcePatch))]
 ) -> SourceOut:
     """Change a source's description or connection; a sent prefix is ignored."""
-    source = source_actions.update_source(access.services, access.source(source_id), patch=patch)
-    return source_out(access.services.store, source)
+    changed = source_actions.update_source(access.services, source, patch=patch)
+    return source_out(access.services.store, changed)
 
 
 @router.delete("/{source_id}/", status_code=204, responses=LIVE)
@@ -90,10 +90,9 @@ def delete_source(access: Writer, source_id: str) -> None:
 
 @router.patch("/{source_id}/bulk_update_schemas/", responses=BODY, openapi_extra=documented(BulkPatch))
 def bulk_update_schemas(
-    access: Writer, source_id: str, patch: Annotated[BulkPatch, Depends(body_of(BulkPatch))]
+    access: Writer, source: ChangedSource, patch: Annotated[BulkPatch, Depends(body_of(BulkPatch))]
 ) -> list[SchemaOut]:
     """Change several schemas; one that is refused does not keep the others from being saved."""
-    source = access.source(source_id)
     pairs = _bulk_pairs(access, source, items=patch.schemas)
     failures: list[str] = []
     for schema, item in pairs:

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
     from tests.local.conftest import Orders, Server
 
-UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
-
 
 def path_of(source_id: str, action: str = "") -> str:
     """The path of a source or of one of its actions."""
@@ -255,36 +253,6 @@ def test_bulk_update_saves_what_it_can(server: Server, invoices: str) -> None:
         " schema). Any other schemas in the batch were saved successfully \N{EM DASH} retry the ones listed here."
     ) == response.json()["detail"]
     assert "7day" == server.schema(invoices, "customers")["sync_frequency"]
-
-
-def bulk_refusals(schema_id: str) -> list[tuple[object, str, str, str | None]]:
-    """Bodies that a bulk update refuses, with code, text and place."""
-    return [
-        ({}, "required", "This field is required.", "schemas"),
-        ({"schemas": []}, "", "This list may not be empty.", "schemas__non_field_errors"),
-        ({"schemas": [{}]}, "required", "This field is required.", "schemas__0__id"),
-        ({"schemas": [{"id": "x"}]}, "invalid_input", "Must be a valid UUID.", "schemas__0__id"),
-        ({"schemas": [{"id": schema_id}] * 2}, "invalid_input", "Schema updates must contain unique ids", None),
-        (
-            {"schemas": [{"id": UNKNOWN_ID}]},
-            "invalid_input",
-            "One or more schemas could not be found for this source",
-            None,
-        ),
-    ]
-
-
-def test_bulk_update_refusals(server: Server, invoices: str) -> None:
-    """A malformed batch is a 400 in the typed shape, with the place inside the list."""
-    for body, code, detail, attr in bulk_refusals(server.schema(invoices, "invoices")["id"]):
-        response = server.call("PATCH", path_of(invoices, "bulk_update_schemas/"), json=body)
-        answer = response.json()
-        assert (400, code, detail, attr) == (
-            response.status_code,
-            answer["code"],
-            answer["detail"],
-            answer["attr"],
-        )
 
 
 def test_webhooks(server: Server, invoices: str) -> None:
