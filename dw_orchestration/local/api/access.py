@@ -165,6 +165,6 @@ async def _source_to_change(access: Annotated[Access, Depends(_write)], source_i
 Owner = Annotated[Services, Depends(_owner)]
 Reader = Annotated[Access, Depends(_Door("read"))]
 Writer = Annotated[Access, Depends(_write)]
-# found before the body is read: a body is not looked at for what does not exist
+# found before the body is read, so that an unknown id is a 404 whatever the body
 ChangedSchema = Annotated[Schema, Depends(_schema_to_change)]
 ChangedSource = Annotated[Source, Depends(_source_to_change)]
