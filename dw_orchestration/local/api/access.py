@@ -165,6 +165,6 @@ async def _source_to_change(access: Annotated[Access, Depends(_write)], source_i
 Owner = Annotated[Services, Depends(_owner)]
 Reader = Annotated[Access, Depends(_Door("read"))]
 Writer = Annotated[Access, Depends(_write)]
-# found before the body is read, so that an unknown id is a 404 whatever the body
+# found before the body is read: an unknown id is a 404, even with a broken body
 ChangedSchema = Annotated[Schema, Depends(_schema_to_change)]
 ChangedSource = Annotated[Source, Depends(_source_to_change)]
