@@ -8,6 +8,7 @@ from pathlib import Path
 from dagster_duckdb import DuckDBResource
 from duckdb import DuckDBPyConnection
 
+from dw_orchestration.files import private_files
 from dw_orchestration.history.reading import Known
 from dw_orchestration.posthog.jobs import duration_s, is_over
 from dw_orchestration.posthog.models import Job, Source
@@ -99,7 +100,7 @@ class HistoryStore:
         """
         _check_file(Path(self.duckdb.database))
         # the resource itself leaves a connection open, and so the file locked, when an error ends its use
-        with self.duckdb.get_connection() as connection, closing(connection):
+        with private_files(), self.duckdb.get_connection() as connection, closing(connection):
             connection.execute(_TABLE)
             yield connection
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from dw_orchestration.files import PRIVATE_UMASK, make_private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str]) -> int:
     """Do what the command line asks for; the exit status."""
+    # this process and those that it starts write rows, keys and logs, all of them for this user alone
+    os.umask(PRIVATE_UMASK)
     if arguments[:1] == ["key"]:
         return _print_key(arguments[1:])
     from dw_orchestration.local.process import serve
@@ -62,7 +67,7 @@ def _print_key(arguments: Sequence[str]) -> int:
         help="external_data_source:read, external_data_source:write or *",
     )
     given = parser.parse_args(arguments)
-    given.home.mkdir(parents=True, exist_ok=True)
+    make_private_folder(given.home)
     store = Store(given.home / "state.sqlite")
     sys.stdout.write(store.add_key(scopes=given.scope, at=utc_now()) + "\n")
     store.close()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
 from typing import IO, TYPE_CHECKING
 
+from dw_orchestration.files import make_private_folder
 from dw_orchestration.local.server import WarehouseServer
 from dw_orchestration.text import visible_lines
 
@@ -119,7 +120,7 @@ def _what_is_wrong(error: Exception, *, home: Path) -> str:
 
 
 def _serve(options: Options) -> int:
-    options.home.mkdir(parents=True, exist_ok=True)
+    make_private_folder(options.home)
     stop_asked = threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, lambda *_: stop_asked.set())

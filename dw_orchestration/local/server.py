@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dw_orchestration.files import make_private_folder
 from dw_orchestration.local import discovery
 from dw_orchestration.local.api import create_app
 from dw_orchestration.local.behaviours import Behaviours
@@ -97,7 +98,7 @@ class WarehouseServer:
             OSError: the port is taken.
             SourceError: another process keeps the warehouse file.
         """
-        self._home.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self._home)
         with ExitStack() as undo:
             listener = self._listener()
             undo.callback(listener.close)

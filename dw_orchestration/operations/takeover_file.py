@@ -12,6 +12,7 @@ from typing import Literal, Self
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from dw_orchestration.files import as_private_as
 from dw_orchestration.posthog.enums import SyncFrequency
 from dw_orchestration.posthog.models import Schema
 from dw_orchestration.tables.errors import SetupError, SnapshotError
@@ -120,7 +121,7 @@ class TakeoverStore:
         ordered = file.model_copy(update={"tables": dict(sorted(file.tables.items()))})
         unfinished = self.path.with_name(f"{self.path.name}.unfinished")
         with self._writable():
-            with unfinished.open("w", encoding="utf-8") as draft:
+            with as_private_as(self.path.parent), unfinished.open("w", encoding="utf-8") as draft:
                 draft.write(json.dumps(ordered.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
                 draft.flush()
                 os.fsync(draft.fileno())

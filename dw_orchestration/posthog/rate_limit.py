@@ -18,6 +18,7 @@ from typing import cast
 
 from pyrate_limiter import AbstractBucket, Duration, InMemoryBucket, Rate, RateItem, SQLiteBucket
 
+from dw_orchestration.files import private_files
 from dw_orchestration.posthog.errors import SetupError
 from dw_orchestration.posthog.limits import DEFAULT_REQUESTS_PER_HOUR, DEFAULT_REQUESTS_PER_MINUTE
 
@@ -145,7 +146,10 @@ class RateBudget:
         return max(cast("int", bucket.waiting(item)), 1) / 1000
 
     def _open(self) -> AbstractBucket:
-        self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with private_files():
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            # the database's log has the mode of the database
+            self._file.touch()
         return SQLiteBucket.init_from_file(self._rates, table="calls", db_path=str(self._file), use_file_lock=True)
 
     def _in_memory(self, exc: Exception) -> AbstractBucket:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypedDict, cast
 
+from dw_orchestration.files import make_private_folder, private_files
 from dw_orchestration.posthog.answers import Answer
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.errors import UnreachableError
@@ -23,6 +24,15 @@ _LEASES: dict[Path, IO[bytes]] = {}
 # Python warns of a process that is forgotten while it runs, and these are meant to outlive their starter.
 _STARTED: list[subprocess.Popen[bytes]] = []
 START_WITHIN_S = 120.0
+
+
+class HiddenKey(str):
+    """A key that is not shown with what contains it: an endpoint is printed to see where the warehouse is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'phx_...'"
 
 
 class Endpoint(TypedDict):
@@ -73,7 +83,7 @@ class EmbeddedProcess:
             LocalWarehouseError: It could not be started, or its folder cannot be used.
         """
         with self._folder_is_named():
-            self.home.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self.home)
             _take_lease(self.home)
             return self._running() or self._start()
 
@@ -131,7 +141,9 @@ class EmbeddedProcess:
 
     def _start(self) -> Endpoint:
         output = self.home / "start.log"
-        with output.open("wb") as log:
+        with private_files():
+            log = output.open("wb")
+        with log:
             process = subprocess.Popen(  # noqa: S603  our own module, with our own settings
                 self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
@@ -220,13 +232,14 @@ def _endpoint_in(path: Path) -> Endpoint | None:
         or not Endpoint.__annotations__.keys() <= found.keys()
     ):
         return None
-    return cast("Endpoint", found)
+    return cast("Endpoint", found | {"api_key": HiddenKey(found["api_key"])})
 
 
 def _take_lease(home: Path) -> None:
     """Say that this process uses the warehouse: it leaves when nobody does, however its users ended."""
     if home not in _LEASES:
-        lease = (home / "lease.lock").open("ab")
+        with private_files():
+            lease = (home / "lease.lock").open("ab")
         fcntl.flock(lease, fcntl.LOCK_SH)
         _LEASES[home] = lease
 
@@ -242,7 +255,9 @@ def _is_alive(pid: int) -> bool:
 
 
 def _is_locked(path: Path) -> bool:
-    with path.open("ab") as lock:
+    with private_files():
+        lock = path.open("ab")
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -15,6 +15,7 @@ from typing import Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from dw_orchestration.files import as_private_as
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.enums import AccessMethod
 from dw_orchestration.posthog.models import Schema, Source
@@ -150,7 +151,8 @@ class WarehouseSnapshot(_Frozen):
         unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            with as_private_as(path.parent):
+                unfinished.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             unfinished.replace(path)
         except OSError as error:
             with suppress(OSError):
