@@ -182,7 +182,7 @@ def check_tables(
     Raises:
         dagster.Failure: PostHog is unreachable, or no longer has a table.
     """
-    log = EventLog(context.instance)
+    log = EventLog(context.instance, project=next((table.project for table in tables), None))
     with errors_as_failure(), warehouse.connect() as client:
         for table in tables:
             for outcome in _outcomes_now(client, table, log=log):

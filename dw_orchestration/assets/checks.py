@@ -67,6 +67,8 @@ class ReportedSyncs:
     metadata: tuple[Mapping[str, dg.MetadataValue], ...] = ()
     run_ids: tuple[str, ...] = ()
     """The run of each report; empty for the sensor's."""
+    of_others: Mapping[str, datetime] = field(default_factory=dict)
+    """The projects that share the asset key: they have reported after one of these, and their last sync began then."""
 
     def before(self, job_id: str) -> Mapping[str, dg.MetadataValue]:
         """The metadata of the last sync but this one; empty if there is none."""

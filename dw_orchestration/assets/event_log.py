@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from itertools import chain, repeat
 from typing import TypeVar
@@ -11,7 +11,7 @@ from typing import TypeVar
 import dagster as dg
 
 from dw_orchestration.assets.checks import SYNC_SUCCEEDED, ReportedSyncs
-from dw_orchestration.assets.metadata import JOB_CREATED_AT, JOB_ID, SYNCED_AS_OF, SyncMetadata
+from dw_orchestration.assets.metadata import JOB_CREATED_AT, JOB_ID, PROJECT, SYNCED_AS_OF, SyncMetadata
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.models import Job
 
@@ -53,10 +53,16 @@ class Adoption:
 
 
 class EventLog:
-    """The events of tables, by their job."""
+    """The events of tables, by their job.
 
-    def __init__(self, instance: dg.DagsterInstance) -> None:
+    Args:
+        instance: Where the events are.
+        project: The project whose events count. Another code location may have a table with the same asset key.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance, *, project: str | None = None) -> None:
         self._instance = instance
+        self._project = project
 
     def of_table(self, key: dg.AssetKey, *, since: datetime | None = None) -> "TableLog":
         """What the event log has of a table's syncs: the newest, and all since the oldest sync in question began."""
@@ -64,23 +70,26 @@ class EventLog:
 
     def syncs_of(self, key: dg.AssetKey, *, since: datetime | None = None) -> ReportedSyncs:
         """The table's last completed syncs that have been reported, the newest first."""
-        records = self._records(self._instance.fetch_materializations, key, since=since)
+        found = self._records(self._instance.fetch_materializations, key, since=since)
+        records = [record for record in found if self._is_ours(_metadata_of(record))]
         return ReportedSyncs(
             metadata=tuple(_metadata_of(record) for record in records),
             run_ids=tuple(record.run_id for record in records),
+            of_others=self._of_others([_metadata_of(record) for record in found]),
         )
 
     def notes_of(self, key: dg.AssetKey, *, since: datetime | None = None) -> list[Note]:
         """What has been observed of the table's syncs, the newest first."""
         records = self._records(self._instance.fetch_observations, key, since=since)
         found = ((record.run_id, _metadata_of(record)) for record in records)
-        return [Note(run_id, SyncMetadata.of(metadata)) for run_id, metadata in found if JOB_ID in metadata]
+        return [Note(run_id, SyncMetadata.of(metadata)) for run_id, metadata in found if self._is_sync(metadata)]
 
     def ends_of(self, key: dg.AssetKey, *, since: datetime | None = None) -> list[dg.AssetCheckEvaluation]:
         """How the table's syncs ended, as its check `sync_succeeded` has it, the newest first."""
         check = dg.AssetCheckKey(asset_key=key, name=SYNC_SUCCEEDED)
         pages = ([evaluation for evaluation in page if evaluation] for page in self._evaluation_pages(check))
-        return _back_to(since, pages, lambda evaluation: evaluation.metadata)
+        found = _back_to(since, pages, lambda evaluation: evaluation.metadata)
+        return [evaluation for evaluation in found if self._is_ours(evaluation.metadata)]
 
     def adoptions_by(self, run_id: str) -> dict[dg.AssetKey, Adoption]:
         """The last job that the run adopted for each table.
@@ -93,9 +102,28 @@ class EventLog:
             event = record.dagster_event
             if event is not None and event.asset_key is not None:
                 metadata = event.asset_observation_data.asset_observation.metadata
-                if JOB_ID in metadata and (adoption := _adoption(Note(run_id, SyncMetadata.of(metadata)))):
+                if self._is_sync(metadata) and (adoption := _adoption(Note(run_id, SyncMetadata.of(metadata)))):
                     adoptions[event.asset_key] = adoption
         return adoptions
+
+    def _is_sync(self, metadata: Mapping[str, dg.MetadataValue]) -> bool:
+        return JOB_ID in metadata and self._is_ours(metadata)
+
+    def _is_ours(self, metadata: Mapping[str, dg.MetadataValue]) -> bool:
+        return self._project is None or _project_of(metadata) in (None, self._project)
+
+    def _of_others(self, newest_first: Sequence[Mapping[str, dg.MetadataValue]]) -> dict[str, datetime]:
+        """The other projects that have reported a sync after one of ours, and when their newest one began.
+
+        A project that has reported before all of ours has left the key to us.
+        """
+        ours = [index for index, metadata in enumerate(newest_first) if self._is_ours(metadata)]
+        after_ours = newest_first[: ours[-1]] if ours else []
+        others: dict[str, datetime] = {}
+        for metadata in after_ours:
+            if not self._is_ours(metadata) and (project := _project_of(metadata)) is not None:
+                others.setdefault(project, datetime.fromtimestamp(_began_s(metadata), tz=UTC))
+        return others
 
     def is_over(self, run_id: str) -> bool:
         """Whether the run has ended, or is not known any more."""
@@ -208,6 +236,22 @@ class TableLog:
                     self._ends.insert(0, event)
 
 
+def shared_keys(ours: str, others: Mapping[str, datetime]) -> str:
+    """What is wrong if other projects report syncs under our asset keys, and what to do.
+
+    Args:
+        ours: Our project.
+        others: The other projects, and when the newest sync of each began.
+    """
+    named = " and ".join(
+        f"project {project} (a sync of {began:%Y-%m-%d %H:%M} UTC)" for project, began in others.items()
+    )
+    return (
+        f"Two code locations share their asset keys: the tables here are of project {ours}, and {named} reports under"
+        " the same keys, so that their histories and checks are mixed. Give the component of one of them another `name`"
+    )
+
+
 def jobs_of_earlier_tries(
     context: dg.AssetExecutionContext, keys: Iterable[dg.AssetKey], *, log: EventLog
 ) -> dict[dg.AssetKey, Adoption]:
@@ -280,6 +324,11 @@ def _back_to(
 
 def _is_later(metadata: Mapping[str, dg.MetadataValue], job: Job) -> bool:
     return _began_s(metadata) > job.created_at.timestamp() + _A_MOMENT_S
+
+
+def _project_of(metadata: Mapping[str, dg.MetadataValue]) -> str | None:
+    value = metadata.get(PROJECT)
+    return str(value.value) if value is not None else None
 
 
 def _began_s(metadata: Mapping[str, dg.MetadataValue]) -> float:

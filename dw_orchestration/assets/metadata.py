@@ -99,6 +99,8 @@ class SyncMetadata(_Metadata):
 
     job_id: str
     """The id of the sync, which PostHog's API calls a job."""
+    project: str | None = None
+    """The project and its host, by which the syncs of two projects under one asset key are kept apart."""
     triggered_by: TriggeredBy | None = None
     """`dagster`: a run asked for it. `adopted`: a run found it running and joined. `posthog`: no run knew of it."""
     status: str | None = None
@@ -136,6 +138,7 @@ class SyncMetadata(_Metadata):
 
 
 JOB_ID = _key("job_id")
+PROJECT = _key("project")
 JOB_CREATED_AT = _key("job_created_at")
 SYNCED_AS_OF = _key("synced_as_of")
 ROWS_SYNCED = _key("rows_synced")
@@ -147,6 +150,7 @@ LINEAGE = _key("column_lineage")
 def adoption_metadata(
     job: Job,
     *,
+    project: str | None = None,
     triggered_by: TriggeredBy,
     on_termination: Literal["cancel", "leave"] = "cancel",
     full_refresh: bool = False,
@@ -154,6 +158,7 @@ def adoption_metadata(
     """What is written down before the wait: a retry finds the job by it, and the sensor leaves the job to its run."""
     return SyncMetadata(
         job_id=job.id,
+        project=project,
         triggered_by=triggered_by,
         job_created_at=job.created_at,
         on_termination=on_termination if triggered_by == "dagster" else None,
@@ -186,6 +191,7 @@ def result_metadata(
     synced = record.table if record is not None else None
     metadata = SyncMetadata(
         job_id=job.id,
+        project=table.project,
         triggered_by=triggered_by,
         full_refresh=full_refresh or None,
         next_full_refresh_at=record.next_full_refresh_at if record else None,
@@ -209,6 +215,7 @@ def end_metadata(table: Table, job: Job, *, triggered_by: TriggeredBy | None = N
     """How a job ended, whether it completed or not."""
     return SyncMetadata(
         job_id=job.id,
+        project=table.project,
         triggered_by=triggered_by,
         status=str(job.status),
         error=visible_lines(job.latest_error or "") or None,

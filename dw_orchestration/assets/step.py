@@ -12,7 +12,7 @@ import dagster as dg
 
 from dw_orchestration.assets.checks import CheckOutcome, not_stale, rows_usual, sync_succeeded, table_outcomes
 from dw_orchestration.assets.config import PostHogSyncConfig
-from dw_orchestration.assets.event_log import Adoption, EventLog, jobs_of_earlier_tries
+from dw_orchestration.assets.event_log import Adoption, EventLog, jobs_of_earlier_tries, shared_keys
 from dw_orchestration.assets.full_refresh import is_due, live_due_times, was_full_refresh
 from dw_orchestration.assets.metadata import JOB_ID, TriggeredBy, adoption_metadata, finished_at, result_metadata
 from dw_orchestration.assets.records import RecordReader
@@ -146,11 +146,12 @@ class _Step:
         self._config = config
         self._client = client
         self._checks = checks
-        self._log = EventLog(context.instance)
+        self._log = EventLog(context.instance, project=next((table.project for table in tables), None))
         self._ticks = OpenTicks(context.instance)
         self._records = RecordReader(client, tables)
         self._runs = {table.id: TableRun(table, asset_key(table)) for table in tables}
         self._check_outcomes: list[CheckOutcome] = []
+        self._others: set[str] = set()
         self._logs_fetched = 0
         self._batch = SyncEngine(client, self._requests(), settings=config.settings(), clock=SystemClock())
 
@@ -217,6 +218,7 @@ class _Step:
                 description=f"Sync {event.job.id} began." if event.started else f"Joined sync {event.job.id}.",
                 metadata=adoption_metadata(
                     event.job,
+                    project=run.table.project,
                     triggered_by=run.triggered_by,
                     on_termination=self._config.on_termination,
                     full_refresh=run.is_full_refresh,
@@ -251,6 +253,7 @@ class _Step:
         if self._context.run.run_id in log.syncs.given_by(job.id):
             # an earlier try of the step has given it, and Dagster keeps what a try has given
             return
+        self._warn_of_others(run, log.syncs.of_others)
         if (later := log.later_sync(job)) is not None:
             yield from self._repeat(run, job, later)
             return
@@ -278,6 +281,12 @@ class _Step:
             rows_usual(run.table, job, syncs=log.syncs, full_refresh=run.is_full_refresh),
             *table_outcomes(run.table, record, before=before, full_refresh=run.is_full_refresh),
         )
+
+    def _warn_of_others(self, run: TableRun, others: Mapping[str, datetime]) -> None:
+        """Say once for each project that it shares our asset keys."""
+        if unnamed := {project: began for project, began in others.items() if project not in self._others}:
+            self._others |= unnamed.keys()
+            self._context.log.warning(f"{run.name}: {shared_keys(run.table.project, unnamed)}.")
 
     def _repeat(self, run: TableRun, job: Job, later: Mapping[str, dg.MetadataValue]) -> Iterator[StepResult]:
         """Give a later sync, which the table's rows are from, as the result: the table must not seem older again."""

@@ -49,6 +49,8 @@ class SensorCursor(_Frozen):
     """The source that is read next although it shows no change, so that nothing is missed permanently."""
     trouble: dict[str, datetime] = {}
     """Since when the jobs of a source cannot be read."""
+    others: dict[str, datetime] = {}
+    """The other projects that report under our asset keys, and when their newest known sync began."""
     kept_at: datetime | None = None
     """When Dagster last kept a tick's work."""
 

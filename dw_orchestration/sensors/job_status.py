@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from dw_orchestration.assets.event_log import Adoption, EventLog, TableLog
+from dw_orchestration.assets.event_log import Adoption, EventLog, TableLog, shared_keys
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.errors import PostHogError
@@ -32,6 +32,8 @@ FULLY_CHECKED = 20
 RUN_GRACE = timedelta(seconds=30)
 # shorter trouble passes without anybody's help
 TROUBLE_IS_LASTING = timedelta(minutes=5)
+# a project that has reported nothing under our keys for so long has got other keys, or has gone
+SHARED_UNTIL = timedelta(days=1)
 # Dagster keeps nothing of a tick that fails. So ticks fail for this many intervals after one that was kept, and then
 # the next one is kept.
 INTERVALS_THAT_FAIL = 2
@@ -54,6 +56,9 @@ def build_job_status_sensor(
     `sync_succeeded`. Jobs that a run has adopted are left to it, and reported here only if it died. Jobs that ended
     because somebody switched their table off are not reported: that is no failure. A table whose rows are older than
     twice its interval fails its check `not_stale`, until they are newer.
+
+    Ticks also fail, in the same way, while another project reports syncs under the same asset keys: a second code
+    location whose component has the same name.
 
     If the jobs of a source cannot be read, the other sources are reported. If that lasts for minutes, ticks fail with
     the reason, but for every third one or so: Dagster keeps no events of a tick that fails.
@@ -78,7 +83,7 @@ def build_job_status_sensor(
             work = Tick(
                 api,
                 tables,
-                EventLog(context.instance),
+                EventLog(context.instance, project=tables.snapshot.project),
                 budget_s=tick_budget_s,
                 auto_heal=auto_heal,
                 run_grace=run_grace,
@@ -88,7 +93,11 @@ def build_job_status_sensor(
                 cursor = work.run(before)
             except PostHogError as error:
                 raise dg.DagsterError(f"The list of sources cannot be read, so no sync is reported: {error}") from None
-        if work.trouble_is_lasting and before.kept_at and now() - before.kept_at < INTERVALS_THAT_FAIL * interval:
+        if (
+            (work.trouble_is_lasting or work.others)
+            and before.kept_at
+            and now() - before.kept_at < INTERVALS_THAT_FAIL * interval
+        ):
             raise dg.DagsterError(work.summary())
         return dg.SensorResult(
             asset_events=[event for event in work.events if _is_wanted(event, tables)],
@@ -135,6 +144,7 @@ class Tick:
     reported: int = 0
     problems: list[str] = field(default_factory=list)
     trouble: dict[str, datetime] = field(default_factory=dict)
+    others: dict[str, datetime] = field(default_factory=dict)
     unknown_tables: set[str] = field(default_factory=set)
     forgotten: list[Table] = field(default_factory=list)
 
@@ -148,6 +158,8 @@ class Tick:
         sources = self._sources()
         kept = {source_id: known for source_id, known in cursor.sources.items() if source_id in sources}
         self.trouble = {source_id: since for source_id, since in cursor.trouble.items() if source_id in sources}
+        still_shared = self._server_now() - SHARED_UNTIL
+        self.others = {project: began for project, began in cursor.others.items() if began > still_shared}
         to_read, sweep_at = self._worth_reading(sources, cursor)
         resume_at = None
         for source_id in to_read:
@@ -165,6 +177,7 @@ class Tick:
             resume_at=resume_at,
             sweep_at=sweep_at,
             trouble=self.trouble,
+            others=self.others,
             kept_at=self.clock(),
         )
 
@@ -191,7 +204,8 @@ class Tick:
 
     def summary(self) -> str:
         """What the tick's line in the UI says."""
-        parts = [*self.problems, f"{self.reported} syncs reported" if self.reported else "No new syncs"]
+        shared = [shared_keys(self.tables.snapshot.project, self.others)] if self.others else []
+        parts = [*shared, *self.problems, f"{self.reported} syncs reported" if self.reported else "No new syncs"]
         if self.unknown_tables:
             parts.append(f"{len(self.unknown_tables)} tables are newer than the state: refresh it to see them")
         if unreadable := self.api.unreadable:
@@ -204,6 +218,11 @@ class Tick:
             f"The jobs of {source.source_type} ({source.prefix or source.id}) cannot be read since"
             f" {since:%Y-%m-%d %H:%M} UTC: {str(error).rstrip('.')}"
         )
+
+    def _note_others(self, others: Mapping[str, datetime]) -> None:
+        for project, began in others.items():
+            if began > self._server_now() - SHARED_UNTIL:
+                self.others[project] = max(began, self.others.get(project, began))
 
     def _server_now(self) -> datetime:
         """PostHog's time, by which all of its times are to be judged; ours may be minutes off."""
@@ -279,6 +298,7 @@ class Tick:
             now=self._server_now(),
             every_check=self.reported < self.fully_checked,
         )
+        self._note_others(log.syncs.of_others)
         log.add(events)
         self.events += events
         self.reported += 1

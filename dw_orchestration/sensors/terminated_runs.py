@@ -47,7 +47,10 @@ def build_terminated_runs_sensor(
     resource_key = tables.resource_key
 
     def end(context: dg.RunStatusSensorContext) -> dg.SkipReason | None:
-        log, warehouse = EventLog(context.instance), getattr(context.resources, resource_key)
+        log, warehouse = (
+            EventLog(context.instance, project=tables.snapshot.project),
+            getattr(context.resources, resource_key),
+        )
         left = list(_left_by(context.dagster_run.run_id, by_key, log=log, now=now()))
         if not left:
             return dg.SkipReason("The run has left no sync behind.")

@@ -168,6 +168,11 @@ class WarehouseSnapshot(_Frozen):
         return self.problem is not None and not self.sources
 
     @property
+    def project(self) -> str:
+        """The project in words, which differ from those of any other one."""
+        return f"{self.project_id} at {self.host}"
+
+    @property
     def project_url(self) -> str | None:
         """The address of the project in PostHog; None for the embedded warehouse, which has no pages."""
         return f"{self.host}/project/{self.project_id}" if self.host.startswith("http") else None

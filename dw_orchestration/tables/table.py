@@ -24,12 +24,14 @@ class Table:
         default_key_path: The parts of its asset key before any translation. Users may name the table by either key.
         namespace: Goes before all names in Dagster, so that several projects can be loaded next to each other.
         schedule: When Dagster's schedules sync it; None if it has none.
+        project: The words for its project, which differ from those of any other one.
         project_url: The address of its project in PostHog; None for the embedded warehouse, which has no pages.
     """
 
     source: SourceSnapshot
     schema: Schema
     own_cadence: Cadence | None
+    project: str
     source_name: str
     key_path: KeyPath
     default_key_path: KeyPath
@@ -44,6 +46,7 @@ class Table:
         schema: Schema,
         *,
         own_cadence: Cadence | None,
+        project: str,
         source_name: str | None = None,
         namespace: str | None = None,
         project_url: str | None = None,
@@ -58,6 +61,7 @@ class Table:
             source=source,
             schema=schema,
             own_cadence=own_cadence,
+            project=project,
             source_name=source_name or source_slug(source.source_type, source.prefix),
             key_path=key_path,
             default_key_path=key_path,

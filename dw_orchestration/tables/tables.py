@@ -285,6 +285,7 @@ def _named(snapshot: WarehouseSnapshot, *, settings: WarehouseSnapshot, namespac
             source,
             schema,
             own_cadence=own.get(schema.id),
+            project=snapshot.project,
             source_name=names[source.id],
             namespace=namespace,
             project_url=snapshot.project_url,
