@@ -39,7 +39,7 @@ def explaining_lines(client: PostHogWarehouseClient, job: Job) -> list[LogLine]:
 
 def as_text(line: LogLine) -> str:
     """A line as people read it: visible, and cut to 500 characters."""
-    return f"{line.timestamp:%H:%M:%S} {line.level} {visible(_cut(line.message))}"
+    return visible(f"{line.timestamp:%H:%M:%S} {line.level} {_cut(line.message)}")
 
 
 def _cut(message: str) -> str:
