@@ -46,6 +46,11 @@ class SyncBehaviour(BaseModel):
     error: str | None = Field(default=None, description="The source's error, at which the job fails.")
     error_is_permanent: bool = Field(default=False, description="Whether the error disables the table.")
     error_times: int | None = Field(default=None, ge=1, description="How many jobs fail; None for all.")
+    loses_triggers: bool = Field(default=False, description="A trigger is accepted, and nothing happens at all.")
+    shows_status: str | None = Field(default=None, description="What the API shows for a job that is Running.")
+    billable: bool | None = Field(default=None, description="Whether the rows of its jobs are billed.")
+    cdc_both: bool = Field(default=False, description="A sync has two jobs, as change data capture in mode `both` has.")
+    bulk_save_fails: bool = Field(default=False, description="A batch of changes is saved without this table: 503.")
 
 
 class ServerBehaviour(BaseModel):
@@ -54,7 +59,10 @@ class ServerBehaviour(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     quiet: bool = Field(default=False, description="Nothing is synced but on request: not by schedule, not when new.")
-    refuses: Literal["throttled", "down"] | None = Field(default=None, description="How it refuses every call.")
+    refuses: Literal["throttled", "down", "broken"] | None = Field(
+        default=None, description="How it refuses every call."
+    )
+    lost_answers: int = Field(default=0, ge=0, description="How many of the next changes take effect unanswered.")
     for_s: float | None = Field(default=None, ge=0, description="Seconds that it refuses; None until the reset.")
     retry_after_s: int = Field(default=1, ge=0, description="The seconds in Retry-After for a throttled caller.")
 
@@ -101,6 +109,14 @@ class Behaviours:
             behaviour, lasted_s = self._warehouse, self._clock() - self._asked_at
         is_over = behaviour.for_s is not None and lasted_s >= behaviour.for_s
         return None if behaviour.refuses is None or is_over else behaviour
+
+    def loses_answer(self) -> bool:
+        """Whether the answer to the change that comes in now is lost; it is one fewer then."""
+        with self._lock:
+            left = self._warehouse.lost_answers
+            if left:
+                self._warehouse = self._warehouse.model_copy(update={"lost_answers": left - 1})
+            return left > 0
 
     def is_split(self, schema_id: UUID) -> bool:
         """Whether a restart of the worker is to end the table's next job."""

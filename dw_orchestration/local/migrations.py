@@ -91,6 +91,8 @@ STEPS = (
     ALTER TABLE schemas ADD COLUMN full_refresh_interval_days INTEGER;
     ALTER TABLE schemas ADD COLUMN full_refresh_time_of_day TEXT;
     ALTER TABLE schemas ADD COLUMN next_full_refresh_at TEXT;
+    ALTER TABLE jobs ADD COLUMN billable INTEGER;
+    ALTER TABLE jobs ADD COLUMN cdc_write_mode TEXT;
     ALTER TABLE sources ADD COLUMN auto_sync_new_schemas INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE sources ADD COLUMN auto_sync_schema_patterns TEXT;
     """,

@@ -204,6 +204,8 @@ class Job(Row):
     started_by: StartedBy
     was_reset: bool = False
     counts_in_streak: bool = False  # a failure that may hold the next run back
+    billable: bool | None = None
+    cdc_write_mode: str | None = None
 
 
 class Schedule(Row):

@@ -72,7 +72,8 @@ class Runner:
 
     def trigger(self, schema: Schema, *, started_by: StartedBy) -> bool:
         """Queue a run; False if one is queued or running already."""
-        if not self._behaviours.allows(started_by):
+        behaviour = self._behaviours.of(schema.id)
+        if not self._behaviours.allows(started_by) or (behaviour is not None and behaviour.loses_triggers):
             return False
         run = Run(schema.id, started_by)
         with self._lock:
@@ -82,7 +83,7 @@ class Runner:
         if started_by is not StartedBy.SCHEDULE:
             # Running already before there is a job; a tick shows only when its job is there.
             self._store.update(Schema, schema.id, status=Status.RUNNING, updated_at=self._now())
-        if self._behaviours.of(schema.id) is None:
+        if behaviour is None:
             self._tasks.put(partial(self._carry_out, run))
         else:  # a scripted run may be held up indefinitely, and must not keep a worker from other tables
             threading.Thread(target=self._carry_out, args=(run,), name="scripted-sync", daemon=True).start()

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from dw_orchestration.local.behaviours import BillingRefusal
+from dw_orchestration.local.behaviours import BillingRefusal, SyncBehaviour
 from dw_orchestration.local.rows import (
     DELETED,
     RESTARTED,
@@ -134,6 +134,11 @@ class Worker:
         if self._behaviours.is_split(schema.id):
             self.fail(job, RESTARTED)
             job = self._begin(schema, run)
+        self._carry_on(job, schema=schema, source=source, run=run)
+        if job.cdc_write_mode is not None:
+            self._repeat(job)
+
+    def _carry_on(self, job: Job, *, schema: Schema, source: Source, run: Run) -> None:
         progress = RowCounter(lambda rows: self._store.update(Job, job.id, rows_synced=rows))
         try:
             self._behaviours.before_rows(schema.id, cancelled=run.cancelled)
@@ -151,6 +156,12 @@ class Worker:
             self.fail(job, text, rows=progress.rows, counts_in_streak=True)
         else:
             self.complete(job, result)
+
+    def _repeat(self, job: Job) -> None:
+        """Add the second job of a sync, which writes the history of changes; it ended as the first did."""
+        for first in self._store.jobs_of(job.schema_id):
+            if first.id == job.id:
+                self._store.insert(first.model_copy(update={"id": uuid4(), "cdc_write_mode": "scd2_append"}))
 
     def restore_status(self, schema: Schema) -> None:
         """Undo a status Running that has no job."""
@@ -250,7 +261,7 @@ class Worker:
         return held_back
 
     def _begin(self, schema: Schema, run: Run) -> Job:
-        now = self._now()
+        now, behaviour = self._now(), self._behaviours.of(schema.id) or SyncBehaviour()
         resets = schema.reset_pipeline or _is_full_refresh_due(schema, run, now=now)
         job = Job(
             id=uuid4(),
@@ -260,6 +271,8 @@ class Worker:
             workflow_run_id=uuid4(),
             started_by=run.started_by,
             was_reset=resets,
+            billable=behaviour.billable,
+            cdc_write_mode="incremental_merge" if behaviour.cdc_both else None,
         )
         with self._store.transaction():
             self._store.insert(job)

@@ -76,6 +76,49 @@ def splits() -> TableBehaviour:
     return TableBehaviour({"splits": True})
 
 
+def loses_triggers() -> TableBehaviour:
+    """A trigger is accepted, and nothing happens: the table does not even show Running."""
+    return TableBehaviour({"loses_triggers": True})
+
+
+def shows_status(status: str) -> TableBehaviour:
+    """A running job shows this status, as a server newer than your code might."""
+    return TableBehaviour({"shows_status": status})
+
+
+def is_not_billed() -> TableBehaviour:
+    """The jobs of the table are not billable, as those that PostHog starts for its own reasons."""
+    return TableBehaviour({"billable": False})
+
+
+def has_two_jobs() -> TableBehaviour:
+    """Each sync has two jobs, as a table has that arrives by change data capture in the mode `both`."""
+    return TableBehaviour({"cdc_both": True})
+
+
+def fails_to_save() -> TableBehaviour:
+    """Changes of several tables at once are saved without this one, and the answer is a 503."""
+    return TableBehaviour({"bulk_save_fails": True})
+
+
+def loses_answers(times: int = 1) -> WarehouseBehaviour:
+    """The next changes take effect, but the connection breaks off before the answer.
+
+    Args:
+        times: How many of them.
+    """
+    return WarehouseBehaviour({"lost_answers": times})
+
+
+def broken(seconds: float | None = None) -> WarehouseBehaviour:
+    """Every call is PostHog's own 500, as JSON.
+
+    Args:
+        seconds: For how long; None until the reset.
+    """
+    return WarehouseBehaviour({"refuses": "broken", "for_s": seconds})
+
+
 def throttled(seconds: float | None = None, *, retry_after_s: int = 1) -> WarehouseBehaviour:
     """Every call is a 429 with this Retry-After.
 

@@ -11,19 +11,33 @@ import pytest
 
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import JobStatus
-from dw_orchestration.posthog.errors import BadRequestError, PermissionDeniedError, RateLimitedError, ServerError
+from dw_orchestration.posthog.errors import (
+    BadRequestError,
+    LostAnswerError,
+    PartialUpdateError,
+    PermissionDeniedError,
+    RateLimitedError,
+    ServerError,
+)
 from dw_orchestration.posthog.models import SchemaUpdate
 from dw_orchestration.posthog.retries import RetryPolicy
 from dw_orchestration.testing import (
     TableBehaviour,
     billing_limit,
     billing_limit_too_low,
+    broken,
     down,
     fails,
+    fails_to_save,
+    has_two_jobs,
+    is_not_billed,
     job_appears_after,
+    loses_answers,
+    loses_triggers,
     never_ends,
     never_starts,
     runs_for,
+    shows_status,
     splits,
     throttled,
     unavailable,
@@ -34,6 +48,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from dw_orchestration.testing.warehouse import EmbeddedWarehouse
+    from tests.conftest import WaitUntil
 
 ROWS = [{"id": 1}, {"id": 2}]
 
@@ -254,3 +269,64 @@ def _raw_schema_status(warehouse: EmbeddedWarehouse, schema_id: str) -> str:
 
 def _json(warehouse: EmbeddedWarehouse, path: str) -> Any:
     return json.loads(warehouse.client.transport.request("GET", path).text)
+
+
+def test_a_trigger_can_be_lost(shop: EmbeddedWarehouse) -> None:
+    """A lost trigger is accepted, and neither the table nor the jobs show anything of it."""
+    shop.behave("Customer", loses_triggers())
+    shop.client.reload_schema(shop.schema("Customer").id)
+    assert (None, []) == (shop.schema("Customer").status, shop.jobs("Customer"))
+
+
+def test_a_status_can_be_unknown(shop: EmbeddedWarehouse, wait_until: WaitUntil) -> None:
+    """A running job shows a status that the client does not know, until the behaviour is reset."""
+    shop.behave("Customer", shows_status("Snoozing") | never_ends())
+    shop.client.reload_schema(shop.schema("Customer").id)
+    (job,) = wait_until(lambda: shop.jobs("Customer"))
+    assert ("Snoozing", False) == (job.status, job.status.is_known)
+
+
+def test_a_job_can_be_free(shop: EmbeddedWarehouse) -> None:
+    """A job that is not billed is shown as such."""
+    shop.behave("Customer", is_not_billed())
+    assert False is shop.sync("Customer").billable
+
+
+def test_a_sync_can_have_two_jobs(shop: EmbeddedWarehouse, wait_until: WaitUntil) -> None:
+    """The two jobs of a sync differ in their write mode, and end alike."""
+    shop.behave("Customer", has_two_jobs())
+    shop.sync("Customer")
+    jobs = wait_until(lambda: len(found := shop.jobs("Customer")) == 2 and found)
+    assert {"scd2_append", "incremental_merge"} == {job.cdc_write_mode for job in jobs}
+    assert [JobStatus.COMPLETED] * 2 == [job.status for job in jobs]
+
+
+def test_a_batch_can_be_saved_in_part(shop: EmbeddedWarehouse) -> None:
+    """A batch without one of its tables is a 503 that names the table; the others are saved."""
+    shop.behave("Customer", fails_to_save())
+    ids = [shop.schema(name).id for name in ("Customer", "Charge")]
+    source = next(iter(shop.client.list_sources())).id
+    with pytest.raises(PartialUpdateError, match="Customer") as caught:
+        shop.client.bulk_update_schemas(source, {schema_id: SchemaUpdate(should_sync=False) for schema_id in ids})
+    assert 503 == caught.value.status
+    assert [True, False] == [shop.schema(name).should_sync for name in ("Customer", "Charge")]
+
+
+def test_an_answer_can_be_lost_after_its_effect(
+    shop: EmbeddedWarehouse, impatient: PostHogWarehouseClient, wait_until: WaitUntil
+) -> None:
+    """The change is made, the connection breaks off, and the next change is answered again."""
+    schema = shop.schema("Customer")
+    shop.answer(loses_answers())
+    with pytest.raises(LostAnswerError):
+        impatient.reload_schema(schema.id)
+    wait_until(lambda: shop.jobs("Customer"))
+    impatient.update_schema(schema.id, SchemaUpdate(should_sync=False))
+    assert not shop.schema("Customer").should_sync
+
+
+def test_the_server_can_be_broken(shop: EmbeddedWarehouse, impatient: PostHogWarehouseClient) -> None:
+    """A broken server answers 500 in PostHog's own shape."""
+    shop.answer(broken())
+    with pytest.raises(ServerError, match="A server error occurred"):
+        list(impatient.list_sources())

@@ -5,14 +5,14 @@ They stand outside PostHog's API, and out of the gateway's reach.
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dw_orchestration.local.api.access import Owner
 from dw_orchestration.local.api.bodies import body_of
-from dw_orchestration.local.api.errors import DetailError, throttled, typed
+from dw_orchestration.local.api.errors import AnswerError, DetailError, throttled, typed
 from dw_orchestration.local.behaviours import Behaviours, ServerBehaviour, SyncBehaviour
 from dw_orchestration.local.rows import Schema
 from dw_orchestration.local.store import Store
@@ -72,13 +72,29 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it in the API's place."""
-        answer = self._refusal(Request(scope)) if scope["type"] == "http" else None
-        await (answer or self._app)(scope, receive, send)
+        if scope["type"] != "http" or scope["path"].startswith("/_"):
+            await self._app(scope, receive, send)
+        elif (behaviour := self._behaviours.refusal()) is not None:
+            await _refusal(behaviour)(scope, receive, send)
+        elif scope["method"] not in {"GET", "HEAD", "OPTIONS"} and self._behaviours.loses_answer():
+            await self._app(scope, receive, _nowhere)
+            await _break_off(send)
+        else:
+            await self._app(scope, receive, send)
 
-    def _refusal(self, request: Request) -> Response | None:
-        behaviour = None if request.url.path.startswith("/_") else self._behaviours.refusal()
-        if behaviour is None:
-            return None
-        if behaviour.refuses == "throttled":
-            return typed(throttled(wait_s=behaviour.retry_after_s))
-        return HTMLResponse(BAD_GATEWAY, status_code=502)
+
+def _refusal(behaviour: ServerBehaviour) -> Response:
+    if behaviour.refuses == "throttled":
+        return typed(throttled(wait_s=behaviour.retry_after_s))
+    if behaviour.refuses == "broken":
+        return typed(AnswerError(500, code="error", detail="A server error occurred."))
+    return HTMLResponse(BAD_GATEWAY, status_code=502)
+
+
+async def _nowhere(message: Message) -> None:
+    """Lose a part of an answer."""
+
+
+async def _break_off(send: Send) -> None:
+    """Promise an answer and end without it, at which the server closes the connection."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})

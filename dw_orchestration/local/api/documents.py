@@ -10,6 +10,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 COMMON: Responses = {status: {"model": ErrorOut} for status in (401, 403, 404, 405, 429)}
 BODY: Responses = {400: {"model": ErrorOut}, 415: {"model": ErrorOut}}
+BULK: Responses = {**BODY, 503: {"model": ErrorOut}}
 LIVE: Responses = {400: {"model": MessageOut}}
 LIVE_BODY: Responses = {400: {"model": MessageOut | ErrorOut}, 415: {"model": ErrorOut}}
 DETAIL: Responses = {400: {"model": DetailOut}}

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from dw_orchestration.local import discovery, schema_actions, source_actions
 from dw_orchestration.local.api.access import Access, ChangedSource, Reader, Writer
 from dw_orchestration.local.api.bodies import body_of, documented
-from dw_orchestration.local.api.documents import BODY, COMMON, DETAIL, LIVE, LIVE_BODY, TIMES
+from dw_orchestration.local.api.documents import BODY, BULK, COMMON, DETAIL, LIVE, LIVE_BODY, TIMES
 from dw_orchestration.local.api.errors import AnswerError, rule_error
 from dw_orchestration.local.api.offer_views import OfferedTableOut, offered_table
 from dw_orchestration.local.api.paging import Paged, PageOut
@@ -25,6 +25,7 @@ from dw_orchestration.local.api.source_views import (
     source_out,
 )
 from dw_orchestration.local.api.times import read_moments
+from dw_orchestration.local.behaviours import SyncBehaviour
 from dw_orchestration.local.requests import (
     BulkItem,
     BulkPatch,
@@ -88,14 +89,20 @@ def delete_source(access: Writer, source_id: str) -> None:
     source_actions.delete_source(access.services, access.source(source_id))
 
 
-@router.patch("/{source_id}/bulk_update_schemas/", responses=BODY, openapi_extra=documented(BulkPatch))
+@router.patch("/{source_id}/bulk_update_schemas/", responses=BULK, openapi_extra=documented(BulkPatch))
 def bulk_update_schemas(
     access: Writer, source: ChangedSource, patch: Annotated[BulkPatch, Depends(body_of(BulkPatch))]
 ) -> list[SchemaOut]:
     """Change several schemas; one that is refused does not keep the others from being saved."""
     pairs = _bulk_pairs(access, source, items=patch.schemas)
     failures: list[str] = []
+    status = 400
     for schema, item in pairs:
+        behaviour = access.services.behaviours.of(schema.id)
+        if behaviour is not None and behaviour.bulk_save_fails:
+            failures.append(schema.name)
+            status = 503
+            continue
         try:
             schema_actions.update_schema(access.services, schema, changes=item.changes())
         except RuleError as error:
@@ -105,7 +112,7 @@ def bulk_update_schemas(
             f"These schemas in the batch could not be saved: {', '.join(failures)}. Any other schemas in the batch"
             " were saved successfully \N{EM DASH} retry the ones listed here."
         )
-        raise AnswerError(400, code="bulk_schema_save_failed", detail=text)
+        raise AnswerError(status, code="bulk_schema_save_failed", detail=text)
     return [schema_out(access.schema(str(schema.id))) for schema, _ in pairs]
 
 
@@ -132,7 +139,12 @@ def list_jobs(
     start, end = read_moments(after=after, before=before)
     known = {schema.id: schema for schema in store.schemas_of(source.id, deleted_too=True)}
     jobs = store.jobs(source.id, after=start, before=end, names=schemas or ())
-    return [job_out(job, schema=known[job.schema_id]) for job in jobs if job.schema_id in known]
+    behaviours = {schema_id: access.services.behaviours.of(schema_id) or SyncBehaviour() for schema_id in known}
+    return [
+        job_out(job, schema=known[job.schema_id], running=behaviours[job.schema_id].shows_status)
+        for job in jobs
+        if job.schema_id in known
+    ]
 
 
 @router.post("/{source_id}/refresh_schemas/", responses=LIVE)

@@ -129,12 +129,12 @@ def source_list_out(store: Store, source: Source) -> SourceListOut:
     return SourceListOut(**_fields(store, source, schemas), schemas=[schema_brief(schema) for schema in schemas])
 
 
-def job_out(job: Job, *, schema: Schema) -> JobOut:
-    """A job with its schema."""
-    too_low = job.status is Status.BILLING_LIMIT_TOO_LOW
+def job_out(job: Job, *, schema: Schema, running: str | None = None) -> JobOut:
+    """A job with its schema; `running` replaces the status of one that is."""
+    shown = {Status.BILLING_LIMIT_TOO_LOW: "Billing limit too low", Status.RUNNING: running or Status.RUNNING}
     return JobOut(
         **job.model_dump(exclude={"status", "workflow_run_id"}),
-        status="Billing limit too low" if too_low else job.status,
+        status=shown.get(job.status, job.status),
         schema=JobSchemaOut(**schema.model_dump()),
         workflow_run_id=str(job.workflow_run_id),
     )
