@@ -188,7 +188,7 @@ class _Step:
         for schema_id, due_at in due.items():
             run = self._runs[schema_id]
             run.full_refresh_due_at = due_at
-            if is_due(due_at, now):
+            if is_due(due_at, self._client.server_time or now):
                 self._context.log.warning(
                     f"{run.name}: a full refresh is due at {due_at:%F %T} UTC, so the next sync imports all rows again,"
                     " and PostHog bills them."

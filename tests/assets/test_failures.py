@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
-from warehouse import Shelf, events, execute, failure_of
+from warehouse import Shelf, events, execute, failure_of, log_of
 
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.limits import STREAK_GAP, STREAK_LENGTH
@@ -59,6 +59,29 @@ def test_a_failure_of_the_source_is_worth_a_retry(shelf: Shelf, instance: dg.Dag
     assert {"customers": 1, "products": 2} == shelf.counts() - before
     assert {"customers"} == materialized(result)
     assert 1 == len(result.get_asset_materialization_events())
+
+
+def test_posthogs_own_lines_are_in_the_run_and_in_the_check(shelf: Shelf, instance: dg.DagsterInstance) -> None:
+    """What PostHog logged during a failed sync needs no visit to PostHog; one request for it, and none if it is off."""
+    execute(shelf.database, "drop table products")
+
+    result = shelf.materialize("products", instance=instance)
+
+    (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "sync_succeeded"]
+    block = check.metadata["posthog/log"].value
+    assert block.startswith("```text\n")
+    assert " ERROR " in block
+    assert f"PostHog logged during sync {shelf.newest('products').id}:" in log_of(result, instance)
+
+
+def test_logs_are_not_fetched_if_that_is_off(shelf: Shelf, instance: dg.DagsterInstance) -> None:
+    """With `fetch_logs: false`, a failure costs no request."""
+    execute(shelf.database, "drop table products")
+
+    result = shelf.materialize("products", instance=instance, fetch_logs=False)
+
+    (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "sync_succeeded"]
+    assert "posthog/log" not in check.metadata
 
 
 def test_a_retry_comes_when_posthog_takes_the_table_again(shelf: Shelf, instance: dg.DagsterInstance) -> None:
