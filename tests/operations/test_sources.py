@@ -9,6 +9,7 @@ import pytest
 
 from dw_orchestration.operations.fields import show_fields
 from dw_orchestration.operations.project import Project
+from dw_orchestration.operations.settings import enable_tables
 from dw_orchestration.operations.sources import create_source, delete_source, refresh_source, update_source
 from dw_orchestration.posthog.errors import BadRequestError, NotFoundError
 from dw_orchestration.tables.errors import NotConfirmedError, UsageError
@@ -65,6 +66,34 @@ def test_refresh_names_what_came_and_went(hubspot):
         (row["table"], row["result"]) for row in report.rows
     ]
     assert "hubspot: 1 table added, 1 table gone." == report.summary
+
+
+def test_table_that_was_never_configured_is_enabled_in_one_step(hubspot):
+    """PostHog chooses the settings that nobody has, and the report shows them."""
+    project, _ = hubspot
+    create_source(project, "Hubspot", {"schemas": [{"name": "Contact"}]})
+    assert None is project.tables(settings=True).table("hubspot.Contact").schema.sync_type
+
+    report = enable_tables(project, ["hubspot.Contact"])
+
+    assert not report.failed, report
+    rows = {row["setting"]: (row["after"], row["result"]) for row in report.rows}
+    assert (True, "changed") == rows.pop("should_sync")
+    live = project.tables(settings=True).table("hubspot.Contact").schema
+    assert (live.sync_type, "chosen by PostHog") == rows["sync_type"]
+    assert (live.sync_frequency, "chosen by PostHog") == rows["sync_frequency"]
+
+
+def test_new_tables_that_posthog_enables_by_itself_are_set(hubspot):
+    """A source tells PostHog which tables to enable as they are found; what the server shows afterwards counts."""
+    project, _ = hubspot
+    create_source(project, "Hubspot", {"schemas": [{"name": "Contact"}]})
+
+    report = update_source(project, "hubspot", auto_sync_new_schemas=True, auto_sync_schema_patterns=["Deal*", "Con*"])
+
+    assert "hubspot: auto_sync_new_schemas, auto_sync_schema_patterns changed." == report.summary
+    source = project.client.get_source(project.tables().source("hubspot").id)
+    assert (True, ("Deal*", "Con*")) == (source.auto_sync_new_schemas, source.auto_sync_schema_patterns)
 
 
 def test_description_is_changed_and_nothing_is_nothing(project, stripe):
