@@ -124,6 +124,41 @@ def test_failed_sync_fails_the_command_and_not_the_others(dw, stripe):
     assert "Stripe is down" in ran.rows[0]["error"]
 
 
+def test_logs_of_a_sync_show_why_it_failed(dw, stripe):
+    """The newest sync of a table, or the one that is named; only some levels; and while it runs until it has ended."""
+    stripe.sync("Customer")
+    (good,) = dw("jobs", "Customer", "--json").rows
+    stripe.behave("Customer", fails("no such relation"))
+    assert 1 == dw("sync", "Customer", *FAST).code
+
+    document = dw("logs", "Customer", "--level", "error", "--json").document
+    (error,) = document["rows"]
+
+    assert "no such relation" in error["message"]
+    assert [] == dw("logs", "Customer", "--job", good["id"], "--level", "error", "--json").rows
+    assert error["message"] in dw("logs", "Customer").out
+    followed = dw("logs", "Customer", "--follow").out.splitlines()
+    assert [error["message"]] == [line.split(" ERROR ")[1] for line in followed if " ERROR " in line]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["Charge"], "stripe_acme.Charge has never been synced"),
+        (["Customer", "--level", "loud"], "Invalid level 'loud': choose debug, info, warn, error."),
+        (["Customer", "--job", "other"], "do not include 'other': `dw jobs stripe_acme.Customer` lists them."),
+        (["Customer", "--follow", "--json"], "choose one"),
+    ],
+)
+def test_logs_that_cannot_be_shown_are_told(dw, stripe, arguments, said):
+    """What was typed wrongly, or is not there, is one sentence that says what to do."""
+    stripe.sync("Customer")
+
+    ran = dw("logs", *arguments)
+
+    assert (2, True) == (ran.code, said in ran.err), ran.err
+
+
 def test_sync_that_is_not_awaited_ends_as_submitted(dw, stripe):
     """`--no-wait` claims no success, and leaves the sync running."""
     stripe.behave("Charge", never_ends())
