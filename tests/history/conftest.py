@@ -39,7 +39,8 @@ class Gone(httpx.HTTPTransport):
         if request.url.path.endswith("/jobs/") and any(own_id in request.url.path for own_id in self.source_ids):
             self.pages_left -= 1
             if self.pages_left < 0:
-                return httpx.Response(404, json={"type": "invalid_request", "detail": "Not found."}, request=request)
+                answer = {"type": "invalid_request", "code": "not_found", "detail": "Not found.", "attr": None}
+                return httpx.Response(404, json=answer, request=request)
         return super().handle_request(request)
 
 
