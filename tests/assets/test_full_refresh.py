@@ -1,4 +1,4 @@
-"""A table that PostHog imports anew every few days: what people see before, during and after that sync."""
+"""A table that PostHog imports again as a whole every few days: what people see before, during and after that sync."""
 
 import json
 from contextlib import closing

@@ -85,7 +85,7 @@ def test_table_that_was_never_configured_is_enabled_in_one_step(hubspot):
 
 
 def test_new_tables_that_posthog_enables_by_itself_are_set(hubspot):
-    """A source tells PostHog which tables to enable as they are found; what the server shows afterwards counts."""
+    """A source names the tables for PostHog to enable as they are found; what the server shows afterwards counts."""
     project, _ = hubspot
     create_source(project, "Hubspot", {"schemas": [{"name": "Contact"}]})
 
