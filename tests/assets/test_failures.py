@@ -62,7 +62,7 @@ def test_a_failure_of_the_source_is_worth_a_retry(shelf: Shelf, instance: dg.Dag
 
 
 def test_posthogs_own_lines_are_in_the_run_and_in_the_check(shelf: Shelf, instance: dg.DagsterInstance) -> None:
-    """What PostHog logged during a failed sync needs no visit to PostHog; one request for it, and none without the setting."""
+    """What PostHog logged during a failed sync needs no visit to PostHog, and costs one request or none."""
     execute(shelf.database, "drop table products")
 
     result = shelf.materialize("products", instance=instance)
