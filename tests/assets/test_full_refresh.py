@@ -1,6 +1,7 @@
 """A table that PostHog imports again as a whole every few days: what people see before, during and after that sync."""
 
 import json
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +14,7 @@ from dw_orchestration.local.server import WarehouseServer
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.models import SchemaUpdate
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
 from dw_orchestration.tables.tables import Tables
 
 INTERVAL = timedelta(days=30)
@@ -36,7 +38,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def warehouse(tmp_path, clock):
+def warehouse(tmp_path, clock) -> Iterator[PostHogWarehouseResource]:
     """A warehouse with a table of three rows that follows its `id`."""
     folder = tmp_path / "fixtures" / "Stripe"
     folder.mkdir(parents=True)
@@ -68,7 +70,7 @@ def materialize(warehouse, instance, state, **config) -> tuple[dg.ExecuteInProce
 
 
 @pytest.fixture
-def state(warehouse, instance):
+def state(warehouse, instance) -> WarehouseSnapshot:
     """The state of the table, which has been imported once and whose full refresh is due in half an hour."""
     with closing(warehouse.client()) as client:
         (schema,) = client.list_schemas()
@@ -78,7 +80,7 @@ def state(warehouse, instance):
     return warehouse.take_snapshot()
 
 
-def test_a_full_refresh_is_announced_and_marked_once(warehouse, clock, instance, state):
+def test_a_full_refresh_is_announced_and_marked_once(warehouse, clock, instance, state) -> None:
     """The run says it before the sync, the materialization has the mark, and the sync after it is an ordinary one."""
     (table,) = Tables(state)
     due_at = table.schema.next_full_refresh_at
@@ -95,7 +97,7 @@ def test_a_full_refresh_is_announced_and_marked_once(warehouse, clock, instance,
     assert {True} == {check.passed for check in result.get_asset_check_evaluations()}
 
 
-def test_a_sync_before_it_is_due_is_an_ordinary_one(warehouse, clock, instance, state):
+def test_a_sync_before_it_is_due_is_an_ordinary_one(warehouse, clock, instance, state) -> None:
     """More than an hour before the due time, a sync reads only what is new, and nothing is announced."""
     clock.behind = timedelta(hours=2)
 
@@ -105,7 +107,7 @@ def test_a_sync_before_it_is_due_is_an_ordinary_one(warehouse, clock, instance, 
     assert "full refresh" not in log_of(result, instance)
 
 
-def test_a_resync_is_a_full_refresh_too(warehouse, instance, state):
+def test_a_resync_is_a_full_refresh_too(warehouse, instance, state) -> None:
     """A run that asks for all rows marks its sync in the same way."""
     _, sync = materialize(warehouse, instance, state, sync_mode="resync", confirm_resync=["invoices"])
     assert (3, True) == (sync.rows_synced, sync.full_refresh)

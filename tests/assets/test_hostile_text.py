@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
@@ -18,6 +19,11 @@ from dw_orchestration.posthog.models import Column, Schema, WarehouseTable
 from dw_orchestration.tables.drift import drift_between
 from dw_orchestration.tables.tables import Tables
 from dw_orchestration.testing import fails
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 HOSTILE = f"{MARKUP} {HIDDEN}\n# heading\n- `item\n```"
 # a file's name has no slash
@@ -36,7 +42,7 @@ def table_with(*columns: Column) -> Schema:
     return Schema(id="1", name=HOSTILE, table=WarehouseTable(id="t", name="t", columns=columns))
 
 
-def every_markdown():
+def every_markdown() -> Iterator[str | None]:
     """Each text of this package that Dagster renders, with PostHog's text in it."""
     tables = hostile_tables()
     for spec in (asset_spec(tables[0]), *upstream_specs(tables)):
@@ -53,7 +59,7 @@ def every_markdown():
     yield Report(summary=HOSTILE).markdown()
 
 
-def renamed(tables: Tables):
+def renamed(tables: Tables) -> WarehouseSnapshot:
     (source,) = tables.snapshot.sources
     schema = source.schemas[0].model_copy(update={"name": f"{HOSTILE}2"})
     return snapshot_of(source.model_copy(update={"schemas": (schema,)}))
@@ -64,7 +70,7 @@ def asset_metadata(record: Schema) -> dict[str, dg.MetadataValue]:
     return {"dagster/column_schema": dg.TableSchemaMetadataValue(dg.TableSchema(columns=columns))}
 
 
-def test_markdown_shows_text_of_posthog_as_it_is():
+def test_markdown_shows_text_of_posthog_as_it_is() -> None:
     """No name, label, prefix, description, column or error becomes a link, an image, HTML or a heading."""
     texts = list(every_markdown())
     assert 10 == len(texts)
@@ -73,14 +79,14 @@ def test_markdown_shows_text_of_posthog_as_it_is():
 
 
 @pytest.mark.parametrize(("text", "cells"), [("a|b", ["a|b"]), (r"a\|b", [r"a\\x7cb"]), ("`|`", ["`|`"])])
-def test_a_pipe_ends_no_cell(text, cells):
+def test_a_pipe_ends_no_cell(text, cells) -> None:
     """A text with pipes stays in its cell."""
     tokens = MARKDOWN.parse(Report(summary="", rows=[{"a": text}], columns=["a"]).markdown())
     inline = [child.content for token in tokens for child in token.children or ()]
     assert ["a", *cells] == inline
 
 
-def test_a_runs_log_and_events_show_escapes(embedded_warehouse, capfd):
+def test_a_runs_log_and_events_show_escapes(embedded_warehouse, capfd) -> None:
     """Log lines, failures, checks and observations show hidden characters as escapes, in the terminal too."""
     source = embedded_warehouse.add_source("Hubspot", prefix="acme", tables={NAME: [{"id": 1}]})
     embedded_warehouse.behave(NAME, fails(f"{MARKUP} {HIDDEN}"))

@@ -11,7 +11,7 @@ from dw_orchestration.testing import fails, never_ends
 FAST = ("--poll-min-s", "0.1")
 
 
-def test_lists_are_for_people_and_for_programs(dw, stripe):
+def test_lists_are_for_people_and_for_programs(dw, stripe) -> None:
     """A table in words, or one JSON document whose keys are stable."""
     stripe.sync("Customer")
 
@@ -32,14 +32,14 @@ def test_lists_are_for_people_and_for_programs(dw, stripe):
     assert {"id", "name", "updated"} == {row["column"] for row in dw("fields", "Customer", "--json").rows}
 
 
-def test_unknown_table_is_a_usage_error_with_the_nearest(dw):
+def test_unknown_table_is_a_usage_error_with_the_nearest(dw) -> None:
     """The sentence goes to the error output; programs find it in the document too."""
     ran = dw("tables", "Chrge", "--json")
     assert (2, "No table is named 'Chrge'. Did you mean stripe_acme.Charge?\n") == (ran.code, ran.err)
     assert ("UnknownNameError", True, []) == (ran.document["error"], ran.document["failed"], ran.rows)
 
 
-def test_settings_are_shown_and_then_set(dw, everything, stripe):
+def test_settings_are_shown_and_then_set(dw, everything, stripe) -> None:
     """Without `--apply` nothing changes; with it, the table is so."""
     before = everything()
 
@@ -74,7 +74,7 @@ REFUSALS = [
 ]
 
 
-def test_refusals_are_usage_errors_and_change_nothing(dw, everything):
+def test_refusals_are_usage_errors_and_change_nothing(dw, everything) -> None:
     """What cannot be done as it was asked for ends with 2, one sentence, and nothing done."""
     before = everything()
     for arguments, said in REFUSALS:
@@ -84,7 +84,7 @@ def test_refusals_are_usage_errors_and_change_nothing(dw, everything):
     assert before == everything()
 
 
-def test_tables_are_switched(dw, stripe):
+def test_tables_are_switched(dw, stripe) -> None:
     """Off and on again, by pattern."""
     assert 0 == dw("disable", "stripe_acme.*").code
     assert [False, False] == [stripe.schema(name).should_sync for name in ("Charge", "Customer")]
@@ -92,7 +92,7 @@ def test_tables_are_switched(dw, stripe):
     assert stripe.schema("Charge").should_sync
 
 
-def test_data_is_deleted_with_the_names(dw, stripe):
+def test_data_is_deleted_with_the_names(dw, stripe) -> None:
     """The rows are gone, and their number is reported."""
     stripe.sync("Customer")
     ran = dw("delete-data", "Customer", "--confirm", "acme.Customer")
@@ -100,7 +100,7 @@ def test_data_is_deleted_with_the_names(dw, stripe):
     assert "2 rows of 1 table deleted." in ran.out
 
 
-def test_sync_follows_the_tables_to_their_end(dw, stripe):
+def test_sync_follows_the_tables_to_their_end(dw, stripe) -> None:
     """Lines on the error output as it goes, the result at the end; a resync takes the names again."""
     ran = dw("sync", *FAST, "stripe_acme.*", "--json")
     again = dw("sync", *FAST, "Charge", "--resync", "--confirm", "Charge")
@@ -113,7 +113,7 @@ def test_sync_follows_the_tables_to_their_end(dw, stripe):
     assert (0, 2) == (again.code, len(stripe.jobs("Charge")))
 
 
-def test_failed_sync_fails_the_command_and_not_the_others(dw, stripe):
+def test_failed_sync_fails_the_command_and_not_the_others(dw, stripe) -> None:
     """The table's error is PostHog's own; the other table is synced anyway."""
     stripe.behave("Charge", fails("Stripe is down"))
 
@@ -124,7 +124,7 @@ def test_failed_sync_fails_the_command_and_not_the_others(dw, stripe):
     assert "Stripe is down" in ran.rows[0]["error"]
 
 
-def test_logs_of_a_sync_show_why_it_failed(dw, stripe):
+def test_logs_of_a_sync_show_why_it_failed(dw, stripe) -> None:
     """The newest sync of a table, or the one that is named; only some levels; and while it runs until it has ended."""
     stripe.sync("Customer")
     (good,) = dw("jobs", "Customer", "--json").rows
@@ -150,7 +150,7 @@ def test_logs_of_a_sync_show_why_it_failed(dw, stripe):
         (["Customer", "--follow", "--json"], "choose one"),
     ],
 )
-def test_logs_that_cannot_be_shown_are_told(dw, stripe, arguments, said):
+def test_logs_that_cannot_be_shown_are_told(dw, stripe, arguments, said) -> None:
     """What was typed wrongly, or is not there, is one sentence that says what to do."""
     stripe.sync("Customer")
 
@@ -159,7 +159,7 @@ def test_logs_that_cannot_be_shown_are_told(dw, stripe, arguments, said):
     assert (2, True) == (ran.code, said in ran.err), ran.err
 
 
-def test_sync_that_is_not_awaited_ends_as_submitted(dw, stripe):
+def test_sync_that_is_not_awaited_ends_as_submitted(dw, stripe) -> None:
     """`--no-wait` claims no success, and leaves the sync running."""
     stripe.behave("Charge", never_ends())
     ran = dw("sync", *FAST, "Charge", "--no-wait", "--json")
@@ -169,7 +169,7 @@ def test_sync_that_is_not_awaited_ends_as_submitted(dw, stripe):
     assert "Failed" == stripe.jobs("Charge")[0].status
 
 
-def test_bars_on_a_terminal(dw):
+def test_bars_on_a_terminal(dw) -> None:
     """People at a terminal see rows move; the bars are on the error output."""
     ran = dw("sync", *FAST, "Customer", "--json", FORCE_COLOR="1", TERM="xterm")
     assert "completed" in ran.err
@@ -177,7 +177,7 @@ def test_bars_on_a_terminal(dw):
     assert "completed" == ran.rows[0]["outcome"]
 
 
-def test_source_from_a_file_and_from_standard_input(dw, stripe, tmp_path):
+def test_source_from_a_file_and_from_standard_input(dw, stripe, tmp_path) -> None:
     """Secrets are named by their variables, or are in the file; no output has them."""
     payload = {"stripe_secret_key": {"env": "STRIPE_KEY"}, "schemas": [{"name": "Charge", "sync_type": "full_refresh"}]}
     (tmp_path / "new.json").write_text(json.dumps(payload))
@@ -199,7 +199,7 @@ def test_source_from_a_file_and_from_standard_input(dw, stripe, tmp_path):
     assert ["acme"] == [source.prefix for source in stripe.client.list_sources()]
 
 
-def test_secret_that_the_server_quotes_is_hidden(dw, postgres_server):
+def test_secret_that_the_server_quotes_is_hidden(dw, postgres_server) -> None:
     """A database that refuses quotes what it was given: the variable's name is in its place."""
     payload = {
         "host": postgres_server.host,
@@ -226,7 +226,7 @@ def test_secret_that_the_server_quotes_is_hidden(dw, postgres_server):
         (None, "Cannot read {path}: No such file"),
     ],
 )
-def test_payload_that_cannot_be_read_is_told(dw, tmp_path, content, said):
+def test_payload_that_cannot_be_read_is_told(dw, tmp_path, content, said) -> None:
     """The position of the error is reported, not the value."""
     path = tmp_path / "payload.json"
     if content is not None:
@@ -236,7 +236,7 @@ def test_payload_that_cannot_be_read_is_told(dw, tmp_path, content, said):
     assert said.format(path=path) in ran.err
 
 
-def test_webhook_of_a_source_without_one(dw):
+def test_webhook_of_a_source_without_one(dw) -> None:
     """Looking is fine; what PostHog refuses fails with its own words."""
     assert [False] == [row["exists"] for row in dw("webhook", "show", "acme", "--json").rows]
     made, gone = dw("webhook", "create", "acme"), dw("webhook", "delete", "acme")

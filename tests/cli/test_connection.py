@@ -27,7 +27,7 @@ WRONG = [
 ]
 
 
-def test_wrong_set_up_is_one_sentence_with_its_exit_status(dw, elsewhere):
+def test_wrong_set_up_is_one_sentence_with_its_exit_status(dw, elsewhere) -> None:
     """Scripts distinguish setup errors and wrong usage; people read what to set."""
     for arguments, environment, code, said in WRONG:
         ran = dw(*arguments, "sources", **environment)
@@ -36,12 +36,12 @@ def test_wrong_set_up_is_one_sentence_with_its_exit_status(dw, elsewhere):
 
 
 @pytest.fixture
-def elsewhere(tmp_path, monkeypatch):
+def elsewhere(tmp_path, monkeypatch) -> None:
     """A current folder without an embedded warehouse."""
     monkeypatch.chdir(tmp_path)
 
 
-def test_busy_server_is_told_apart(dw, stripe):
+def test_busy_server_is_told_apart(dw, stripe) -> None:
     """Trying again later helps: the exit status shows that."""
     stripe.answer(throttled(60, retry_after_s=900))
     ran = dw("sources", "--json")
@@ -50,7 +50,7 @@ def test_busy_server_is_told_apart(dw, stripe):
     assert "Try again in 900 s" in ran.err
 
 
-def test_folder_of_an_embedded_warehouse(dw, stripe):
+def test_folder_of_an_embedded_warehouse(dw, stripe) -> None:
     """Named on the command line it comes before the environment's project; in the environment, after it."""
     asked = dw("--home", stripe.resource.home, "sources", "--json")
     found = dw("sources", "--json", **NONE | {"DW_ORCHESTRATION_HOME": stripe.resource.home})
@@ -60,12 +60,12 @@ def test_folder_of_an_embedded_warehouse(dw, stripe):
     assert asked.rows == found.rows
 
 
-def test_version_needs_no_warehouse(dw):
+def test_version_needs_no_warehouse(dw) -> None:
     """It is printed with all other settings."""
     assert (0, f"dw-orchestration {__version__}\n") == ((ran := dw("--version", **NONE)).code, ran.out)
 
 
-def test_takeover_file_is_the_default_code_locations(tmp_path):
+def test_takeover_file_is_the_default_code_locations(tmp_path) -> None:
     """The command and the job of the default code location share it."""
     project = Connection(project_id="42", api_key="phx_k", home=tmp_path)
     assert (tmp_path / "takeover_42.json", "https://us.posthog.com") == (project.takeover_file, project.name)
@@ -73,7 +73,7 @@ def test_takeover_file_is_the_default_code_locations(tmp_path):
     assert (tmp_path / "takeover_embedded.json", "embedded warehouse") == (embedded.takeover_file, embedded.name)
 
 
-def test_connection_does_not_print_the_key():
+def test_connection_does_not_print_the_key() -> None:
     """It may be printed while debugging."""
     assert "phx_k" not in repr(Connection(project_id="1", api_key="phx_k"))
 
@@ -97,6 +97,6 @@ PROBLEM = errors.Problem(status=400, method="GET", path="/", host="h")
         (errors.NotFoundError(PROBLEM), Exit.FAILED),
     ],
 )
-def test_every_error_has_its_exit_status(error, expected):
+def test_every_error_has_its_exit_status(error, expected) -> None:
     """What a script does next depends on the kind of error alone."""
     assert expected is exit_for(error)

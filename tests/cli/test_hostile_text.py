@@ -6,11 +6,15 @@ import os
 import pty
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 from hostile import hidden_in
 
 from dw_orchestration.testing import fails
+
+if TYPE_CHECKING:
+    from dw_orchestration.testing.warehouse import EmbeddedWarehouse
 
 FAST = ("--poll-min-s", "0.1")
 TITLE = "\x1b]0;owned\x07"
@@ -19,14 +23,14 @@ ERROR = f"{TITLE}cannot connect\r\x1b[2J\u2066 to Größe\x85!"
 
 
 @pytest.fixture
-def hostile(stripe):
+def hostile(stripe) -> EmbeddedWarehouse:
     """A source with a table whose name and error hold what a terminal obeys."""
     stripe.add_source("Hubspot", tables={NAME: [{"id": 1}]})
     stripe.behave(NAME, fails(ERROR))
     return stripe
 
 
-def test_people_see_escapes(dw, hostile):
+def test_people_see_escapes(dw, hostile) -> None:
     """Tables, progress lines, results and errors show hidden characters as escapes, and a name is in one line."""
     synced = dw("sync", *FAST, "hubspot.*")
     asked = [dw("tables"), dw("jobs"), dw("sync", "nothing"), dw("delete-data", "hubspot.*"), dw("set", "hubspot.*")]
@@ -39,7 +43,7 @@ def test_people_see_escapes(dw, hostile):
     assert r"hubspot.Evil\x1b]0;owned" in asked[0].out
 
 
-def test_programs_get_the_text(dw, hostile):
+def test_programs_get_the_text(dw, hostile) -> None:
     """JSON has every character of names and errors, and is ASCII on its way."""
     for ran in (dw("sync", *FAST, "hubspot.*", "--json"), dw("jobs", "hubspot.*", "--json")):
         assert ran.out.isascii()
@@ -50,7 +54,7 @@ def test_programs_get_the_text(dw, hostile):
     assert NAME in dw("tables", "hubspot.*", "--json").rows[0]["table"]
 
 
-def test_bars_on_a_terminal_show_escapes(dw, hostile):
+def test_bars_on_a_terminal_show_escapes(dw, hostile) -> None:
     """On a real terminal, nothing of a name or an error is obeyed."""
     terminal, end = pty.openpty()
     process = subprocess.Popen(
@@ -101,7 +105,7 @@ ENCODINGS = {
 
 
 @pytest.mark.parametrize("environment", ENCODINGS.values(), ids=ENCODINGS)
-def test_any_encoding_shows_the_result(dw, stripe, environment):
+def test_any_encoding_shows_the_result(dw, stripe, environment) -> None:
     """What the output's encoding lacks is escaped, and the exit status is that of the sync."""
     stripe.add_source("Hubspot", tables={"Größe → 日本": [{"id": 1}], "bad": [{"id": 1}]})
     stripe.behave("bad", fails("über → 日本"))
@@ -124,7 +128,7 @@ CLOSED = {
 
 
 @pytest.mark.parametrize("command", CLOSED.values(), ids=CLOSED)
-def test_an_output_that_is_closed_leaves_the_exit_status(dw, stripe, command):
+def test_an_output_that_is_closed_leaves_the_exit_status(dw, stripe, command) -> None:
     """A sync is followed to its end, and ends the command as it ended itself, although nobody reads about it."""
     stripe.behave("Charge", fails("Stripe is down"))
     good = ended(dw, command.format("--poll-min-s 0.1 Customer"))

@@ -28,7 +28,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_sync_is_cancelled_and_joined_ones_are_left(dw, stripe, wait_until, number):
+def test_interrupted_sync_is_cancelled_and_joined_ones_are_left(dw, stripe, wait_until, number) -> None:
     """Ctrl-C, and the end of a CI job, cancel what the command has started and nothing else."""
     for table in ("Charge", "Customer"):
         stripe.behave(table, never_ends())
@@ -50,7 +50,7 @@ def test_interrupted_sync_is_cancelled_and_joined_ones_are_left(dw, stripe, wait
     assert "was running already, and is followed" in "".join(lines)
 
 
-def test_command_starts_without_dagster_and_the_network():
+def test_command_starts_without_dagster_and_the_network() -> None:
     """A shell's completion and `--help` should not wait for either."""
     ran = python(
         "import sys; sys.argv = ['dw', '--help']\n"
@@ -62,7 +62,7 @@ def test_command_starts_without_dagster_and_the_network():
     assert "Exit status: 0 done;" in " ".join(ran.stdout.split())
 
 
-def test_command_without_its_extra_says_how_to_install_it():
+def test_command_without_its_extra_says_how_to_install_it() -> None:
     """One line, and the status of a wrong set-up."""
     ran = python("import sys; sys.modules['typer'] = None\nfrom dw_orchestration.cli import main; main()")
     assert (3, "The dw command needs the extra `cli`: pip install 'dw-orchestration[cli]'\n") == (
@@ -71,7 +71,7 @@ def test_command_without_its_extra_says_how_to_install_it():
     )
 
 
-def test_shell_completes_commands():
+def test_shell_completes_commands() -> None:
     """What typer's completion scripts ask of the program."""
     ran = python(
         "from dw_orchestration.cli import main; main()",

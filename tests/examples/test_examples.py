@@ -8,7 +8,7 @@ ORDERS, CUSTOMERS = "posthog/postgres/shop/orders", "posthog/postgres/shop/custo
 TABLES = {ORDERS, CUSTOMERS, *(f"posthog/postgres/shop/{name}" for name in ("order_lines", "page_events", "products"))}
 
 
-def test_component(examples):
+def test_component(examples) -> None:
     """A `dg` project with one component syncs every table, then makes the asset downstream of two of them."""
     examples.run("component", "dg", "utils", "refresh-defs-state")
 
@@ -19,7 +19,7 @@ def test_component(examples):
     assert assets["orders_by_country"]["rows"] > 1
 
 
-def test_python(examples):
+def test_python(examples) -> None:
     """Definitions without YAML do the same."""
     assets = examples.materialize("python", "definitions")
 
@@ -28,7 +28,7 @@ def test_python(examples):
     assert assets["customers_by_country"]["rows"] > 1
 
 
-def test_dbt(examples):
+def test_dbt(examples) -> None:
     """A dbt model has the synced tables upstream by the keys in `sources.yml`, and is built of their rows."""
     examples.run("dbt/transform", "dbt", "parse")
 

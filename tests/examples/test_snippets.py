@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
@@ -22,6 +22,9 @@ from dw_orchestration.posthog.models import SchemaUpdate
 from dw_orchestration.tables.tables import Tables
 from dw_orchestration.testing import fails
 
+if TYPE_CHECKING:
+    from dw_orchestration.testing.warehouse import EmbeddedWarehouse
+
 SNIPPETS = Path(__file__).parents[2] / "docs" / "snippets"
 COMPONENTS = sorted(path.name for path in SNIPPETS.glob("*.yaml") if path.read_text().startswith("type: dw_"))
 BY_FUNCTION = "by_function.yaml"
@@ -30,7 +33,7 @@ CHARGES = [{"id": 1, "amount": 5}, {"id": 2, "amount": 7}]
 
 
 @pytest.fixture
-def stripe(embedded_warehouse, monkeypatch):
+def stripe(embedded_warehouse, monkeypatch) -> EmbeddedWarehouse:
     """A warehouse with a Stripe and a Hubspot source, and an environment that names it for every project."""
     tables = {"Charge": CHARGES, "Customer": [{"id": 1}], "Invoice": [{"id": 1}]}
     embedded_warehouse.add_source("Stripe", prefix="acme", tables=tables)
@@ -66,7 +69,7 @@ def keys(defs: dg.Definitions) -> set[str]:
 
 
 @pytest.mark.parametrize("name", [name for name in COMPONENTS if name != BY_FUNCTION])
-def test_component_makes_definitions(stripe, name):
+def test_component_makes_definitions(stripe, name) -> None:
     """The settings are understood, name tables that are there, and make a code location that Dagster takes."""
     defs = component(name).build_defs_from_snapshot(stripe.snapshot())
 
@@ -74,7 +77,7 @@ def test_component_makes_definitions(stripe, name):
     assert any(key.endswith("charge") for key in keys(defs))
 
 
-def test_choice_of_tables(stripe):
+def test_choice_of_tables(stripe) -> None:
     """The tables that the page chooses become assets, in the group and with the tags that it gives them."""
     defs = component("tables.yaml").build_defs_from_snapshot(stripe.snapshot())
 
@@ -86,7 +89,7 @@ def test_choice_of_tables(stripe):
 
 
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
-def test_choice_by_a_function(stripe, tmp_path, monkeypatch):
+def test_choice_by_a_function(stripe, tmp_path, monkeypatch) -> None:
     """The function next to a component's file selects its tables, in a project that Dagster loads."""
     folder = tmp_path / "src" / "chosen" / "defs" / "posthog"
     folder.mkdir(parents=True)
@@ -104,7 +107,7 @@ def test_choice_by_a_function(stripe, tmp_path, monkeypatch):
     assert {"customer", "charge", "invoice", "contacts"} == {key.rpartition("/")[2] for key in found}
 
 
-def test_several_projects_load_side_by_side(stripe):
+def test_several_projects_load_side_by_side(stripe) -> None:
     """Two projects with the same tables make one code location."""
     parts = [
         component(name).build_defs_from_snapshot(stripe.snapshot()) for name in ("several_us.yaml", "several_eu.yaml")
@@ -115,7 +118,7 @@ def test_several_projects_load_side_by_side(stripe):
     assert {"us/posthog/stripe/acme/charge", "eu/posthog/stripe/acme/charge"} <= keys(together)
 
 
-def test_subclass_gives_owners(stripe):
+def test_subclass_gives_owners(stripe) -> None:
     """A subclass of the component decides in Python."""
     ours = module("owners.py")["OurWarehouse"](warehouse=stripe.resource)
 
@@ -127,7 +130,7 @@ def test_subclass_gives_owners(stripe):
 
 
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
-def test_automation_syncs_on_weekdays(stripe):
+def test_automation_syncs_on_weekdays(stripe) -> None:
     """The cron of an automation condition requests each table on a Friday and a Monday, and its run syncs them."""
     synced_on_weekdays = replace(component("automation.yaml"), warehouse=stripe.resource)
     defs = synced_on_weekdays.build_defs_from_snapshot(stripe.snapshot())
@@ -145,7 +148,7 @@ def test_automation_syncs_on_weekdays(stripe):
 
 
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
-def test_alert_tells_of_a_table_once(stripe, caplog):
+def test_alert_tells_of_a_table_once(stripe, caplog) -> None:
     """A sync that fails turns a check red, which requests the alert once; the alert has PostHog's reason."""
     alerts = module("alerts.py")
     assets = [*build_posthog_assets(Tables(stripe.snapshot(), include_disabled=True)), alerts["alert_of_tables"]]
@@ -169,7 +172,7 @@ def test_alert_tells_of_a_table_once(stripe, caplog):
     assert "Charge: Stripe is down" in caplog.text
 
 
-def test_alert_tells_of_a_run(stripe, caplog):
+def test_alert_tells_of_a_run(stripe, caplog) -> None:
     """A failed run is reported with the reason for each table."""
     sensor = module("alerts.py")["alert_of_runs"]
     stripe.behave("Charge", fails("Stripe is down", times=1))
@@ -190,7 +193,7 @@ def test_alert_tells_of_a_run(stripe, caplog):
     assert "Stripe is down" in caplog.text
 
 
-def test_key_from_the_environment_reaches_the_sensor(stripe):
+def test_key_from_the_environment_reaches_the_sensor(stripe) -> None:
     """A resource that names environment variables works in a tick, where nothing but Dagster resolves them."""
     stripe.sync("Charge")
     sensor = build_job_status_sensor(Tables(stripe.snapshot(), include_disabled=True), run_grace=timedelta())
@@ -201,7 +204,7 @@ def test_key_from_the_environment_reaches_the_sensor(stripe):
     assert [CHARGE] == [event.asset_key for event in tick.asset_events if isinstance(event, dg.AssetMaterialization)]
 
 
-def test_synced_tables_are_read(stripe, monkeypatch, tmp_path):
+def test_synced_tables_are_read(stripe, monkeypatch, tmp_path) -> None:
     """An asset reads what was synced, through Dagster's resource."""
     stripe.sync("Charge")
     (tmp_path / ".dw_orchestration").symlink_to(stripe.resource.home)
@@ -212,7 +215,7 @@ def test_synced_tables_are_read(stripe, monkeypatch, tmp_path):
     assert 12.0 == run.output_for_node("revenue")
 
 
-def test_client_alone(stripe, capsys):
+def test_client_alone(stripe, capsys) -> None:
     """Without Dagster, the client lists the disabled tables."""
     schema = stripe.schema("Invoice")
     stripe.client.update_schema(schema.id, SchemaUpdate(should_sync=False))
@@ -222,7 +225,7 @@ def test_client_alone(stripe, capsys):
     assert "Invoice is disabled. Last error: none" in capsys.readouterr().out
 
 
-def test_maintenance_is_among_the_jobs(stripe):
+def test_maintenance_is_among_the_jobs(stripe) -> None:
     """Each job that the page on maintenance lists is in the code location of a component."""
     repository = component("posthog.yaml").build_defs_from_snapshot(stripe.snapshot()).get_repository_def()
 
@@ -231,7 +234,7 @@ def test_maintenance_is_among_the_jobs(stripe):
     assert wanted <= {job.name for job in repository.get_all_jobs()}
 
 
-def test_run_config_of_a_resync(stripe):
+def test_run_config_of_a_resync(stripe) -> None:
     """The config names the step and its table, and is what the step takes."""
     job = dg.Definitions(
         build_posthog_assets(Tables(stripe.snapshot(), include_disabled=True)),
@@ -242,7 +245,7 @@ def test_run_config_of_a_resync(stripe):
 
 
 @pytest.mark.parametrize("name", ["create_source", "resync_tables"])
-def test_run_config_of_a_job(stripe, name):
+def test_run_config_of_a_job(stripe, name) -> None:
     """The config that is shown for a job is what the job takes."""
     jobs = {job.name: job for job in build_maintenance_jobs(Tables(stripe.snapshot(), include_disabled=True))}
     defs = dg.Definitions(jobs=list(jobs.values()), resources={"posthog_warehouse": stripe.resource})
@@ -251,7 +254,7 @@ def test_run_config_of_a_job(stripe, name):
     assert dg.validate_run_config(job, yaml.safe_load((SNIPPETS / f"{name}.yaml").read_text()))
 
 
-def test_instance_settings(tmp_path):
+def test_instance_settings(tmp_path) -> None:
     """Dagster starts with the settings, and keeps state where they say."""
     settings = (SNIPPETS / "dagster.yaml").read_text().replace("s3://our-dagster", tmp_path.as_uri())
     (tmp_path / "dagster.yaml").write_text(settings)
@@ -261,7 +264,7 @@ def test_instance_settings(tmp_path):
         assert instance.run_monitoring_enabled
 
 
-def test_examples_of_users_tests_pass():
+def test_examples_of_users_tests_pass() -> None:
     """The tests that pages show pass as they stand."""
     tests = [str(path) for path in SNIPPETS.glob("test_*.py")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
@@ -270,7 +273,7 @@ def test_examples_of_users_tests_pass():
     assert f"{len(tests)} passed" in ended.stdout, ended.stdout + ended.stderr
 
 
-def test_names_of_tables(stripe):
+def test_names_of_tables(stripe) -> None:
     """Each name and pattern that the page shows names the table of its example, alone or among others."""
     tables = Tables(stripe.snapshot())
     page = (SNIPPETS.parent / "tables.md").read_text().partition("## Naming tables")[2].partition("\n- ")[0]

@@ -1,5 +1,6 @@
 """The sync history as an asset: its report, its failures and its schedule."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import dagster as dg
@@ -16,7 +17,7 @@ HISTORY = "posthog_sync_history"
 
 
 @pytest.fixture
-def materialize(project, tmp_path, now):
+def materialize(project, tmp_path, now) -> Callable[..., tuple[dg.ExecuteInProcessResult, dg.DagsterInstance]]:
     """Materializes the history of the project, on this network if one is given."""
 
     def run(*, transport=None, days: int = 30, resource=None) -> tuple[dg.ExecuteInProcessResult, dg.DagsterInstance]:
@@ -54,7 +55,7 @@ def failure_of(result: dg.ExecuteInProcessResult) -> tuple[str, int]:
     return event.step_failure_data.user_failure_data.description, len(retries)
 
 
-def test_report_stands_in_the_metadata(project, materialize):
+def test_report_stands_in_the_metadata(project, materialize) -> None:
     """What was read is counted at once, in numbers that Dagster plots."""
     project.jobs("invoices", 60, newest=HOUR, every=HOUR)
     project.job("contacts", ago=HOUR, rows=2, status=Status.FAILED, error="Bad key")
@@ -77,7 +78,7 @@ def test_report_stands_in_the_metadata(project, materialize):
     assert 2 == len(table)
 
 
-def test_second_materialization_goes_on(project, materialize):
+def test_second_materialization_goes_on(project, materialize) -> None:
     """What is stored stays, and what came since is added."""
     project.jobs("invoices", 60, newest=HOUR, every=HOUR)
     materialize()
@@ -89,7 +90,7 @@ def test_second_materialization_goes_on(project, materialize):
     assert (61, 2) == tuple(metadata_of(result)[name] for name in ("jobs_stored", "jobs_read"))
 
 
-def test_days_limit_the_first_reading(project, materialize):
+def test_days_limit_the_first_reading(project, materialize) -> None:
     """The config says how far back the first reading goes."""
     project.jobs("invoices", 10, newest=HOUR, every=12 * HOUR)
 
@@ -98,7 +99,7 @@ def test_days_limit_the_first_reading(project, materialize):
     assert 4 == metadata_of(result)["jobs_stored"]
 
 
-def test_source_that_fails_does_not_stop_the_others(project, materialize, gone):
+def test_source_that_fails_does_not_stop_the_others(project, materialize, gone) -> None:
     """The others are stored; the failed one is named in the metadata and in one warning."""
     project.job("invoices", ago=HOUR)
     project.job("contacts", ago=HOUR)
@@ -113,7 +114,7 @@ def test_source_that_fails_does_not_stop_the_others(project, materialize, gone):
     assert [f"1 of 2 sources were not read:\n{shown['problems']}"] == warnings
 
 
-def test_all_sources_failing_is_a_failure(project, materialize, gone):
+def test_all_sources_failing_is_a_failure(project, materialize, gone) -> None:
     """A run that could read nothing does not end green; a retry may find the sources again."""
     result, _ = materialize(transport=gone(*project.sources.values()))
 
@@ -122,7 +123,7 @@ def test_all_sources_failing_is_a_failure(project, materialize, gone):
     assert 1 == retries
 
 
-def test_wrong_key_fails_with_the_reason(project, materialize):
+def test_wrong_key_fails_with_the_reason(project, materialize) -> None:
     """A setup error is reported in one sentence, and not tried again."""
     result, _ = materialize(resource=project.resource(api_key="phx_wrong"))
 
@@ -131,7 +132,7 @@ def test_wrong_key_fails_with_the_reason(project, materialize):
     assert 0 == retries
 
 
-def test_asset_is_found_where_the_project_is(project):
+def test_asset_is_found_where_the_project_is(project) -> None:
     """Its key and group are those of the project's resource, so that two projects have two."""
     asset = build_sync_history(
         Tables(project.resource().take_snapshot(), include_disabled=True, resource_key="eu_project")
@@ -147,7 +148,7 @@ def test_asset_is_found_where_the_project_is(project):
     ("host", "links"),
     [("https://eu.posthog.com", ["https://eu.posthog.com/project/1/data-warehouse"]), ("embedded warehouse", [])],
 )
-def test_asset_links_to_where_there_are_pages(project, host, links):
+def test_asset_links_to_where_there_are_pages(project, host, links) -> None:
     """The link to PostHog's own pages is in the metadata; the embedded warehouse has none."""
     snapshot = project.resource().take_snapshot().model_copy(update={"host": host})
 
@@ -156,7 +157,7 @@ def test_asset_links_to_where_there_are_pages(project, host, links):
     assert links == [value.value for name, value in spec.metadata.items() if name == "posthog/link"]
 
 
-def test_schedule_runs_the_asset_once_it_is_switched_on(project):
+def test_schedule_runs_the_asset_once_it_is_switched_on(project) -> None:
     """Every day at 00:15 UTC, and by default only when somebody wants it."""
     schedule = build_sync_history_schedule()
     defs = dg.Definitions(
@@ -173,7 +174,7 @@ def test_schedule_runs_the_asset_once_it_is_switched_on(project):
 
 
 @pytest.mark.parametrize("damage", ["garbage", "a directory"])
-def test_a_damaged_history_is_named(project, materialize, tmp_path, damage):
+def test_a_damaged_history_is_named(project, materialize, tmp_path, damage) -> None:
     """A history that is no DuckDB file is one line with the file and the cure, which works."""
     project.jobs("invoices", 3, newest=HOUR, every=HOUR)
     path = tmp_path / "history.duckdb"

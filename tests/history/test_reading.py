@@ -22,7 +22,7 @@ def ids(rows_of, history) -> set[str]:
     return {job_id for (job_id,) in rows_of(history, "select job_id from sync_history")}
 
 
-def test_first_pass_goes_back_as_many_days_as_asked_for(project, history, rows_of):
+def test_first_pass_goes_back_as_many_days_as_asked_for(project, history, rows_of) -> None:
     """All jobs of the span are stored, however many answers they take, and none from before it."""
     invoices = project.jobs("invoices", 130, newest=HOUR, every=5 * HOUR)
     contacts = project.jobs("contacts", 2, newest=HOUR, every=HOUR)
@@ -35,7 +35,7 @@ def test_first_pass_goes_back_as_many_days_as_asked_for(project, history, rows_o
     assert AT_LEAST + 2 == requests
 
 
-def test_second_pass_reads_only_what_came_since(project, history, rows_of):
+def test_second_pass_reads_only_what_came_since(project, history, rows_of) -> None:
     """A pass costs one request per source when fewer than fifty jobs have come."""
     stored = project.jobs("invoices", 130, newest=10 * HOUR, every=HOUR)
     project.read_into(history)
@@ -49,7 +49,7 @@ def test_second_pass_reads_only_what_came_since(project, history, rows_of):
     assert AT_LEAST == requests
 
 
-def test_running_job_is_followed_to_its_end(project, history, rows_of):
+def test_running_job_is_followed_to_its_end(project, history, rows_of) -> None:
     """A job that ran when it was stored is read again, although younger jobs were stored with it."""
     running = project.job("customers", ago=20 * HOUR, lasted_s=None, rows=1)
     project.jobs("invoices", 100, newest=MINUTE, every=5 * MINUTE)
@@ -67,7 +67,7 @@ def test_running_job_is_followed_to_its_end(project, history, rows_of):
     assert AT_LEAST == requests_afterwards
 
 
-def test_running_jobs_of_one_tick_are_read_again_together(project, history):
+def test_running_jobs_of_one_tick_are_read_again_together(project, history) -> None:
     """Sixty tables that began together cost two requests, not sixty."""
     for number in range(60):
         project.job("invoices", ago=20 * HOUR + number * timedelta(milliseconds=500), lasted_s=None)
@@ -79,7 +79,7 @@ def test_running_jobs_of_one_tick_are_read_again_together(project, history):
     assert AT_LEAST + 2 == requests
 
 
-def test_job_that_never_ends_is_given_up(project, history):
+def test_job_that_never_ends_is_given_up(project, history) -> None:
     """A row that its worker left behind is asked for no longer than an import can take."""
     project.job("invoices", ago=FOLLOWED_FOR + DAY, lasted_s=None)
     project.job("invoices", ago=MINUTE)
@@ -90,7 +90,7 @@ def test_job_that_never_ends_is_given_up(project, history):
     assert AT_LEAST == requests
 
 
-def test_job_that_becomes_visible_late_is_stored(project, history, rows_of):
+def test_job_that_becomes_visible_late_is_stored(project, history, rows_of) -> None:
     """Workers write side by side: a job may appear after one that was created later."""
     project.job("invoices", ago=HOUR)
     project.read_into(history)
@@ -101,7 +101,7 @@ def test_job_that_becomes_visible_late_is_stored(project, history, rows_of):
     assert late in ids(rows_of, history)
 
 
-def test_long_pause_leaves_no_hole(project, history, rows_of, now):
+def test_long_pause_leaves_no_hole(project, history, rows_of, now) -> None:
     """A pass continues from the newest stored job, even if that is longer ago than a first pass would go back."""
     stored = project.job(ago=60 * DAY)
     project.read_into(history, now=now - 60 * DAY)
@@ -112,7 +112,7 @@ def test_long_pause_leaves_no_hole(project, history, rows_of, now):
     assert {stored, missed} == ids(rows_of, history)
 
 
-def test_interrupted_pass_leaves_no_hole(project, history, rows_of, gone, now):
+def test_interrupted_pass_leaves_no_hole(project, history, rows_of, gone, now) -> None:
     """The newest jobs are read first: a pass that breaks off stores none of them, so the next one reads them all."""
     jobs = project.jobs("invoices", 120, newest=HOUR, every=HOUR)
     broken = gone(project.source_of("invoices"), after_pages=2)
@@ -129,7 +129,7 @@ def test_interrupted_pass_leaves_no_hole(project, history, rows_of, gone, now):
     assert jobs == ids(rows_of, history)
 
 
-def test_later_reading_wins(project, history, rows_of, now):
+def test_later_reading_wins(project, history, rows_of, now) -> None:
     """Of two passes at once, the one that read earlier must not undo what the other stored."""
     job_id = project.job(ago=HOUR, lasted_s=None)
     source_id = project.source_of("invoices")
@@ -156,7 +156,7 @@ STEPS = st.lists(
 
 @given(steps=STEPS, gap_minutes=st.sampled_from([1, 7, 600]))
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_history_is_what_the_warehouse_has(*, project, history_of, rows_of, tmp_path, steps, gap_minutes):
+def test_history_is_what_the_warehouse_has(*, project, history_of, rows_of, tmp_path, steps, gap_minutes) -> None:
     """Whenever jobs begin, end and are read, after a last pass each is in the history as the API shows it."""
     project.forget_jobs()
     (tmp_path / "law.duckdb").unlink(missing_ok=True)

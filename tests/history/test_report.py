@@ -57,7 +57,7 @@ def quantile(values: list[float], share: float) -> float | None:
     return low + (high - low) * (place - floor(place))
 
 
-def test_empty_history_has_a_report(history, now):
+def test_empty_history_has_a_report(history, now) -> None:
     """Before the first sync there are zeros, and no durations and no table."""
     metadata = report_metadata(report_of(history, now=now))
 
@@ -84,7 +84,7 @@ JOBS = st.lists(
 )
 
 
-def test_durations_are_those_of_completed_syncs(history, now):
+def test_durations_are_those_of_completed_syncs(history, now) -> None:
     """Of a hundred syncs of 1 to 100 s, half take at most 50.5 s and 95 of them at most 95.05 s."""
     completed = [job(created_at=now - DAY, lasted_s=seconds) for seconds in range(1, 101)]
     at_once = [job(created_at=now - DAY, lasted_s=0, status="Billing limits") for _ in range(50)]
@@ -96,7 +96,7 @@ def test_durations_are_those_of_completed_syncs(history, now):
 
 @given(jobs=JOBS)
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_figures_are_those_of_a_count_by_hand(history_of, tmp_path, now, jobs):
+def test_figures_are_those_of_a_count_by_hand(history_of, tmp_path, now, jobs) -> None:
     """Rows, failures, median and 95th percentile are the same as when they are counted one by one."""
     (tmp_path / "law.duckdb").unlink(missing_ok=True)
     report = report_on(history_of(file="law.duckdb"), *jobs, now=now)
@@ -123,7 +123,7 @@ def assert_counted(jobs: list[Job], figures) -> None:
     assert pytest.approx(quantile(durations, 0.95), abs=0.001) == figures.duration_p95_s
 
 
-def test_table_with_most_rows_comes_first(history, now):
+def test_table_with_most_rows_comes_first(history, now) -> None:
     """The table of tables begins with what is billed most, and names source and table."""
     history.save(POSTGRES, [job("orders", created_at=now - DAY, rows=70)], read_at=now)
     report = report_on(
@@ -150,7 +150,7 @@ def test_table_with_most_rows_comes_first(history, now):
     assert "Postgres" == records[1]["source"]
 
 
-def test_renamed_table_stays_one(history, now):
+def test_renamed_table_stays_one(history, now) -> None:
     """Syncs of one table count together, under the name that it had last."""
     old = job("invoices", created_at=now - 2 * DAY, rows=1)
     renamed = old.model_copy(
@@ -166,7 +166,7 @@ def test_renamed_table_stays_one(history, now):
     assert [("bills", 2, 2)] == [(table.table, table.rows, table.syncs) for table in report.tables]
 
 
-def test_projects_that_share_a_file_are_kept_apart(history_of, now):
+def test_projects_that_share_a_file_are_kept_apart(history_of, now) -> None:
     """A project's figures are its own, also if the file holds others."""
     one, other = history_of("one"), history_of("other")
     other.save(STRIPE, [job(created_at=now, rows=100)], read_at=now)

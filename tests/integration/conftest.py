@@ -1,6 +1,7 @@
 """The client, talking to an embedded warehouse over HTTP."""
 
 import json
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class Warehouse:
 
 
 @pytest.fixture
-def warehouse(tmp_path: Path, postgres_database, wait_until):
+def warehouse(tmp_path: Path, postgres_database, wait_until) -> Iterator[Warehouse]:
     """An embedded warehouse whose first syncs have ended."""
     with psycopg.connect(postgres_database.dsn, autocommit=True) as connection:
         connection.execute(

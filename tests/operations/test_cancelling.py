@@ -31,7 +31,7 @@ class Clock:
         self.slept_s += seconds
 
 
-def test_running_sync_is_cancelled_and_others_are_left(project, stripe):
+def test_running_sync_is_cancelled_and_others_are_left(project, stripe) -> None:
     """The sync of the table ends as cancelled; a table without one is reported separately."""
     stripe.behave("Customer", never_ends())
     job = stripe.start("Customer")
@@ -45,7 +45,7 @@ def test_running_sync_is_cancelled_and_others_are_left(project, stripe):
     assert "Failed" == stripe.jobs("Customer")[0].status
 
 
-def test_mistyped_table_cancels_nothing(project, stripe):
+def test_mistyped_table_cancels_nothing(project, stripe) -> None:
     """One wrong name keeps the others running."""
     stripe.behave("Customer", never_ends())
     stripe.start("Customer")
@@ -56,7 +56,7 @@ def test_mistyped_table_cancels_nothing(project, stripe):
     assert "Running" == stripe.jobs("Customer")[0].status
 
 
-def test_client_that_may_only_read_cancels_nothing(stripe):
+def test_client_that_may_only_read_cancels_nothing(stripe) -> None:
     """A read-only client cancels nothing."""
     stripe.behave("Customer", never_ends())
     stripe.start("Customer")
@@ -71,7 +71,7 @@ def test_client_that_may_only_read_cancels_nothing(stripe):
     assert "Running" == stripe.jobs("Customer")[0].status
 
 
-def test_sync_that_does_not_end_is_a_failure(stripe):
+def test_sync_that_does_not_end_is_a_failure(stripe) -> None:
     """What PostHog was asked for and has not done in time is not called done; no real time passes."""
     stripe.behave("Customer", never_ends())
     stripe.start("Customer")
@@ -103,7 +103,7 @@ class QuickClock(Clock):
 
 
 @pytest.mark.parametrize("is_asked_first", [False, True], ids=["before the warehouse has seen it", "after it"])
-def test_a_cancel_survives_an_outage(stripe, is_asked_first):
+def test_a_cancel_survives_an_outage(stripe, is_asked_first) -> None:
     """A request without an answer is sent again, and an outage while its end is awaited loses no report."""
     stripe.behave("Customer", never_ends())
     job = stripe.start("Customer")
@@ -135,7 +135,7 @@ def test_a_cancel_survives_an_outage(stripe, is_asked_first):
     assert (False, "cancelled", job.id) == (report.failed, report.rows[0]["result"], report.rows[0]["job_id"])
 
 
-def test_a_cancel_that_nobody_answers_is_a_failure(stripe):
+def test_a_cancel_that_nobody_answers_is_a_failure(stripe) -> None:
     """When the time is up, the table is named with the reason; no real time passes."""
     stripe.behave("Customer", never_ends())
     stripe.start("Customer")

@@ -17,7 +17,7 @@ WRONG_CONFIRMATIONS = [
 ]
 
 
-def test_nothing_is_deleted_without_the_names(project, synced, everything):
+def test_nothing_is_deleted_without_the_names(project, synced, everything) -> None:
     """The confirmation names exactly the chosen tables, without patterns; else nothing happens."""
     before = everything()
     for confirm, said in WRONG_CONFIRMATIONS:
@@ -27,7 +27,7 @@ def test_nothing_is_deleted_without_the_names(project, synced, everything):
     assert before == everything()
 
 
-def test_confirmed_rows_are_gone_and_their_number_is_told(project, synced):
+def test_confirmed_rows_are_gone_and_their_number_is_told(project, synced) -> None:
     """The table is as if it had never been synced; one without rows is left."""
     report = delete_data(project, ["*"], confirm=["stripe_acme.Customer", "acme/Charge"])
 
@@ -38,7 +38,7 @@ def test_confirmed_rows_are_gone_and_their_number_is_told(project, synced):
     assert (None, True) == (synced.schema("Customer").table, synced.schema("Customer").should_sync)
 
 
-def test_table_that_is_being_synced_is_refused(project, synced):
+def test_table_that_is_being_synced_is_refused(project, synced) -> None:
     """PostHog would delete the rows under the sync."""
     synced.behave("Customer", never_ends())
     synced.start("Customer")
@@ -49,13 +49,13 @@ def test_table_that_is_being_synced_is_refused(project, synced):
     assert 2 == len(synced.rows("Customer"))
 
 
-def test_confirmation_of_an_unconfirmed_resync_has_its_own_class(project):
+def test_confirmation_of_an_unconfirmed_resync_has_its_own_class(project) -> None:
     """Callers can distinguish a missing confirmation from a mistyped name."""
     with pytest.raises(NotConfirmedError):
         delete_data(project, ["Customer"], confirm=[])
 
 
-def test_deleted_tables_are_gone_and_may_be_found_again(project, synced):
+def test_deleted_tables_are_gone_and_may_be_found_again(project, synced) -> None:
     """A table goes with its rows, only where its name is repeated; the report names what stops it for good."""
     schema_id = synced.schema("Customer").id
     with pytest.raises(NotConfirmedError, match="This deletes 2 rows of 1 table"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
@@ -16,6 +17,9 @@ from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.tables.tables import Tables
 from dw_orchestration.testing import never_ends
 from tests.operations.conftest import failure, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 SECRET = "a_database_that_nobody_may_know"
 NAMES = [
@@ -38,7 +42,7 @@ NAMES = [
 
 
 @pytest.fixture
-def launch(stripe):
+def launch(stripe) -> Callable[..., dg.ExecuteInProcessResult]:
     """Runs a job of the code location with a configuration."""
     snapshot = stripe.snapshot()
     definitions = dg.Definitions(
@@ -48,7 +52,7 @@ def launch(stripe):
     )
     dg.Definitions.validate_loadable(definitions)
 
-    def run(name, *, tags=None, instance=None, execution=None, **config):
+    def run(name, *, tags=None, instance=None, execution=None, **config) -> dg.ExecuteInProcessResult:
         job = definitions.get_job_def(f"posthog_warehouse_{name}")
         ops = {f"posthog_warehouse_{name}_step": {"config": config}}
         settings = {"execution": execution} if execution else {}
@@ -59,7 +63,7 @@ def launch(stripe):
     return run
 
 
-def test_jobs_and_all_their_fields_are_described(stripe):
+def test_jobs_and_all_their_fields_are_described(stripe) -> None:
     """A user who finds a job in the UI can use it: names begin with the resource's, and nothing is undescribed."""
     jobs = build_maintenance_jobs(Tables(stripe.snapshot(), include_disabled=True))
 
@@ -71,7 +75,7 @@ def test_jobs_and_all_their_fields_are_described(stripe):
         assert [] == [name for name, each in fields.items() if not each.description]
 
 
-def test_two_projects_have_jobs_beside_each_other(stripe):
+def test_two_projects_have_jobs_beside_each_other(stripe) -> None:
     """Another resource key gives other names, for jobs and their ops alike."""
     snapshot = stripe.snapshot()
     jobs = [
@@ -82,7 +86,7 @@ def test_two_projects_have_jobs_beside_each_other(stripe):
     dg.Definitions.validate_loadable(dg.Definitions(jobs=jobs, resources=resources))
 
 
-def test_settings_are_shown_before_they_are_changed(launch, stripe, everything):
+def test_settings_are_shown_before_they_are_changed(launch, stripe, everything) -> None:
     """Without `apply`, the run changes nothing and shows the difference."""
     before = everything()
     planned = shown(launch("change_settings", tables=["stripe_acme.*"], sync_frequency="1hour"))
@@ -95,7 +99,7 @@ def test_settings_are_shown_before_they_are_changed(launch, stripe, everything):
     assert "1hour" == stripe.schema("Charge").sync_frequency
 
 
-def test_refused_change_fails_the_run_with_its_table(launch, stripe):
+def test_refused_change_fails_the_run_with_its_table(launch, stripe) -> None:
     """Nothing turns green by doing nothing: PostHog's own words are next to each table."""
     result = launch("change_settings", tables=["Charge"], sync_type="cdc", apply=True)
     assert not result.success
@@ -103,13 +107,13 @@ def test_refused_change_fails_the_run_with_its_table(launch, stripe):
     assert "full_refresh" == stripe.schema("Charge").sync_type
 
 
-def test_tables_are_switched_by_their_asset_keys(launch, stripe):
+def test_tables_are_switched_by_their_asset_keys(launch, stripe) -> None:
     """A key as the asset graph shows it names a table."""
     launch("disable_tables", tables=["posthog/stripe/acme/charge"])
     assert [False, True] == [stripe.schema(name).should_sync for name in ("Charge", "Customer")]
 
 
-def test_translated_keys_name_their_tables(stripe):
+def test_translated_keys_name_their_tables(stripe) -> None:
     """A code location with its own keys finds its tables by these."""
     jobs = build_maintenance_jobs(
         Tables(
@@ -128,13 +132,13 @@ def test_translated_keys_name_their_tables(stripe):
     assert not stripe.schema("Charge").should_sync
 
 
-def test_mistyped_table_fails_with_one_sentence(launch):
+def test_mistyped_table_fails_with_one_sentence(launch) -> None:
     """The failure is the sentence, without the frames that led to it."""
     problem = failure(launch("disable_tables", tables=["acme.Chrge"]))
     assert "No table is named 'acme.Chrge'. Did you mean stripe_acme.Charge?" == problem.description
 
 
-def test_wrong_set_up_fails_with_one_sentence(stripe):
+def test_wrong_set_up_fails_with_one_sentence(stripe) -> None:
     """The resource's own sentence, as when tables are synced."""
     wrong = PostHogWarehouseResource(host="https://us.i.posthog.com", project_id="1", api_key="phx_k")
     (job,) = [
@@ -150,14 +154,14 @@ def test_wrong_set_up_fails_with_one_sentence(stripe):
     assert "us.i.posthog.com, which only ingests events" in failure(result).description
 
 
-def test_running_sync_is_cancelled(launch, stripe):
+def test_running_sync_is_cancelled(launch, stripe) -> None:
     """The table in the run's metadata has the result."""
     stripe.behave("Customer", never_ends())
     stripe.start("Customer")
     assert "| stripe_acme.Customer | cancelled |" in shown(launch("cancel_syncs", tables=["Customer"]))
 
 
-def test_data_is_deleted_by_hand_and_with_the_names_alone(launch, synced):
+def test_data_is_deleted_by_hand_and_with_the_names_alone(launch, synced) -> None:
     """Without the names, from a schedule, or as a repetition, nothing is deleted."""
     config = {"tables": ["Customer"], "confirm": ["stripe_acme.Customer"]}
     refused = [
@@ -176,7 +180,7 @@ def test_data_is_deleted_by_hand_and_with_the_names_alone(launch, synced):
     assert [] == synced.rows("Customer")
 
 
-def test_repeated_run_deletes_nothing(launch, synced):
+def test_repeated_run_deletes_nothing(launch, synced) -> None:
     """A re-execution has the confirmation of the run that it repeats, which is not enough: rows may have come since."""
     config = {"tables": ["Customer"], "confirm": ["Customer"]}
     with dg.DagsterInstance.ephemeral() as instance:
@@ -189,7 +193,7 @@ def test_repeated_run_deletes_nothing(launch, synced):
     assert 2 == len(synced.rows("Customer"))
 
 
-def test_source_is_refreshed_described_and_shown(launch, stripe):
+def test_source_is_refreshed_described_and_shown(launch, stripe) -> None:
     """The smaller jobs do what their names say."""
     assert launch("refresh_schemas", source="acme").success
     assert launch("update_source", source="stripe_acme", description="Payments").success
@@ -200,7 +204,7 @@ def test_source_is_refreshed_described_and_shown(launch, stripe):
     assert ["Payments"] == [source.description for source in stripe.client.list_sources()]
 
 
-def test_source_is_deleted_with_its_full_name(launch, stripe):
+def test_source_is_deleted_with_its_full_name(launch, stripe) -> None:
     """Its tables are named in the run."""
     folder = Path(stripe.resource.fixtures) / "Intercom"
     folder.mkdir(parents=True, exist_ok=True)
@@ -215,14 +219,14 @@ def test_source_is_deleted_with_its_full_name(launch, stripe):
 
 
 @pytest.fixture
-def remembering(tmp_path):
+def remembering(tmp_path) -> Iterator[dg.DagsterInstance]:
     """A Dagster instance that keeps everything in files."""
     (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         yield instance
 
 
-def test_secrets_are_nowhere(launch, remembering, postgres_server, monkeypatch):
+def test_secrets_are_nowhere(launch, remembering, postgres_server, monkeypatch) -> None:
     """A database that refuses quotes what it was given; no event, log, file or output has it, nor the password."""
     monkeypatch.setenv("SHOP_DATABASE", SECRET)
     monkeypatch.setenv("SHOP_PASSWORD", postgres_server.password)
@@ -258,7 +262,7 @@ def test_secrets_are_nowhere(launch, remembering, postgres_server, monkeypatch):
         ("create_webhook", {"source": "acme", "inputs": {"headers": {"Authorization": SECRET}}}),
     ],
 )
-def test_secret_that_is_written_out_is_refused_and_not_stored(launch, remembering, everything, name, config):
+def test_secret_that_is_written_out_is_refused_and_not_stored(launch, remembering, everything, name, config) -> None:
     """Dagster stores a run with its config before it starts: there is no run, and the value is in no text or file."""
     before = everything()
 
@@ -270,7 +274,7 @@ def test_secret_that_is_written_out_is_refused_and_not_stored(launch, rememberin
     assert before == everything()
 
 
-def test_jobs_for_sources_take_settings_of_the_run(launch):
+def test_jobs_for_sources_take_settings_of_the_run(launch) -> None:
     """The check of the config leaves the rest of it as it is: how a run is executed can still be chosen."""
     config = {"source": "acme", "description": "Payments"}
     assert launch("update_source", execution={"config": {"in_process": {}}}, **config).success

@@ -130,7 +130,7 @@ def counts(stripe: EmbeddedWarehouse) -> dict[str, int]:
     return {table: len(stripe.jobs(table)) for table in ("Customer", "Charge")}
 
 
-def test_named_tables_alone_are_resynced(location, stripe):
+def test_named_tables_alone_are_resynced(location, stripe) -> None:
     """A row that is gone at the source is gone, and the other table is left as it was."""
     stripe.set_rows("Customer", [{"id": 2, "name": "Grace", "updated": 2}])
 
@@ -142,7 +142,7 @@ def test_named_tables_alone_are_resynced(location, stripe):
     assert {"Customer": 2, "Charge": 0} == counts(stripe)
 
 
-def test_what_is_dropped_is_told_before(location):
+def test_what_is_dropped_is_told_before(location) -> None:
     """The number of rows and their age are in the log before the sync that drops them."""
     result = location.resync("Customer")
     log = [record.user_message for record in location.instance.all_logs(result.run_id)]
@@ -150,7 +150,7 @@ def test_what_is_dropped_is_told_before(location):
     assert told < next(index for index, line in enumerate(log) if "ASSET_OBSERVATION" in line)
 
 
-def test_assets_show_what_a_run_of_their_own_would_show(location, stripe):
+def test_assets_show_what_a_run_of_their_own_would_show(location, stripe) -> None:
     """Materialization, data version and checks are those that a run has which materializes the table."""
     ops = {"sync_stripe_acme": {"config": {"sync_mode": "resync", "confirm_resync": ["Customer"]}}}
     by_the_sensor = len(location.evaluations("Customer"))
@@ -173,7 +173,7 @@ def test_assets_show_what_a_run_of_their_own_would_show(location, stripe):
     assert asset_run == {evaluation.check_name: evaluation.passed for evaluation in location.evaluations("Customer")}
 
 
-def test_checks_that_the_tables_do_not_have_are_not_evaluated(synced):
+def test_checks_that_the_tables_do_not_have_are_not_evaluated(synced) -> None:
     """A code location chooses its checks."""
     with dg.DagsterInstance.ephemeral() as instance:
         location = Location(synced, instance, checks=["sync_succeeded"])
@@ -189,7 +189,7 @@ def test_checks_that_the_tables_do_not_have_are_not_evaluated(synced):
         (BOTH, "The confirmation names stripe_acme.Charge, not among the chosen tables"),
     ],
 )
-def test_without_the_names_nothing_is_sent(location, everything, confirm, told):
+def test_without_the_names_nothing_is_sent(location, everything, confirm, told) -> None:
     """The confirmation names exactly the chosen tables, without patterns."""
     before = everything()
     result = location.resync("Customer", confirm=confirm)
@@ -198,7 +198,7 @@ def test_without_the_names_nothing_is_sent(location, everything, confirm, told):
 
 
 @pytest.mark.parametrize("tags", WHO_IS_NO_PERSON)
-def test_no_run_without_a_person_resyncs(location, everything, tags):
+def test_no_run_without_a_person_resyncs(location, everything, tags) -> None:
     """A schedule or sensor of a user's own has the confirmation in its config, and yet nobody has given it."""
     before = everything()
     result = location.resync("Customer", tags=tags)
@@ -206,7 +206,7 @@ def test_no_run_without_a_person_resyncs(location, everything, tags):
     assert before == everything()
 
 
-def test_re_execution_resyncs_nothing(location, everything):
+def test_re_execution_resyncs_nothing(location, everything) -> None:
     """The confirmation was for the run that is repeated."""
     first = location.resync("Customer")
     before = everything()
@@ -217,7 +217,7 @@ def test_re_execution_resyncs_nothing(location, everything):
     assert before == everything()
 
 
-def test_table_without_an_asset_is_refused(location, stripe):
+def test_table_without_an_asset_is_refused(location, stripe) -> None:
     """Nobody would see its end: nothing is sent for the others either."""
     stripe.add_source("Intercom", prefix="help", tables={"Ticket": [{"id": 1}]})
     result = location.resync("*", confirm=["Customer", "Charge", "Ticket"])
@@ -225,7 +225,7 @@ def test_table_without_an_asset_is_refused(location, stripe):
     assert {"Customer": 1, "Charge": 0} == counts(stripe)
 
 
-def test_failed_table_fails_the_run_and_not_the_others(location, stripe):
+def test_failed_table_fails_the_run_and_not_the_others(location, stripe) -> None:
     """The run names it with PostHog's own error; its check is red, and the other table is materialized."""
     stripe.behave("Charge", fails("No such permission"))
 
@@ -240,7 +240,7 @@ def test_failed_table_fails_the_run_and_not_the_others(location, stripe):
     assert stripe.jobs("Customer")[0].id == location.completed("Customer")[0].metadata["posthog/job_id"].value
 
 
-def test_run_and_sensor_report_each_sync_once(location, stripe):
+def test_run_and_sensor_report_each_sync_once(location, stripe) -> None:
     """What the run has reported, the sensor leaves; what PostHog did before and after, the sensor reports."""
     stripe.behave("Charge", fails("No such permission"))
     stripe.sync("Customer")
@@ -254,7 +254,7 @@ def test_run_and_sensor_report_each_sync_once(location, stripe):
     )
 
 
-def test_sync_that_is_not_awaited_is_reported_by_the_sensor(location, stripe, wait_until):
+def test_sync_that_is_not_awaited_is_reported_by_the_sensor(location, stripe, wait_until) -> None:
     """With `wait: false` the run claims no success; the sensor says how it ended, and who asked for it."""
     stripe.behave("Customer", never_ends())
     result = location.resync("Customer", wait=False)

@@ -11,12 +11,12 @@ from dw_orchestration.tables.errors import UsageError
 ENVIRONMENT = {"DB_PASSWORD": "s3cr3t", "LONGER": "s3cr3t-and-more\n", "EMPTY": ""}
 
 
-def leaves(fields):
+def leaves(fields) -> list[str]:
     """The values in nested mappings, as text."""
     return [text for each in fields.values() for text in (leaves(each) if isinstance(each, dict) else [str(each)])]
 
 
-def test_variables_stand_for_their_values_wherever_they_are():
+def test_variables_stand_for_their_values_wherever_they_are() -> None:
     """In objects and lists, and next to values that are not secrets."""
     found = resolved(
         {
@@ -33,7 +33,7 @@ def test_variables_stand_for_their_values_wherever_they_are():
     } == found.values
 
 
-def test_values_are_hidden_in_texts_and_in_the_object_itself():
+def test_values_are_hidden_in_texts_and_in_the_object_itself() -> None:
     """A longer secret is not left half visible by a shorter one inside it; nor does a line break save it."""
     found = resolved({"a": {"env": "DB_PASSWORD"}, "b": {"env": "LONGER"}}, lookup=ENVIRONMENT.get)
     assert "login [DB_PASSWORD] or [LONGER]!" == found.hidden("login s3cr3t or s3cr3t-and-more!")
@@ -41,7 +41,7 @@ def test_values_are_hidden_in_texts_and_in_the_object_itself():
 
 
 @pytest.mark.parametrize("name", ["ABSENT", "EMPTY"])
-def test_variable_that_is_not_set_is_named(name):
+def test_variable_that_is_not_set_is_named(name) -> None:
     """The text says which field asks for which variable."""
     with pytest.raises(UsageError, match=f"auth.password asks for the environment variable {name}, which is not set"):
         resolved({"auth": {"password": {"env": name}}}, lookup=ENVIRONMENT.get)
@@ -68,7 +68,7 @@ def test_variable_that_is_not_set_is_named(name):
         {"content": "-----BEGIN RSA PRIVATE KEY-----plain"},
     ],
 )
-def test_written_out_secret_is_refused_and_not_repeated(fields):
+def test_written_out_secret_is_refused_and_not_repeated(fields) -> None:
     """What Dagster would keep is refused, without the value; a file of the user's own may have it."""
     *_, value = leaves(fields)
     with pytest.raises(UsageError, match="is written out") as caught:
@@ -86,17 +86,17 @@ def test_written_out_secret_is_refused_and_not_repeated(fields):
         {"schemas": [{"name": "secret_tokens", "primary_key_columns": ["api_key"], "incremental_field": "token"}]},
     ],
 )
-def test_what_is_no_secret_may_be_written_out(fields):
+def test_what_is_no_secret_may_be_written_out(fields) -> None:
     """Addresses and names of columns are none."""
     assert fields == resolved(fields, lookup=ENVIRONMENT.get).values
 
 
-def test_names_of_fields_are_all_that_is_shown():
+def test_names_of_fields_are_all_that_is_shown() -> None:
     """Nested ones with their path, variables without their name."""
     assert ["host", "auth.password"] == names_of({"host": "db", "auth": {"password": {"env": "DB_PASSWORD"}}})
 
 
-def test_what_a_provider_quotes_is_hidden_in_reports():
+def test_what_a_provider_quotes_is_hidden_in_reports() -> None:
     """An operation that fails in its own words is a report, and keeps the secret as an error does."""
     found = resolved({"signing_secret": {"env": "DB_PASSWORD"}}, lookup=ENVIRONMENT.get)
     report = Report(summary="Bad s3cr3t", rows=[{"note": "no s3cr3t here", "rows": 2}], columns=["note", "rows"])

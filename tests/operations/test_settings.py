@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 from datetime import time
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from dw_orchestration.operations.project import Project
-from dw_orchestration.operations.settings import plan_settings, settings_update, update_tables
+from dw_orchestration.operations.settings import TableChange, plan_settings, settings_update, update_tables
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import IncrementalFieldType, SyncFrequency, SyncType
 from dw_orchestration.posthog.models import Schema, SchemaUpdate, Source, WarehouseTable
 from dw_orchestration.tables.errors import UsageError
 from dw_orchestration.tables.tables import Tables
 
+if TYPE_CHECKING:
+    from dw_orchestration.tables.table import Table
 
-def table(**settings):
+
+def table(**settings) -> Table:
     given = {"id": "t", "name": "t", "sync_type": SyncType.FULL_REFRESH, "should_sync": True, **settings}
     return Tables.live([Source(id="s", source_type="Stripe", schemas=(Schema(**given),))])[0]
 
@@ -25,16 +29,16 @@ def table(**settings):
 FOLLOWING = {"sync_type": "incremental", "incremental_field": "at", "incremental_field_type": "timestamp"}
 
 
-def planned(before, **update):
+def planned(before, **update) -> TableChange:
     (change,) = plan_settings([before], SchemaUpdate(**update)).changes
     return change
 
 
-def rows_of(report):
+def rows_of(report) -> list[tuple[object, ...]]:
     return [(row["table"], row["setting"], row["before"], row["after"], row["result"]) for row in report.rows]
 
 
-def test_dry_run_shows_the_difference_and_changes_nothing(project, everything):
+def test_dry_run_shows_the_difference_and_changes_nothing(project, everything) -> None:
     """What is so already is not shown as a change, and nothing is sent."""
     before = everything()
 
@@ -55,7 +59,7 @@ def test_dry_run_shows_the_difference_and_changes_nothing(project, everything):
     assert report.summary == "Nothing is changed yet. 4 settings of 2 tables would change."
 
 
-def test_change_is_applied_and_a_second_one_finds_it_done(project, stripe):
+def test_change_is_applied_and_a_second_one_finds_it_done(project, stripe) -> None:
     """The settings are PostHog's afterwards; what is so already is left alone."""
     update = settings_update({"sync_frequency": "1hour", "sync_time_of_day": "03:00"})
 
@@ -69,7 +73,7 @@ def test_change_is_applied_and_a_second_one_finds_it_done(project, stripe):
     assert (SyncFrequency.ONE_HOUR, time(3)) == (after.sync_frequency, after.sync_time_of_day)
 
 
-def test_time_of_day_is_cleared_by_none(project, stripe):
+def test_time_of_day_is_cleared_by_none(project, stripe) -> None:
     """PostHog chooses the minute again."""
     update_tables(project, ["Charge"], settings_update({"sync_time_of_day": "03:00"}), apply=True)
 
@@ -78,7 +82,7 @@ def test_time_of_day_is_cleared_by_none(project, stripe):
     assert None is stripe.schema("Charge").sync_time_of_day
 
 
-def test_type_of_a_field_is_asked_of_the_source(project, stripe):
+def test_type_of_a_field_is_asked_of_the_source(project, stripe) -> None:
     """A field is enough: the source knows its type, and all that belongs together is sent together."""
     update = settings_update({"sync_type": "incremental", "incremental_field": "updated"})
 
@@ -93,7 +97,7 @@ def test_type_of_a_field_is_asked_of_the_source(project, stripe):
     )
 
 
-def test_field_that_the_source_lacks_keeps_all_tables_as_they_are(project, everything):
+def test_field_that_the_source_lacks_keeps_all_tables_as_they_are(project, everything) -> None:
     """One impossible table stops the whole change, and the text says which fields there are."""
     update = settings_update({"sync_type": "incremental", "incremental_field": "updated"})
     before = everything()
@@ -106,7 +110,7 @@ def test_field_that_the_source_lacks_keeps_all_tables_as_they_are(project, every
     assert (True, "impossible") == (shown.failed, shown.rows[0]["result"])
 
 
-def test_switching_on_says_what_it_brings_about(project, stripe):
+def test_switching_on_says_what_it_brings_about(project, stripe) -> None:
     """PostHog syncs a table when it is enabled for the first time: the change states that."""
     update_tables(project, ["Charge"], SchemaUpdate(should_sync=False), apply=True)
     report = update_tables(project, ["Charge"], SchemaUpdate(should_sync=True), apply=True)
@@ -149,7 +153,7 @@ def test_switching_on_says_what_it_brings_about(project, stripe):
         ),
     ],
 )
-def test_what_posthog_would_refuse_is_told_before(before, update, problem):
+def test_what_posthog_would_refuse_is_told_before(before, update, problem) -> None:
     """A plan knows what cannot be done, and says what to do instead."""
     change = planned(table(**before), **update)
     assert None is change.update
@@ -180,7 +184,7 @@ def test_what_posthog_would_refuse_is_told_before(before, update, problem):
         ),
     ],
 )
-def test_consequences_are_told_with_the_change(before, update, note):
+def test_consequences_are_told_with_the_change(before, update, note) -> None:
     """Syncs that start or stop with a setting, and rows that are billed again, are in the dry run."""
     assert note in planned(table(**before), **update).note
 
@@ -198,25 +202,25 @@ def test_consequences_are_told_with_the_change(before, update, note):
         ({"cdc_table_mode": "both"}, {"cdc_table_mode": "both"}),
     ],
 )
-def test_settings_are_typed_and_removed(typed, sent):
+def test_settings_are_typed_and_removed(typed, sent) -> None:
     """A person types 0, `none`, `*` and `[]` to remove a setting, which PostHog takes as null."""
     assert sent == settings_update(typed).body()
 
 
-def test_table_that_was_never_configured_is_enabled_with_posthogs_settings():
+def test_table_that_was_never_configured_is_enabled_with_posthogs_settings() -> None:
     """One step enables it: PostHog chooses the settings that nobody has chosen."""
     change = planned(table(sync_type=None, should_sync=False), should_sync=True)
 
     assert {"should_sync": True, "apply_sync_defaults": True} == change.update.body()
 
 
-def test_frequency_alone_is_sent_alone():
+def test_frequency_alone_is_sent_alone() -> None:
     """With a sync type, PostHog would ask the customer's source for every table."""
     change = planned(table(sync_frequency="6hour"), sync_frequency="1hour")
     assert {"sync_frequency": "1hour"} == change.update.body()
 
 
-def test_what_belongs_together_is_sent_together():
+def test_what_belongs_together_is_sent_together() -> None:
     """Older servers lose a field without its sync type, and clear the fields that are left out next to one."""
     before = table(
         sync_type="incremental",
@@ -250,21 +254,21 @@ def test_what_belongs_together_is_sent_together():
         ({"cdc_table_mode": "bth"}, "Did you mean both?"),
     ],
 )
-def test_mistyped_setting_is_told(typed, said):
+def test_mistyped_setting_is_told(typed, said) -> None:
     """A value that PostHog does not take is refused here, with what it takes."""
     with pytest.raises(UsageError) as caught:
         settings_update(typed)
     assert said in str(caught.value)
 
 
-def test_table_that_the_server_does_not_save_is_a_failure(stripe):
+def test_table_that_the_server_does_not_save_is_a_failure(stripe) -> None:
     """An answer of 200 proves nothing: what is not so afterwards has failed, and the others have not."""
     charge = stripe.schema("Charge").id
 
     class Forgetful(httpx.HTTPTransport):
         """The network to a server that keeps one table as it is, and says yes."""
 
-        def handle_request(self, request):
+        def handle_request(self, request) -> httpx.Response:
             if request.url.path.rstrip("/").endswith("bulk_update_schemas"):
                 kept = [item for item in json.loads(request.content)["schemas"] if item["id"] != charge]
                 key = {"authorization": request.headers["authorization"]}
@@ -286,7 +290,7 @@ def test_table_that_the_server_does_not_save_is_a_failure(stripe):
     assert (True, "1 table changed. 1 table failed; repeat it for them.") == (report.failed, report.summary)
 
 
-def test_refused_table_is_named_and_the_others_are_changed(project, stripe):
+def test_refused_table_is_named_and_the_others_are_changed(project, stripe) -> None:
     """Where PostHog refuses one table of many, the report shows its message next to that table."""
     report = update_tables(project, ["*"], SchemaUpdate(sync_type=SyncType.CDC), apply=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,9 +15,12 @@ from dw_orchestration.operations.sources import create_source, delete_source, re
 from dw_orchestration.posthog.errors import BadRequestError, NotFoundError
 from dw_orchestration.tables.errors import NotConfirmedError, UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 @pytest.fixture
-def hubspot(embedded_warehouse):
+def hubspot(embedded_warehouse) -> Iterator[tuple[Project, Path]]:
     """A folder of files for the type Hubspot; what a test makes of it is removed."""
     folder = Path(embedded_warehouse.resource.fixtures) / "Hubspot"
     folder.mkdir(parents=True)
@@ -30,7 +34,7 @@ def hubspot(embedded_warehouse):
     folder.rmdir()
 
 
-def test_source_is_created_with_its_tables(hubspot):
+def test_source_is_created_with_its_tables(hubspot) -> None:
     """The report names the tables, and what is on."""
     project, _ = hubspot
     schemas = [{"name": "Contact", "should_sync": False, "sync_type": "full_refresh"}]
@@ -43,7 +47,7 @@ def test_source_is_created_with_its_tables(hubspot):
     assert report.summary.endswith("has 1 table, 0 enabled.")
 
 
-def test_refused_source_leaves_nothing(hubspot):
+def test_refused_source_leaves_nothing(hubspot) -> None:
     """PostHog's own words say why, and no source is there."""
     project, _ = hubspot
     with pytest.raises(BadRequestError, match="Schemas given do not exist in source"):
@@ -53,7 +57,7 @@ def test_refused_source_leaves_nothing(hubspot):
     assert [] == [source for source in project.client.list_sources() if source.source_type == "Hubspot"]
 
 
-def test_refresh_names_what_came_and_went(hubspot):
+def test_refresh_names_what_came_and_went(hubspot) -> None:
     """New tables are disabled; the report lists their names, not just their number."""
     project, folder = hubspot
     create_source(project, "Hubspot", {"schemas": [{"name": "Contact", "sync_type": "full_refresh"}]})
@@ -68,7 +72,7 @@ def test_refresh_names_what_came_and_went(hubspot):
     assert "hubspot: 1 table added, 1 table gone." == report.summary
 
 
-def test_table_that_was_never_configured_is_enabled_in_one_step(hubspot):
+def test_table_that_was_never_configured_is_enabled_in_one_step(hubspot) -> None:
     """PostHog chooses the settings that nobody has, and the report shows them."""
     project, _ = hubspot
     create_source(project, "Hubspot", {"schemas": [{"name": "Contact"}]})
@@ -84,7 +88,7 @@ def test_table_that_was_never_configured_is_enabled_in_one_step(hubspot):
     assert (live.sync_frequency, "chosen by PostHog") == rows["sync_frequency"]
 
 
-def test_new_tables_that_posthog_enables_by_itself_are_set(hubspot):
+def test_new_tables_that_posthog_enables_by_itself_are_set(hubspot) -> None:
     """A source names the tables for PostHog to enable as they are found; what the server shows afterwards counts."""
     project, _ = hubspot
     create_source(project, "Hubspot", {"schemas": [{"name": "Contact"}]})
@@ -96,7 +100,7 @@ def test_new_tables_that_posthog_enables_by_itself_are_set(hubspot):
     assert (True, ("Deal*", "Con*")) == (source.auto_sync_new_schemas, source.auto_sync_schema_patterns)
 
 
-def test_description_is_changed_and_nothing_is_nothing(project, stripe):
+def test_description_is_changed_and_nothing_is_nothing(project, stripe) -> None:
     """A change without content is refused before anything is sent."""
     report = update_source(project, "acme", description="Payments")
 
@@ -106,13 +110,13 @@ def test_description_is_changed_and_nothing_is_nothing(project, stripe):
         update_source(project, "acme")
 
 
-def test_prefix_of_imported_tables_is_not_changed(project, stripe):
+def test_prefix_of_imported_tables_is_not_changed(project, stripe) -> None:
     """PostHog would answer 200 and keep it: it is in the name of every table."""
     with pytest.raises(UsageError, match="The prefix of stripe_acme cannot be changed"):
         update_source(project, "acme", prefix="other")
 
 
-def test_source_is_not_deleted_without_its_full_name(project, synced, everything):
+def test_source_is_not_deleted_without_its_full_name(project, synced, everything) -> None:
     """Half a name is none; the text says what would be lost."""
     before = everything()
     for confirm in ("", "acme", "Stripe", "stripe_acm"):
@@ -121,7 +125,7 @@ def test_source_is_not_deleted_without_its_full_name(project, synced, everything
     assert before == everything()
 
 
-def test_source_is_deleted_with_its_full_name(hubspot):
+def test_source_is_deleted_with_its_full_name(hubspot) -> None:
     """It is gone afterwards, with its tables."""
     project, _ = hubspot
     create_source(project, "Hubspot", {"schemas": [{"name": "Contact"}]})
@@ -137,7 +141,7 @@ def test_source_is_deleted_with_its_full_name(hubspot):
         project.client.get_source(source_id)
 
 
-def test_fields_tell_how_a_table_can_be_synced(project):
+def test_fields_tell_how_a_table_can_be_synced(project) -> None:
     """What can be followed comes first, with the type to give for it."""
     report = show_fields(project, "Customer")
 

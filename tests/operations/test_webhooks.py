@@ -47,7 +47,7 @@ class Provider:
         )
 
 
-def test_webhook_is_created_once():
+def test_webhook_is_created_once() -> None:
     """A second one would deliver every event twice; what the provider needs goes along."""
     provider = Provider()
 
@@ -59,7 +59,7 @@ def test_webhook_is_created_once():
     assert URL == show_webhook(provider.project(), "stripe").rows[0]["webhook_url"]
 
 
-def test_refusal_of_the_provider_is_a_failure():
+def test_refusal_of_the_provider_is_a_failure() -> None:
     """PostHog says 200 to it; the address is still good for setting it up by hand."""
     report = create_webhook(Provider(refuses="No permission").project(), "stripe")
 
@@ -71,14 +71,14 @@ def test_refusal_of_the_provider_is_a_failure():
     )
 
 
-def test_webhook_that_the_provider_keeps_is_told():
+def test_webhook_that_the_provider_keeps_is_told() -> None:
     """It is gone from PostHog, and somebody has to remove it at the provider."""
     report = delete_webhook(Provider(exists=True, refuses="kept").project(), "stripe")
     assert (False, "deleted") == (report.failed, report.rows[0]["result"])
     assert "remove it there" in report.rows[0]["note"]
 
 
-def test_source_without_webhooks_is_refused_by_posthog(project):
+def test_source_without_webhooks_is_refused_by_posthog(project) -> None:
     """The embedded warehouse's sources have none: its own words are passed on."""
     assert not show_webhook(project, "stripe_acme").rows[0]["exists"]
     with pytest.raises(BadRequestError, match="This source type does not support webhooks"):

@@ -60,7 +60,7 @@ def site(tmp_path_factory) -> Path:
     return folder
 
 
-def test_documentation_needs_nothing_from_elsewhere(site):
+def test_documentation_needs_nothing_from_elsewhere(site) -> None:
     """No page loads a script, a style, a font or a picture from another address."""
     text = "\n".join(page.read_text() for page in site.rglob("*.html"))
 
@@ -70,7 +70,7 @@ def test_documentation_needs_nothing_from_elsewhere(site):
 
 
 @pytest.mark.parametrize("attribute", sorted(PostHogWarehouseComponent.model().model_fields))
-def test_reference_says_what_each_attribute_does(site, attribute):
+def test_reference_says_what_each_attribute_does(site, attribute) -> None:
     """The component's page has every attribute, with a description."""
     page = (site / "reference" / "component" / "index.html").read_text()
 
@@ -80,7 +80,7 @@ def test_reference_says_what_each_attribute_does(site, attribute):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_links_and_pictures_exist(page):
+def test_links_and_pictures_exist(page) -> None:
     """Every file that a page links to exists."""
     targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
 
@@ -88,7 +88,7 @@ def test_links_and_pictures_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_attributes_that_pages_show_are_the_components(page):
+def test_attributes_that_pages_show_are_the_components(page) -> None:
     """A setting that is documented is one that the component takes."""
     known = set(PostHogWarehouseComponent.model().model_fields)
     shown = [yaml.safe_load(block) for block in blocks(page, "yaml") if "--8<--" not in block]
@@ -97,7 +97,7 @@ def test_attributes_that_pages_show_are_the_components(page):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.is_relative_to(DOCS)], ids=named)
-def test_code_on_pages_is_a_file_that_runs(page):
+def test_code_on_pages_is_a_file_that_runs(page) -> None:
     """Code and settings are included from snippets and examples, which have tests; pages contain none."""
     code = [*blocks(page, "python"), *blocks(page, "yaml"), *blocks(page, "sql")]
 
@@ -105,13 +105,13 @@ def test_code_on_pages_is_a_file_that_runs(page):
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=named)
-def test_snippet_is_shown(snippet):
+def test_snippet_is_shown(snippet) -> None:
     """A snippet that no page shows is one to delete."""
     assert any(f'"docs/snippets/{snippet.name}' in page.read_text() for page in PAGES)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_commands_exist(page):
+def test_commands_exist(page) -> None:
     """A command on a page is one of a known program; targets of make and commands of `dw` exist as they stand."""
     lines = shell_lines(page)
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
@@ -170,14 +170,14 @@ def tests() -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_tests_that_pages_name_exist(page, tests):
+def test_tests_that_pages_name_exist(page, tests) -> None:
     """A test that a page names exists, in whichever file."""
     cited = re.findall(r"`(test_\w+|ExactlyOnce)`", page.read_text())
 
     assert [] == [name for name in cited if name not in tests]
 
 
-def test_each_feature_of_the_evidence_has_a_test():
+def test_each_feature_of_the_evidence_has_a_test() -> None:
     """Every row of the page names a test."""
     rows = re.findall(r"^\| (.*) \| (.*) \|$", (DOCS / "evidence.md").read_text(), flags=re.MULTILINE)
     features = [row for row in rows if row[0] not in {"feature", "---"}]
@@ -186,6 +186,6 @@ def test_each_feature_of_the_evidence_has_a_test():
     assert [] == [feature for feature, shown_by in features if not re.search(r"`\w+`", shown_by)]
 
 
-def test_readme_is_short():
+def test_readme_is_short() -> None:
     """A newcomer reads it whole: at most 600 words."""
     assert len((ROOT / "README.md").read_text().split()) <= 600

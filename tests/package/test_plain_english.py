@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +37,7 @@ def checker() -> ModuleType:
 
 
 @pytest.fixture
-def check(checker, tmp_path, capsys):
+def check(checker, tmp_path, capsys) -> Callable[[str, str], list[str]]:
     """Checks a checkout that has one more file, and returns what is printed for it."""
     for name in checker.PAGES:
         (tmp_path / name).write_text(LIST if name == checker.WORD_LIST else "# A page\n")
@@ -63,7 +64,7 @@ def check(checker, tmp_path, capsys):
     ],
     ids=["docstring", "comment", "message in two parts", "comment in two lines"],
 )
-def test_phrase_in_a_source_is_found_where_it_is(check, text, line):
+def test_phrase_in_a_source_is_found_where_it_is(check, text, line) -> None:
     """A phrase is found in docstrings, comments and messages, also across their lines."""
     (found,) = check("dw_orchestration/a.py", f"{text}\n")
 
@@ -72,12 +73,12 @@ def test_phrase_in_a_source_is_found_where_it_is(check, text, line):
 
 
 @pytest.mark.parametrize("text", ["frobs = frob()", '"""Calls `frob`."""', 'f"{frob} rows"', "# unfrob, frob-like"])
-def test_code_is_no_prose(check, text):
+def test_code_is_no_prose(check, text) -> None:
     """Identifiers, code in backticks and parts of words are left alone."""
     assert [] == check("dw_orchestration/a.py", f"{text}\n")
 
 
-def test_names_have_words_of_their_own(check):
+def test_names_have_words_of_their_own(check) -> None:
     """Names of modules, classes and functions are judged by the second table, in either spelling."""
     found = check("dw_orchestration/blorb.py", "class BlorbReader:\n    def read_blorbs(self, blorb): ...\n")
 
@@ -88,14 +89,14 @@ def test_names_have_words_of_their_own(check):
     ] == found
 
 
-def test_data_of_tests_is_not_judged(check):
+def test_data_of_tests_is_not_judged(check) -> None:
     """Of a test only the docstrings are judged: its strings may be PostHog's answers."""
     (found,) = check("tests/test_a.py", 'def test_blorb():\n    """It frobs."""\n    assert "frob"\n')
 
     assert "tests/test_a.py:2: 'frobs' -> set" == found
 
 
-def test_pages_are_judged_without_their_code(check):
+def test_pages_are_judged_without_their_code(check) -> None:
     """Text and headings of a page are judged; code, the targets of links and the word list are not."""
     page = "# To frob\n\n`frob` [link](frob.md)\n\n```shell\nfrob\n```\n\nIt is\nfrobbed.\n"
 
@@ -112,7 +113,7 @@ def test_pages_are_judged_without_their_code(check):
         ("docs/a.md", "Write `<!-- plain: <reason> -->` to ignore.\n"),
     ],
 )
-def test_phrase_may_stay_with_a_reason(check, file, text):
+def test_phrase_may_stay_with_a_reason(check, file, text) -> None:
     """An ignore covers its line, or, alone on a line, the statement or paragraph after it."""
     assert [] == check(file, text)
 
@@ -126,6 +127,6 @@ def test_phrase_may_stay_with_a_reason(check, file, text):
     ],
     ids=["no reason", "no phrase", "phrase in the next statement"],
 )
-def test_ignore_is_judged_too(check, text, problem):
+def test_ignore_is_judged_too(check, text, problem) -> None:
     """An ignore has a reason, and is removed with its phrase."""
     assert problem in " ".join(check("dw_orchestration/a.py", text))

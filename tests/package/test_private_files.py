@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
 from builders import snapshot_of
@@ -15,9 +16,12 @@ from dw_orchestration.history.store import HistoryStore
 from dw_orchestration.operations.takeover_file import TakeoverStore
 from dw_orchestration.posthog.rate_limit import RateBudget, RateLimits
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 @pytest.fixture
-def no_umask():
+def no_umask() -> Iterator[None]:
     """A process whose files everybody may read and write."""
     before = os.umask(0)
     yield
@@ -29,7 +33,7 @@ def open_to_others(folder) -> list[str]:
     return [str(each) for each in (folder, *folder.rglob("*")) if each.lstat().st_mode & 0o077]
 
 
-def test_an_embedded_warehouse_is_its_users_alone(tmp_path, no_umask, wait_until):
+def test_an_embedded_warehouse_is_its_users_alone(tmp_path, no_umask, wait_until) -> None:
     """The folder has 0700 and all in it 0600, with any umask: rows, keys, logs, state, takeover and history."""
     home = tmp_path / "home"
     warehouse = WarehouseProcess(home, fixtures=tmp_path / "fixtures")
@@ -53,7 +57,7 @@ def test_an_embedded_warehouse_is_its_users_alone(tmp_path, no_umask, wait_until
     assert [] == open_to_others(home)
 
 
-def test_the_count_of_requests_is_its_users_alone(tmp_path, no_umask):
+def test_the_count_of_requests_is_its_users_alone(tmp_path, no_umask) -> None:
     """The folder of the rate limits and its database are private; the lock next to it is empty."""
     budget = RateBudget("name", limits=RateLimits(folder=tmp_path / "budget"))
     budget.take()
@@ -61,7 +65,7 @@ def test_the_count_of_requests_is_its_users_alone(tmp_path, no_umask):
     budget.close()
 
 
-def test_only_an_empty_folder_is_closed(tmp_path, no_umask):
+def test_only_an_empty_folder_is_closed(tmp_path, no_umask) -> None:
     """An empty folder becomes private; one with other files in it may be in use by others."""
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "file").touch()
@@ -72,13 +76,13 @@ def test_only_an_empty_folder_is_closed(tmp_path, no_umask):
     assert [0o777, 0o700, 0o700] == modes
 
 
-def test_state_in_an_open_folder_has_the_users_umask(tmp_path, no_umask):
+def test_state_in_an_open_folder_has_the_users_umask(tmp_path, no_umask) -> None:
     """An image may be built by one user and run by another: its state stays readable."""
     snapshot_of().write(tmp_path / "open" / "state.json")
     assert 0o666 == (tmp_path / "open" / "state.json").stat().st_mode & 0o777
 
 
-def test_threads_share_the_umask(tmp_path, no_umask):
+def test_threads_share_the_umask(tmp_path, no_umask) -> None:
     """Files stay private until the last thread is done, and the umask is then as before."""
     entered, leave = threading.Event(), threading.Event()
 

@@ -54,7 +54,7 @@ def is_hidden(character: str) -> bool:
 
 
 @given(TEXTS)
-def test_nothing_hidden_is_left_in_visible_text(text):
+def test_nothing_hidden_is_left_in_visible_text(text) -> None:
     """No character is left that a terminal obeys or nobody sees; lines stay only where they are asked for."""
     assert [] == [each for each in visible(text) if is_hidden(each)]
     assert [] == [each for each in visible_lines(text) if is_hidden(each) and each != "\n"]
@@ -62,7 +62,7 @@ def test_nothing_hidden_is_left_in_visible_text(text):
 
 
 @given(TEXTS)
-def test_visible_text_stays_as_it_is(text):
+def test_visible_text_stays_as_it_is(text) -> None:
     """Only hidden characters change, so text may be made visible twice."""
     assert visible(text) == visible(visible(text))
     assert text == visible(text) or any(map(is_hidden, text))
@@ -90,14 +90,14 @@ def _without_escapes(text: str) -> list[str]:
         (r"C:\data → Größe (m²) 日本 📦", r"C:\data → Größe (m²) 日本 📦"),
     ],
 )
-def test_escapes_are_those_of_python(text, expected):
+def test_escapes_are_those_of_python(text, expected) -> None:
     """People know these escapes, and other letters need none."""
     assert expected == visible(text)
 
 
 @given(TEXTS)
 @example("http://e.example")
-def test_markdown_shows_the_text_and_makes_nothing_of_it(text):
+def test_markdown_shows_the_text_and_makes_nothing_of_it(text) -> None:
     """Markdown makes one paragraph with exactly the visible text: no link, no image, no HTML and no heading."""
     expected = visible(" ".join(text.split()))
     for shown in (code(text), in_markdown(text)):
@@ -107,7 +107,7 @@ def test_markdown_shows_the_text_and_makes_nothing_of_it(text):
 
 
 @given(TEXTS)
-def test_addresses_are_code(text):
+def test_addresses_are_code(text) -> None:
     """Dagster's pages make links of bare addresses in any text but code."""
     prose = in_markdown(text)
     is_code = prose.startswith("`")
@@ -122,7 +122,7 @@ def _rendered(markdown: str) -> tuple[list[str], str]:
 
 
 @given(TEXTS)
-def test_errors_are_visible_and_keep_their_text(text):
+def test_errors_are_visible_and_keep_their_text(text) -> None:
     """People read the escapes; a program gets the characters."""
     error = VisibleError(text)
     assert (visible_lines(text), text) == (str(error), error.text)

@@ -84,12 +84,12 @@ def taken_by(*patterns: str) -> set[str]:
     ],
     ids=lambda names: " ".join(sorted(names)),
 )
-def test_patterns_name_tables(patterns, expected):
+def test_patterns_name_tables(patterns, expected) -> None:
     """By source type, by prefix, by table, and by asset key if there is a slash; case does not count."""
     assert expected == taken_by(*patterns)
 
 
-def test_tables_with_the_same_override_and_source_share_a_schedule():
+def test_tables_with_the_same_override_and_source_share_a_schedule() -> None:
     """The name comes from the cron and the zone; the other tables keep PostHog's cadence."""
     override = ScheduleOverride(tables=["*.customer", "*.invoice", "*.orders"], cron=WEEKDAYS, timezone="Europe/Berlin")
 
@@ -100,7 +100,7 @@ def test_tables_with_the_same_override_and_source_share_a_schedule():
     } == schedules(override).keys()
 
 
-def test_cron_is_meant_in_its_time_zone():
+def test_cron_is_meant_in_its_time_zone() -> None:
     """Dagster gets the zone, so that half past seven stays half past seven in summer."""
     override = ScheduleOverride(tables=["stripe.*"], cron=WEEKDAYS, timezone="Europe/Berlin")
 
@@ -109,7 +109,7 @@ def test_cron_is_meant_in_its_time_zone():
     assert ([WEEKDAYS], "Europe/Berlin") == (schedule.cron_schedule, schedule.execution_timezone)
 
 
-def test_ensure_accepts_only_syncs_since_the_tick():
+def test_ensure_accepts_only_syncs_since_the_tick() -> None:
     """PostHog's own syncs at other times do not count for the tick."""
     schedule = schedules(ScheduleOverride(tables=["*"], cron=WEEKDAYS))["stripe_cron_30_7_any_any_montofri_utc"]
 
@@ -118,7 +118,7 @@ def test_ensure_accepts_only_syncs_since_the_tick():
     assert "2026-03-02T07:29:30+00:00" == request.run_config["ops"]["sync_stripe"]["config"]["accept_jobs_since"]
 
 
-def test_drive_and_observe_are_as_ever():
+def test_drive_and_observe_are_as_ever() -> None:
     """With `drive` a tick starts a sync; with `observe` there are no schedules, overrides or not."""
     override = ScheduleOverride(tables=["*"], cron=WEEKDAYS)
     driven = schedules(override, scheduling=SchedulingMode.DRIVE)["stripe_cron_30_7_any_any_montofri_utc"]
@@ -127,7 +127,7 @@ def test_drive_and_observe_are_as_ever():
     assert {} == schedules(override, scheduling=SchedulingMode.OBSERVE)
 
 
-def test_last_override_counts():
+def test_last_override_counts() -> None:
     """First the rule, then its exceptions."""
     rule = ScheduleOverride(tables=["*"], cron="@daily")
     exception = ScheduleOverride(tables=["*.orders"], cron="0 1 * * *")
@@ -137,7 +137,7 @@ def test_last_override_counts():
     )
 
 
-def test_table_without_a_cadence_of_posthogs_can_have_one():
+def test_table_without_a_cadence_of_posthogs_can_have_one() -> None:
     """A frequency that this version does not know is no hindrance: the override says when."""
     state = snapshot(sync_frequency="fortnightly")
 
@@ -148,7 +148,7 @@ def test_table_without_a_cadence_of_posthogs_can_have_one():
     assert "stripe_cron_atdaily_utc" == schedule.name
 
 
-def test_table_that_is_off_is_not_scheduled_by_an_override():
+def test_table_that_is_off_is_not_scheduled_by_an_override() -> None:
     """Its syncs would be refused, and PostHog ends them when they are long."""
     state = snapshot(should_sync=False)
 
@@ -169,7 +169,7 @@ def test_table_that_is_off_is_not_scheduled_by_an_override():
         ({"tables": ["strype.*"]}, "No table matches 'strype.\\*'. There are postgres_shop.public.orders,"),
     ],
 )
-def test_impossible_override_is_one_clear_error(override, expected):
+def test_impossible_override_is_one_clear_error(override, expected) -> None:
     """The text says what is wrong and what to give instead."""
     wrong = ScheduleOverride.model_validate({"tables": ["*"], "cron": WEEKDAYS} | override)
 
@@ -177,7 +177,7 @@ def test_impossible_override_is_one_clear_error(override, expected):
         schedules(wrong)
 
 
-def test_all_problems_are_in_one_error():
+def test_all_problems_are_in_one_error() -> None:
     """Nobody should have to fix them one restart at a time."""
     wrong = [ScheduleOverride(tables=["strype.*"], cron="x", timezone="y"), ScheduleOverride(tables=["*"], cron="z")]
 
@@ -186,7 +186,7 @@ def test_all_problems_are_in_one_error():
 
 
 @pytest.mark.filterwarnings("ignore:`parse_obj_as`")  # Dagster's own use of Pydantic
-def test_override_comes_from_yaml():
+def test_override_comes_from_yaml() -> None:
     """As `defs.yaml` has it; a key that does not exist is refused."""
     text = 'tables: ["stripe.*"]\ncron: "30 7 * * mon-fri"\ntimezone: Europe/Berlin\n'
 
@@ -197,7 +197,7 @@ def test_override_comes_from_yaml():
         ScheduleOverride.resolve_from_yaml(text + "zone: UTC\n")
 
 
-def test_override_is_frozen():
+def test_override_is_frozen() -> None:
     """Definitions are a pure function of it."""
     with pytest.raises(ValidationError, match="frozen"):
         ScheduleOverride(tables=["*"], cron=WEEKDAYS).cron = "x"
@@ -216,7 +216,7 @@ ZONES = st.sampled_from(sorted(available_timezones()))
 
 
 @given(one=st.builds(Timetable, CRONS, ZONES), other=st.builds(Timetable, CRONS, ZONES))
-def test_law_of_names(one, other):
+def test_law_of_names(one, other) -> None:
     """Different timetables have different names, and every name is one that Dagster takes."""
     assert re.fullmatch("[a-z0-9_]+", one.slug())
     assert (one == other) == (one.slug() == other.slug())
@@ -238,7 +238,7 @@ def test_law_of_names(one, other):
         ("@yearly", timedelta(days=731)),
     ],
 )
-def test_rows_are_late_after_the_longest_two_ticks(cron, expected):
+def test_rows_are_late_after_the_longest_two_ticks(cron, expected) -> None:
     """The two ticks in a row that take longest: a weekend, or a night, is not late."""
     assert expected == Timetable(cron=cron, timezone="Europe/Berlin").stale_after
 
@@ -251,21 +251,21 @@ EVERY_WEEK = st.tuples(MINUTES, HOURS, st.just("*"), st.just("*"), DAYS).map(" "
 
 @given(cron=EVERY_WEEK.filter(croniter.is_valid))
 @settings(max_examples=20)
-def test_law_of_two_ticks(cron):
+def test_law_of_two_ticks(cron) -> None:
     """What is computed from days and times of day is what all ticks of some weeks show."""
     ticks = list(croniter_range(datetime(2020, 1, 1), datetime(2020, 1, 22), cron))  # noqa: DTZ001
 
     assert max(end - start for start, end in zip(ticks, ticks[2:], strict=False)) == Timetable(cron, "UTC").stale_after
 
 
-def test_every_time_zone_has_a_name_of_its_own():
+def test_every_time_zone_has_a_name_of_its_own() -> None:
     """`Etc/GMT+3` and `Etc/GMT-3` are half a day's work apart."""
     zones = available_timezones()
 
     assert len(zones) == len({Timetable(cron="@daily", timezone=zone).slug() for zone in zones})
 
 
-def test_spaces_make_no_other_schedule():
+def test_spaces_make_no_other_schedule() -> None:
     """What is written differently and means the same has one name."""
     same = [ScheduleOverride(tables=["*"], cron=cron).timetable for cron in ("0 7 * * 1", " 0  7 * * 1 ")]
 

@@ -1,5 +1,6 @@
 """Schedules tick when PostHog does, and what a tick asks for."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, time, timedelta
 
 import dagster as dg
@@ -57,7 +58,7 @@ def tick_of(schedule: dg.ScheduleDefinition, moment: datetime) -> dg.RunRequest 
     return requests[0] if requests else None
 
 
-def test_tables_of_a_source_with_the_same_interval_share_a_schedule():
+def test_tables_of_a_source_with_the_same_interval_share_a_schedule() -> None:
     """A schedule for each source and interval, however many tables and times of day there are."""
     state = snapshot([table(1), table(2, sync_time_of_day=time(8)), table(3, sync_frequency="24hour")], [table(4)])
 
@@ -81,7 +82,7 @@ def test_tables_of_a_source_with_the_same_interval_share_a_schedule():
     ],
     ids=["one", "two", "all"],
 )
-def test_short_intervals_are_one_line(times, cron):
+def test_short_intervals_are_one_line(times, cron) -> None:
     """The page of schedules shows the crons in words: some twenty of them could not be read."""
     tables = [table(number, sync_frequency="5min", sync_time_of_day=each) for number, each in enumerate(times)]
 
@@ -90,7 +91,7 @@ def test_short_intervals_are_one_line(times, cron):
     assert [cron] == schedule.cron_schedule
 
 
-def test_changed_time_of_day_keeps_the_schedule():
+def test_changed_time_of_day_keeps_the_schedule() -> None:
     """A schedule that a user started keeps running if a colleague changes a table's time of day in PostHog."""
     before = build_posthog_schedules(Tables(snapshot([table(1)]), include_disabled=True))
     after = build_posthog_schedules(Tables(snapshot([table(1, sync_time_of_day=time(8, 30))]), include_disabled=True))
@@ -99,7 +100,7 @@ def test_changed_time_of_day_keeps_the_schedule():
     assert before[0].name == after[0].name
 
 
-def test_tick_from_before_the_state_starts_nothing():
+def test_tick_from_before_the_state_starts_nothing() -> None:
     """Dagster may make up for ticks of a cron that is new: PostHog had another cadence then, and did not tick."""
     state = snapshot([table(1)])
     (schedule,) = build_posthog_schedules(Tables(state, include_disabled=True))
@@ -112,7 +113,7 @@ def test_tick_from_before_the_state_starts_nothing():
     assert (True, False) == (tick_of(schedule, moment) is not None, tick_of(late, moment) is not None)
 
 
-def test_renamed_or_relabelled_table_keeps_its_schedule():
+def test_renamed_or_relabelled_table_keeps_its_schedule() -> None:
     """A schedule that a user started keeps running if a table gets another name."""
     before, after = (
         [
@@ -139,12 +140,12 @@ def test_renamed_or_relabelled_table_keeps_its_schedule():
     ],
     ids=["off", "not_set_up", "cdc", "webhook", "no_frequency", "unknown_frequency"],
 )
-def test_table_that_cannot_be_scheduled_is_in_no_schedule(settings):
+def test_table_that_cannot_be_scheduled_is_in_no_schedule(settings) -> None:
     """Only syncable tables with a known cadence are scheduled."""
     assert [] == build_posthog_schedules(Tables(snapshot([table(1, **settings)]), include_disabled=True))
 
 
-def test_observe_has_no_schedules():
+def test_observe_has_no_schedules() -> None:
     """Where PostHog alone decides, Dagster starts nothing."""
     assert [] == build_posthog_schedules(
         Tables(snapshot([table(1)]), include_disabled=True, scheduling=SchedulingMode.OBSERVE)
@@ -153,7 +154,7 @@ def test_observe_has_no_schedules():
 
 @pytest.mark.parametrize("frequency", FREQUENCIES)
 @pytest.mark.parametrize("time_of_day", [None, time(0, 0), time(7, 11), time(23, 59)], ids=str)
-def test_ticks_are_posthogs_own(frequency, time_of_day):
+def test_ticks_are_posthogs_own(frequency, time_of_day) -> None:
     """Over a year with a leap day, the schedule asks for a run at PostHog's ticks and at no other moment."""
     schema = table(1, sync_frequency=frequency, sync_time_of_day=time_of_day)
     (schedule,) = build_posthog_schedules(Tables(snapshot([schema]), include_disabled=True))
@@ -172,14 +173,14 @@ def test_ticks_are_posthogs_own(frequency, time_of_day):
     [(datetime(2026, 11, 3, 7, 11, tzinfo=UTC), True), (datetime(2026, 11, 4, 7, 11, tzinfo=UTC), False)],
     ids=["a multiple of 30 days from the epoch", "the day after"],
 )
-def test_every_thirty_days_is_decided_by_the_tick(moment, is_due):
+def test_every_thirty_days_is_decided_by_the_tick(moment, is_due) -> None:
     """Cron cannot say it, so the schedule looks every day and asks whether the tick is due."""
     (schedule,) = build_posthog_schedules(Tables(snapshot([table(1, sync_frequency="30day")]), include_disabled=True))
 
     assert is_due == (tick_of(schedule, moment) is not None)
 
 
-def test_ensure_accepts_what_posthog_started_for_the_tick():
+def test_ensure_accepts_what_posthog_started_for_the_tick() -> None:
     """A tick means that there is one sync for it: PostHog's own is taken, from just before the tick on."""
     (schedule,) = build_posthog_schedules(Tables(snapshot([table(1)]), include_disabled=True))
 
@@ -198,7 +199,7 @@ def test_ensure_accepts_what_posthog_started_for_the_tick():
     assert expected == request.run_config
 
 
-def test_drive_starts_a_sync_of_its_own():
+def test_drive_starts_a_sync_of_its_own() -> None:
     """Where Dagster alone decides, no other sync counts for the tick."""
     (schedule,) = build_posthog_schedules(
         Tables(snapshot([table(1)]), include_disabled=True, scheduling=SchedulingMode.DRIVE)
@@ -207,7 +208,7 @@ def test_drive_starts_a_sync_of_its_own():
     assert {} == tick_of(schedule, datetime(2026, 3, 1, 7, 11, tzinfo=UTC)).run_config
 
 
-def test_run_key_is_the_tick():
+def test_run_key_is_the_tick() -> None:
     """A tick that is evaluated twice launches one run."""
     (schedule,) = build_posthog_schedules(Tables(snapshot([table(1)]), include_disabled=True))
     moment = datetime(2026, 3, 1, 7, 11, tzinfo=UTC)
@@ -216,7 +217,7 @@ def test_run_key_is_the_tick():
 
 
 @pytest.mark.parametrize("step_per", ["source", "project", "table"])
-def test_run_config_fits_the_steps(step_per):
+def test_run_config_fits_the_steps(step_per) -> None:
     """The run config of a tick names steps of its job, for each way to make steps."""
     state = snapshot([table(1), table(2)])
     (schedule,) = build_posthog_schedules(Tables(state, include_disabled=True, step_per=step_per))
@@ -226,7 +227,7 @@ def test_run_config_fits_the_steps(step_per):
     assert ops == set(tick_of(schedule, datetime(2026, 3, 1, 7, 11, tzinfo=UTC)).run_config["ops"])
 
 
-def test_tables_without_a_time_share_a_schedule_and_tick_each_at_its_own_minute():
+def test_tables_without_a_time_share_a_schedule_and_tick_each_at_its_own_minute() -> None:
     """PostHog spreads them over the interval: a schedule for each would be as many as tables."""
     state = snapshot([table(number, sync_frequency="1hour", sync_time_of_day=None) for number in range(40)])
     (schedule,) = build_posthog_schedules(Tables(state, include_disabled=True))
@@ -245,7 +246,7 @@ def test_tables_without_a_time_share_a_schedule_and_tick_each_at_its_own_minute(
     assert expected == asked
 
 
-def test_five_thousand_tables_make_some_hundreds_of_schedules():
+def test_five_thousand_tables_make_some_hundreds_of_schedules() -> None:
     """Fifty sources of a hundred tables, with six frequencies in use, have six schedules each."""
     times = [None, time(0, 30), time(1, 30), time(2, 30)]
     sources = [
@@ -259,7 +260,7 @@ def test_five_thousand_tables_make_some_hundreds_of_schedules():
     assert 50 * 6 == len(build_posthog_schedules(Tables(snapshot(*sources), include_disabled=True)))
 
 
-def _cron_times(schedule, start, end):
+def _cron_times(schedule, start, end) -> Iterator[datetime]:
     crons = schedule.cron_schedule if isinstance(schedule.cron_schedule, list) else [schedule.cron_schedule]
     for cron in crons:
         moments = croniter(cron, start - timedelta(seconds=1))

@@ -14,6 +14,7 @@ from dw_orchestration.assets.checks import SYNC_SUCCEEDED, sync_succeeded
 from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.assets.metadata import adoption_metadata, result_metadata
 from dw_orchestration.assets.spec import asset_key
+from dw_orchestration.sensors.cursor import SensorCursor
 from dw_orchestration.sensors.job_status import Tick
 from dw_orchestration.tables.snapshot import SourceSnapshot, WarehouseSnapshot
 from dw_orchestration.tables.tables import Tables
@@ -28,7 +29,7 @@ class Reports:
         self.assets = _assets(model)
         self.by_table = {asset.id: asset for asset in self.assets}
 
-    def tick(self, cursor, *, stored: int | None = None, **settings):
+    def tick(self, cursor, *, stored: int | None = None, **settings) -> tuple[SensorCursor, Tick]:
         """One tick: its events are stored (all, or the first few before it dies), and its cursor is returned."""
         # what changes is told however many syncs there are
         settings = {"run_grace": timedelta(), "fully_checked": 0} | settings

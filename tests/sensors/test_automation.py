@@ -39,7 +39,7 @@ def sync(model, reports, *, by_a_run: bool) -> None:
 
 @pytest.mark.parametrize("by_a_run", [False, True], ids=["by_posthog", "by_a_run"])
 @pytest.mark.parametrize("reload", [False, True], ids=["same_definitions", "reloaded_between"])
-def test_eager_asset_is_requested_once_for_each_reported_sync(reports_on, reload, by_a_run):
+def test_eager_asset_is_requested_once_for_each_reported_sync(reports_on, reload, by_a_run) -> None:
     """A sync that PostHog ran by itself counts like a run's, once, also after a reload."""
     model = WarehouseModel(tables=1)
     reports = reports_on(model)

@@ -67,7 +67,7 @@ def cursor_of(instance: dg.DagsterInstance) -> str | None:
 
 def test_a_daemon_killed_between_the_events_and_the_cursor_reports_each_sync_once(
     embedded_warehouse, instance, tmp_path, wait_until
-):
+) -> None:
     """SIGKILL after some of a tick's events: the next daemon begins at the old cursor, and repeats none of them."""
     embedded_warehouse.add_source("Stripe", prefix="acme", tables={name: [{"id": 1}] for name in TABLES})
     jobs = {embedded_warehouse.sync(name).id for name in TABLES}

@@ -2,11 +2,13 @@
 
 import json
 import warnings
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, time
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster_duckdb import DuckDBResource
 from hypothesis import given
 from hypothesis import strategies as st
@@ -129,7 +131,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("before", "after", "expected"), CHANGES.values(), ids=CHANGES.keys())
-def test_drift_is_what_changes_the_definitions(before, after, expected):
+def test_drift_is_what_changes_the_definitions(before, after, expected) -> None:
     """Each change is named once, with what was and what is; what changes no definition is no drift."""
     drift = drift_between(tables(*before), tables(*after))
 
@@ -141,7 +143,7 @@ def test_drift_is_what_changes_the_definitions(before, after, expected):
     assert drift.is_empty is (not expected)
 
 
-def test_change_names_table_and_source():
+def test_change_names_table_and_source() -> None:
     """A reader finds the table without looking up ids."""
     drift = drift_between(tables(), tables(table(), table("2")))
 
@@ -149,14 +151,14 @@ def test_change_names_table_and_source():
     assert "**Added (2)**\n\n- `table1` of Postgres (shop)\n- `table2` of Postgres (shop)" == drift.describe()
 
 
-def test_same_name_in_another_source_is_another_table():
+def test_same_name_in_another_source_is_another_table() -> None:
     """The id identifies a table: a source that was created again has new tables."""
     drift = drift_between(tables(table("1", name="orders")), tables(table("2", name="orders"), source_id="t"))
 
     assert [ChangeKind.ADDED, ChangeKind.REMOVED] == [change.kind for change in drift.changes]
 
 
-def test_tables_that_posthog_will_enable_by_itself_are_told():
+def test_tables_that_posthog_will_enable_by_itself_are_told() -> None:
     """A source may let PostHog enable tables that nobody has seen yet: the check reports it."""
     record = Source(id="s", source_type="Postgres", prefix="shop", auto_sync_new_schemas=True, schemas=())
     some = record.model_copy(update={"auto_sync_schema_patterns": ("raw_*", "logs")})
@@ -168,7 +170,7 @@ def test_tables_that_posthog_will_enable_by_itself_are_told():
     assert "" == tables_to_come([none_of])
 
 
-def test_long_drift_is_counted():
+def test_long_drift_is_counted() -> None:
     """A project that gained a thousand tables does not fill the event log with their names."""
     drift = drift_between(tables(), tables(*(table(str(number)) for number in range(1000))))
 
@@ -191,13 +193,13 @@ STATES = st.lists(SCHEMAS, unique_by=lambda schema: schema.id).map(lambda schema
 
 
 @given(state=STATES)
-def test_nothing_drifts_from_itself(state):
+def test_nothing_drifts_from_itself(state) -> None:
     """A state never drifts from itself."""
     assert drift_between(state, tables_of(state.snapshot.model_copy(deep=True))).is_empty
 
 
 @given(one=STATES, other=STATES)
-def test_way_back_undoes_the_way(one, other):
+def test_way_back_undoes_the_way(one, other) -> None:
     """What is added on one way is removed on the other, and as many settings change."""
     there, back = drift_between(one, other), drift_between(other, one)
 
@@ -213,7 +215,7 @@ def test_way_back_undoes_the_way(one, other):
 
 
 @pytest.fixture
-def served(tmp_path):
+def served(tmp_path) -> Iterator[tuple[PostHogWarehouseResource, PostHogWarehouseClient, dict[str, str]]]:
     """A running warehouse with two tables of a Stripe source: its resource, a client, and their ids."""
     folder = tmp_path / "fixtures" / "Stripe"
     folder.mkdir(parents=True)
@@ -232,13 +234,15 @@ def served(tmp_path):
     embedded.stop()
 
 
-def tick_of(sensor: dg.SensorDefinition, resource: PostHogWarehouseResource, *, cursor: str | None = None):
+def tick_of(
+    sensor: dg.SensorDefinition, resource: PostHogWarehouseResource, *, cursor: str | None = None
+) -> SensorExecutionData:
     """One tick of the sensor."""
     with dg.build_sensor_context(cursor=cursor, resources={RESOURCE: resource}) as context:
         return sensor.evaluate_tick(context)
 
 
-def test_sensor_says_only_what_is_new(served):
+def test_sensor_says_only_what_is_new(served) -> None:
     """One evaluation when the answer changes, none while it stays, and one when all is well again."""
     resource, client, ids = served
     state = resource.take_snapshot()
@@ -265,7 +269,7 @@ def test_sensor_says_only_what_is_new(served):
     assert "- `invoices` of Stripe (main): full_refresh → append" in evaluation.metadata["drift"].value
 
 
-def test_sensor_says_again_what_came_on_top(served):
+def test_sensor_says_again_what_came_on_top(served) -> None:
     """A second change is another answer than the first alone."""
     resource, client, ids = served
     sensor = build_drift_sensor(Tables(resource.take_snapshot(), include_disabled=True))
@@ -278,7 +282,7 @@ def test_sensor_says_again_what_came_on_top(served):
     assert [1, 2] == [tick.asset_events[0].metadata["changes"].value for tick in (first, second)]
 
 
-def test_check_answers_when_it_is_asked(served, tmp_path):
+def test_check_answers_when_it_is_asked(served, tmp_path) -> None:
     """Materializing the sync history runs the check, which warns and does not fail the run."""
     resource, client, ids = served
     state = resource.take_snapshot()
@@ -301,7 +305,7 @@ def test_check_answers_when_it_is_asked(served, tmp_path):
     assert evaluation.description.startswith("Tables: 1 removed.")
 
 
-def test_sensor_and_check_stand_in_one_code_location(served):
+def test_sensor_and_check_stand_in_one_code_location(served) -> None:
     """The sensor evaluates the check that the code location defines, so that its page shows both."""
     resource, _, _ = served
     state = resource.take_snapshot()

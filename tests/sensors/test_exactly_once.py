@@ -30,24 +30,24 @@ class ExactlyOnce(RuleBasedStateMachine):
     @rule(
         source=st.sampled_from(["source0", "source1"]), table=st.integers(0, 1), late_s=st.sampled_from([0, 0, 1, 90])
     )
-    def begin(self, source, table, late_s):
+    def begin(self, source, table, late_s) -> None:
         self.model.start(source, self.model.sources[source].tables[table], late_s=late_s)
 
     @precondition(lambda self: self.model.running())
     @rule(index=st.integers(0, 3), status=ENDS)
-    def end(self, index, status):
+    def end(self, index, status) -> None:
         running = self.model.running()
         job = running[index % len(running)]
         self.model.finish(job, status)
         self.finished.append(job)
 
     @rule(seconds=st.sampled_from([0, 0.5, 30, 119, 300, 4000]))
-    def let_time_pass(self, seconds):
+    def let_time_pass(self, seconds) -> None:
         self.model.advance(seconds)
 
     @precondition(lambda self: self.model.running())
     @rule(index=st.integers(0, 3))
-    def a_run_adopts(self, index):
+    def a_run_adopts(self, index) -> None:
         running = self.model.running()
         job = running[index % len(running)]
         run_id = self.reports.new_run()
@@ -56,7 +56,7 @@ class ExactlyOnce(RuleBasedStateMachine):
 
     @precondition(lambda self: self.finished)
     @rule()
-    def a_run_adopts_the_sync_that_ended_last(self):
+    def a_run_adopts_the_sync_that_ended_last(self) -> None:
         """As a run does that waited in a queue, or that re-executes another one."""
         run_id, job = self.reports.new_run(), self.finished[-1]
         self.runs[run_id] = [job]
@@ -64,7 +64,7 @@ class ExactlyOnce(RuleBasedStateMachine):
 
     @precondition(lambda self: self.runs)
     @rule(dies=st.booleans())
-    def a_run_ends(self, dies):
+    def a_run_ends(self, dies) -> None:
         """It gives its result if its job has completed, also after another report, unless it dies."""
         run_id, jobs = self.runs.popitem()
         for job in jobs:
@@ -73,22 +73,22 @@ class ExactlyOnce(RuleBasedStateMachine):
         self.reports.end_run(run_id, success=not dies)
 
     @rule(name=st.sampled_from(["source0", "source1"]), is_down=st.booleans())
-    def a_source_goes_down_or_comes_back(self, name, is_down):
+    def a_source_goes_down_or_comes_back(self, name, is_down) -> None:
         self.model.sources[name].is_down = is_down
 
     @rule(max_events=st.sampled_from([1, 2, 200]))
-    def a_tick(self, max_events):
+    def a_tick(self, max_events) -> None:
         self.cursor, _ = self.reports.tick(self.cursor, max_events=max_events, run_grace=RUN_GRACE, fully_checked=1)
 
     @rule(stored=st.integers(0, 2))
-    def a_tick_that_dies_before_its_cursor_is_kept(self, stored):
+    def a_tick_that_dies_before_its_cursor_is_kept(self, stored) -> None:
         self.reports.tick(self.cursor, stored=stored, run_grace=RUN_GRACE)
 
     @rule()
-    def the_cursor_is_written_and_read(self):
+    def the_cursor_is_written_and_read(self) -> None:
         self.cursor = SensorCursor.parse(self.cursor.dump())
 
-    def teardown(self):
+    def teardown(self) -> None:
         """Once all is quiet, every sync that ended has been reported exactly once."""
         if not hasattr(self, "model"):
             return

@@ -8,7 +8,7 @@ from warehouse_model import WarehouseModel
 from dw_orchestration.sensors.cursor import SensorCursor
 
 
-def test_the_first_sync_when_a_full_refresh_is_due_is_marked(reports_on):
+def test_the_first_sync_when_a_full_refresh_is_due_is_marked(reports_on) -> None:
     """It counts from an hour before the due time; the syncs before and after it are ordinary ones."""
     model = WarehouseModel(tables=1)
     model.next_full_refresh_at = model.now + timedelta(hours=8)
@@ -30,7 +30,7 @@ def test_the_first_sync_when_a_full_refresh_is_due_is_marked(reports_on):
     assert [] == red
 
 
-def test_a_full_refresh_that_a_dead_run_recorded_is_marked(reports_on):
+def test_a_full_refresh_that_a_dead_run_recorded_is_marked(reports_on) -> None:
     """What a run knew before its sync is not lost with the run."""
     model = WarehouseModel(tables=1)
     reports = reports_on(model)

@@ -16,13 +16,13 @@ from dw_orchestration.sensors.job_status import RUN_GRACE
 from tests.sensors.conftest import sync_succeeded_check
 
 
-def first_tick(reports):
+def first_tick(reports) -> SensorCursor:
     """The cursor after a first tick."""
     cursor, _ = reports.tick(SensorCursor())
     return cursor
 
 
-def test_first_tick_reports_the_newest_sync_of_each_table_alone(reports_on):
+def test_first_tick_reports_the_newest_sync_of_each_table_alone(reports_on) -> None:
     """History is not replayed: a table's newest sync shows how it stands, older ones are past."""
     model = WarehouseModel(tables=2)
     for _ in range(3):
@@ -36,7 +36,7 @@ def test_first_tick_reports_the_newest_sync_of_each_table_alone(reports_on):
     assert {"job000004": 1, "job000005": 1} == reports.reported()
 
 
-def test_second_tick_reports_nothing(reports_on):
+def test_second_tick_reports_nothing(reports_on) -> None:
     """A job is reported once, however often the sensor ticks."""
     model = WarehouseModel()
     model.finish(model.start("source0", "s0t0"))
@@ -47,7 +47,7 @@ def test_second_tick_reports_nothing(reports_on):
     assert [] == work.events
 
 
-def test_long_sync_is_reported_when_it_ends(reports_on):
+def test_long_sync_is_reported_when_it_ends(reports_on) -> None:
     """A sync that began before all that the cursor has seen is still reported once it ends."""
     model = WarehouseModel(page=5)
     long_one = model.start("source0", "s0t0")
@@ -64,7 +64,7 @@ def test_long_sync_is_reported_when_it_ends(reports_on):
     assert 1 == reports.reported()[long_one.id]
 
 
-def test_sync_that_becomes_visible_late_is_reported(reports_on):
+def test_sync_that_becomes_visible_late_is_reported(reports_on) -> None:
     """Workers commit side by side: a row may show up after one with a later time has been dealt with."""
     model = WarehouseModel()
     reports = reports_on(model)
@@ -81,7 +81,7 @@ def test_sync_that_becomes_visible_late_is_reported(reports_on):
     assert 1 == reports.reported()[late.id]
 
 
-def test_sync_of_a_live_run_is_left_to_it(reports_on):
+def test_sync_of_a_live_run_is_left_to_it(reports_on) -> None:
     """A job that a run waits for is the run's to report, though it has ended already."""
     model = WarehouseModel()
     reports = reports_on(model)
@@ -95,7 +95,7 @@ def test_sync_of_a_live_run_is_left_to_it(reports_on):
     assert [] == work.events
 
 
-def test_job_that_has_just_begun_is_left_to_the_run_that_may_have_started_it(reports_on):
+def test_job_that_has_just_begun_is_left_to_the_run_that_may_have_started_it(reports_on) -> None:
     """A short sync ends before its run has seen its job: the run reports it, with all that it knows of the table."""
     model = WarehouseModel()
     reports = reports_on(model)
@@ -114,7 +114,7 @@ def test_job_that_has_just_begun_is_left_to_the_run_that_may_have_started_it(rep
     assert ([], [], {job.id: 1}) == (early.events, late.events, reports.reported())
 
 
-def test_short_sync_that_no_run_has_started_is_reported_in_the_next_tick(reports_on):
+def test_short_sync_that_no_run_has_started_is_reported_in_the_next_tick(reports_on) -> None:
     """What PostHog does by itself is only reported a little later."""
     model = WarehouseModel()
     reports = reports_on(model)
@@ -129,7 +129,7 @@ def test_short_sync_that_no_run_has_started_is_reported_in_the_next_tick(reports
     assert ([], {job.id: 1}) == (early.events, reports.reported())
 
 
-def test_columns_last_seen_stay(reports_on):
+def test_columns_last_seen_stay(reports_on) -> None:
     """The list of sources shows no columns; the asset's page shows those of the newest event, with their origin."""
     model = WarehouseModel(tables=1)
     reports = reports_on(model)
@@ -149,7 +149,7 @@ def test_columns_last_seen_stay(reports_on):
 
 
 @pytest.mark.parametrize("success", [True, False], ids=["run_did_not_wait", "run_died"])
-def test_sync_of_a_run_that_said_nothing_is_reported(reports_on, success):
+def test_sync_of_a_run_that_said_nothing_is_reported(reports_on, success) -> None:
     """A run that ended without reporting its job (it was killed, or did not wait) leaves that to the sensor."""
     model = WarehouseModel()
     reports = reports_on(model)
@@ -165,7 +165,7 @@ def test_sync_of_a_run_that_said_nothing_is_reported(reports_on, success):
     assert ["dagster"] == [event.metadata["posthog/triggered_by"].value for event in work.events]
 
 
-def test_more_than_fifty_syncs_between_two_ticks_are_all_reported(reports_on):
+def test_more_than_fifty_syncs_between_two_ticks_are_all_reported(reports_on) -> None:
     """The endpoint shows fifty at a time; older ones are paged back to."""
     model = WarehouseModel(tables=60)
     reports = reports_on(model)
@@ -180,7 +180,7 @@ def test_more_than_fifty_syncs_between_two_ticks_are_all_reported(reports_on):
     assert (120, {1}) == (len(reports.reported()), set(reports.reported().values()))
 
 
-def test_event_limit_leaves_the_rest_for_the_next_tick(reports_on):
+def test_event_limit_leaves_the_rest_for_the_next_tick(reports_on) -> None:
     """What does not fit into a tick is reported by the next one."""
     model = WarehouseModel(tables=5)
     reports = reports_on(model)
@@ -194,7 +194,7 @@ def test_event_limit_leaves_the_rest_for_the_next_tick(reports_on):
     assert (3, 2) == (len(first.events), len(second.events))
 
 
-def test_tick_that_runs_out_of_time_resumes_where_it_stopped(reports_on):
+def test_tick_that_runs_out_of_time_resumes_where_it_stopped(reports_on) -> None:
     """No source starves: the next tick begins with the one that this tick did not reach."""
     model = WarehouseModel(sources=4, tables=1)
     reports = reports_on(model)
@@ -211,7 +211,7 @@ def test_tick_that_runs_out_of_time_resumes_where_it_stopped(reports_on):
     assert Counter({2: 2}) == counts
 
 
-def test_source_that_fails_does_not_stop_the_others(reports_on):
+def test_source_that_fails_does_not_stop_the_others(reports_on) -> None:
     """One bad source only delays its own reports, which follow later."""
     model = WarehouseModel(sources=2, tables=1)
     reports = reports_on(model)
@@ -230,7 +230,7 @@ def test_source_that_fails_does_not_stop_the_others(reports_on):
     assert "source0" in work.summary()
 
 
-def test_deleted_source_is_forgotten(reports_on):
+def test_deleted_source_is_forgotten(reports_on) -> None:
     """The cursor does not grow with sources that are gone."""
     model = WarehouseModel(sources=2)
     reports = reports_on(model)
@@ -243,7 +243,7 @@ def test_deleted_source_is_forgotten(reports_on):
 
 
 @pytest.mark.parametrize("status", ["Failed", "Billing limits", "Billing limit too low", "Cancelled"])
-def test_sync_that_did_not_complete_fails_the_check(reports_on, status):
+def test_sync_that_did_not_complete_fails_the_check(reports_on, status) -> None:
     """Anything but Completed is a failed check with the job's own error, never a materialization."""
     model = WarehouseModel()
     reports = reports_on(model)
@@ -265,7 +265,7 @@ def test_sync_that_did_not_complete_fails_the_check(reports_on, status):
         ("Sync cancelled by user", 1),
     ],
 )
-def test_what_the_user_switched_off_is_silent_and_what_posthog_did_is_not(reports_on, error, events):
+def test_what_the_user_switched_off_is_silent_and_what_posthog_did_is_not(reports_on, error, events) -> None:
     """A user who disables a table stops its sync and knows; a failure or a cancelled sync is reported, once."""
     model = WarehouseModel()
     reports = reports_on(model)
@@ -278,7 +278,7 @@ def test_what_the_user_switched_off_is_silent_and_what_posthog_did_is_not(report
     assert (events, 0) == (len(first.events), len(second.events))
 
 
-def test_check_turns_green_again_with_the_next_good_sync(reports_on):
+def test_check_turns_green_again_with_the_next_good_sync(reports_on) -> None:
     """A failed check is not left red after the table has recovered."""
     model = WarehouseModel()
     reports = reports_on(model)
@@ -295,7 +295,7 @@ def test_check_turns_green_again_with_the_next_good_sync(reports_on):
     assert work.events[0].passed
 
 
-def test_each_check_is_evaluated_with_the_sync_that_it_judges(reports_on):
+def test_each_check_is_evaluated_with_the_sync_that_it_judges(reports_on) -> None:
     """Dagster shows a table's checks for its last sync alone, so each sync has them; in a rush, only what changes."""
     model = WarehouseModel(tables=3, frequency="1hour")
     reports = reports_on(model)
@@ -314,7 +314,7 @@ def test_each_check_is_evaluated_with_the_sync_that_it_judges(reports_on):
 
 @pytest.mark.parametrize("status", ["Completed", "Failed"])
 @pytest.mark.parametrize("later", ["Completed", "Failed"])
-def test_sync_that_a_later_one_has_overtaken_says_nothing_of_the_table(reports_on, status, later):
+def test_sync_that_a_later_one_has_overtaken_says_nothing_of_the_table(reports_on, status, later) -> None:
     """A run reports its sync at once; the one before it, reported afterwards, is neither the last nor turns a check."""
     model = WarehouseModel(tables=1)
     reports = reports_on(model)
@@ -343,7 +343,7 @@ def test_sync_that_a_later_one_has_overtaken_says_nothing_of_the_table(reports_o
     assert ([], {older.id: 1, newer.id: 1}) == (again.events, reports.reported())
 
 
-def test_tick_that_dies_within_a_report_loses_no_check(reports_on):
+def test_tick_that_dies_within_a_report_loses_no_check(reports_on) -> None:
     """A check that turned green, but was not followed by its materialization, is no report; nor is the other half."""
     model = WarehouseModel()
     reports = reports_on(model)
@@ -362,7 +362,7 @@ def test_tick_that_dies_within_a_report_loses_no_check(reports_on):
     assert (None, 1, False) == (cut_short, reports.reported()[job.id], is_red)
 
 
-def test_look_at_a_table_is_no_report_of_its_sync(reports_on):
+def test_look_at_a_table_is_no_report_of_its_sync(reports_on) -> None:
     """Who executes the check by itself just before the tick does not lose the table's materialization."""
     model = WarehouseModel()
     reports = reports_on(model)
@@ -379,7 +379,7 @@ def test_look_at_a_table_is_no_report_of_its_sync(reports_on):
 
 
 @pytest.mark.parametrize("status", ["Completed", "Failed"])
-def test_no_sync_of_many_is_reported_again_if_the_cursor_was_not_kept(reports_on, status):
+def test_no_sync_of_many_is_reported_again_if_the_cursor_was_not_kept(reports_on, status) -> None:
     """A daemon that dies between a tick's events and its cursor, or an older cursor: no sync is doubled."""
     model = WarehouseModel(tables=1)
     reports = reports_on(model)
@@ -397,7 +397,7 @@ def test_no_sync_of_many_is_reported_again_if_the_cursor_was_not_kept(reports_on
     assert {job.id: 1 for job in jobs} == reports.reported()
 
 
-def test_no_overtaken_sync_is_reported_again_if_the_cursor_was_not_kept(reports_on):
+def test_no_overtaken_sync_is_reported_again_if_the_cursor_was_not_kept(reports_on) -> None:
     """Observations are read back as far, past other observations of the table, such as a user's."""
     model = WarehouseModel(tables=1)
     reports = reports_on(model)
@@ -422,7 +422,7 @@ def test_no_overtaken_sync_is_reported_again_if_the_cursor_was_not_kept(reports_
     assert {job.id: 1 for job in jobs} == reports.reported()
 
 
-def test_many_syncs_of_a_table_cost_few_reads(reports_on):
+def test_many_syncs_of_a_table_cost_few_reads(reports_on) -> None:
     """The table's events are read once for all of its syncs, in pages."""
     model = WarehouseModel(tables=1)
     reports = reports_on(model)
@@ -442,7 +442,7 @@ def test_many_syncs_of_a_table_cost_few_reads(reports_on):
     assert {"fetch_materializations": 2, "fetch_observations": 1} == reads
 
 
-def test_sync_is_left_to_the_run_that_is_alive_of_several(reports_on):
+def test_sync_is_left_to_the_run_that_is_alive_of_several(reports_on) -> None:
     """Another run that joined the sync has ended without waiting for it: the first one still reports it."""
     model = WarehouseModel()
     reports = reports_on(model)
@@ -462,7 +462,7 @@ def test_sync_is_left_to_the_run_that_is_alive_of_several(reports_on):
     assert ([], {job.id: 1}) == (left.events, reports.reported())
 
 
-def test_failure_and_recovery_within_a_tick_leave_the_check_green(reports_on):
+def test_failure_and_recovery_within_a_tick_leave_the_check_green(reports_on) -> None:
     """In a rush only changes are evaluated: the tick's own reports count, though they are not stored yet."""
     model = WarehouseModel(tables=1)
     reports = reports_on(model)
@@ -476,7 +476,7 @@ def test_failure_and_recovery_within_a_tick_leave_the_check_green(reports_on):
     assert not EventLog(reports.instance).is_red(sync_succeeded_check(asset_key(reports.assets[0])))
 
 
-def test_report_costs_one_read_of_materializations(reports_on):
+def test_report_costs_one_read_of_materializations(reports_on) -> None:
     """Dagster's storage is what limits a tick: whether, after what and among what is asked in one."""
     model = WarehouseModel()
     reports = reports_on(model)
@@ -490,7 +490,7 @@ def test_report_costs_one_read_of_materializations(reports_on):
     assert 1 == len(reads)
 
 
-def test_quiet_sources_cost_no_request_of_their_own(reports_on):
+def test_quiet_sources_cost_no_request_of_their_own(reports_on) -> None:
     """A tick asks for the pages of the list of sources, for the jobs of the changed ones, and for one more in turn."""
     model = WarehouseModel(sources=120, tables=2)
     reports = reports_on(model)
@@ -513,7 +513,7 @@ def test_quiet_sources_cost_no_request_of_their_own(reports_on):
     assert len(changed) == work.reported
 
 
-def test_every_quiet_source_is_read_in_turn(reports_on):
+def test_every_quiet_source_is_read_in_turn(reports_on) -> None:
     """Nothing is missed permanently: each tick also reads one source that shows no change."""
     model = WarehouseModel(sources=3, tables=1)
     reports = reports_on(model)
@@ -531,7 +531,7 @@ def test_every_quiet_source_is_read_in_turn(reports_on):
 
 
 @pytest.mark.parametrize("text", ["{", '{"version": 2}', '{"sources": 3}', "[]"])
-def test_unreadable_cursor_is_an_error_that_names_the_cure(text):
+def test_unreadable_cursor_is_an_error_that_names_the_cure(text) -> None:
     """Starting over silently would skip or repeat reports, so the user is asked to reset the cursor."""
     with pytest.raises(CursorError, match="Reset cursor"):
         SensorCursor.parse(text)

@@ -1,23 +1,25 @@
 """A sync that imports many more rows than usual, or many fewer, causes a warning."""
 
+from collections.abc import Callable
+
 import dagster as dg
 import pytest
 from warehouse_model import WarehouseModel
 
 from dw_orchestration.assets.build import build_posthog_assets
-from dw_orchestration.assets.checks import ReportedSyncs, rows_usual
+from dw_orchestration.assets.checks import CheckOutcome, ReportedSyncs, rows_usual
 from dw_orchestration.sensors.cursor import SensorCursor
 from dw_orchestration.tables.tables import Tables
 from tests.sensors.conftest import snapshot_of
 
 
 @pytest.fixture
-def verdict_on(reports_on):
+def verdict_on(reports_on) -> Callable[..., CheckOutcome]:
     """The check of a sync's rows, after syncs with other rows."""
     model = WarehouseModel(tables=1)
     asset = reports_on(model).assets[0]
 
-    def judge(rows, earlier, *, own_id="another"):
+    def judge(rows, earlier, *, own_id="another") -> CheckOutcome:
         job = model.start("source0", "s0t0")
         model.finish(job, rows=rows)
         metadata = [
@@ -50,19 +52,19 @@ def verdict_on(reports_on):
         pytest.param(49, [1_000_000] + [100] * 10, False, id="too_few_rows_after_a_resync"),
     ],
 )
-def test_range_is_from_half_the_fewest_to_twice_the_most(verdict_on, rows, earlier, passed):
+def test_range_is_from_half_the_fewest_to_twice_the_most(verdict_on, rows, earlier, passed) -> None:
     """One sync of all rows among them makes no later sync unusual, and hides no lack of rows."""
     assert passed == verdict_on(rows, earlier).passed
 
 
-def test_sync_is_no_measure_of_itself(verdict_on):
+def test_sync_is_no_measure_of_itself(verdict_on) -> None:
     """A sync that has been reported already, as when a user executes the check, is compared with those before it."""
     verdict = verdict_on(5000, [5000, 500, 500, 500, 500, 500], own_id=0)
 
     assert (False, 5) == (verdict.passed, verdict.metadata["posthog/syncs_compared"])
 
 
-def test_numbers_are_said_and_are_numbers(verdict_on):
+def test_numbers_are_said_and_are_numbers(verdict_on) -> None:
     """The sentence has the rows and the range for people, the metadata has them for Dagster's plots."""
     verdict = verdict_on(12_345, [500, 600, 700, 800, 900])
 
@@ -76,14 +78,14 @@ def test_numbers_are_said_and_are_numbers(verdict_on):
     assert dg.AssetCheckSeverity.WARN == verdict.severity
 
 
-def test_event_without_rows_is_left_out(verdict_on):
+def test_event_without_rows_is_left_out(verdict_on) -> None:
     """A user may report materializations of a table too; they are not reports of its syncs."""
     asset = dg.AssetMaterialization("any", metadata={"note": "by hand", "posthog/rows_synced": "many"})
 
     assert [] == ReportedSyncs((asset.metadata,) * 9).rows_synced(but="job")
 
 
-def test_sensor_warns_once_and_says_when_it_is_over(reports_on):
+def test_sensor_warns_once_and_says_when_it_is_over(reports_on) -> None:
     """What PostHog syncs by itself is checked too: red with the unusual sync, green with the next usual one."""
     model = WarehouseModel(tables=1)
     reports = reports_on(model)
@@ -98,7 +100,7 @@ def test_sensor_warns_once_and_says_when_it_is_over(reports_on):
     assert [[], [], [], [], [], [False], [True], []] == said
 
 
-def test_every_table_has_the_check():
+def test_every_table_has_the_check() -> None:
     """It needs no cadence: a table that is synced by Dagster alone has usual rows too."""
     model = WarehouseModel(tables=1)
 

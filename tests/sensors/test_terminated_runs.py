@@ -107,7 +107,7 @@ def a_run(
         assert not run.result(30)
 
 
-def test_the_sync_that_the_run_started_is_cancelled(stuck, instance, wait_until):
+def test_the_sync_that_the_run_started_is_cancelled(stuck, instance, wait_until) -> None:
     """The run is still waiting somewhere, as its process hangs: it sees its sync end as cancelled."""
     with a_run(stuck, instance, wait_until) as job_id:
         assert "" == error_of(tick(stuck, instance))
@@ -118,7 +118,7 @@ def test_the_sync_that_the_run_started_is_cancelled(stuck, instance, wait_until)
 
 
 @pytest.mark.parametrize("joined", [True, False], ids=["joined", "told to leave it"])
-def test_no_other_sync_is_cancelled(stuck, instance, wait_until, joined):
+def test_no_other_sync_is_cancelled(stuck, instance, wait_until, joined) -> None:
     """A sync that the run only joined, or should leave on termination, continues."""
     if joined:
         stuck.start("Charge")
@@ -128,7 +128,7 @@ def test_no_other_sync_is_cancelled(stuck, instance, wait_until, joined):
         assert (job_id, JobStatus.RUNNING) == (newest.id, newest.status)
 
 
-def test_a_run_of_something_else_is_none_of_its_business(stuck, instance):
+def test_a_run_of_something_else_is_none_of_its_business(stuck, instance) -> None:
     """A run that has noted down no sync is skipped without a request."""
     instance.add_run(dg.DagsterRun(job_name="nightly", run_id=str(uuid.uuid4()), status=dg.DagsterRunStatus.STARTED))
     assert NOTHING_LEFT == tick(stuck, instance, resource=away()).skip_message
@@ -172,7 +172,7 @@ def away() -> PostHogWarehouseResource:
     return PostHogWarehouseResource(host="http://127.0.0.1:1", project_id="1", api_key="x", max_attempts=1)
 
 
-def test_a_cancel_is_tried_until_posthog_has_answered(stuck, instance, wait_until):
+def test_a_cancel_is_tried_until_posthog_has_answered(stuck, instance, wait_until) -> None:
     """While PostHog is unreachable each tick fails, with the table's name; the first after it cancels the sync."""
     runs = DeadRuns(stuck, instance)
     run_id = runs.start(stuck, "Charge")
@@ -185,7 +185,7 @@ def test_a_cancel_is_tried_until_posthog_has_answered(stuck, instance, wait_unti
     assert runs.tick(stuck.resource).dagster_run_reactions == []
 
 
-def test_a_cancel_is_not_tried_again_once_the_sync_has_ended(stuck, instance, wait_until):
+def test_a_cancel_is_not_tried_again_once_the_sync_has_ended(stuck, instance, wait_until) -> None:
     """Somebody else has cancelled it meanwhile: the next tick that can see that is content."""
     runs = DeadRuns(stuck, instance)
     runs.start(stuck, "Charge")
@@ -196,7 +196,7 @@ def test_a_cancel_is_not_tried_again_once_the_sync_has_ended(stuck, instance, wa
     assert "" == error_of(runs.tick(stuck.resource))
 
 
-def test_a_sync_of_long_ago_is_left(stuck, instance):
+def test_a_sync_of_long_ago_is_left(stuck, instance) -> None:
     """PostHog ends every sync within a week: after that nothing is tried, so that no tick fails permanently."""
     runs = DeadRuns(stuck, instance)
     runs.start(stuck, "Charge")
@@ -204,7 +204,7 @@ def test_a_sync_of_long_ago_is_left(stuck, instance):
     assert NOTHING_LEFT == runs.tick(away(), now=lambda: later).skip_message
 
 
-def test_one_source_that_does_not_answer_keeps_no_other_sync_running(embedded_warehouse, instance, wait_until):
+def test_one_source_that_does_not_answer_keeps_no_other_sync_running(embedded_warehouse, instance, wait_until) -> None:
     """The syncs of runs that were terminated later are cancelled in the same tick."""
     for source_type, table in (("Stripe", "Charge"), ("Hubspot", "Deal")):
         embedded_warehouse.add_source(source_type, tables={table: [{"id": 1}]})

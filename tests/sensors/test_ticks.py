@@ -1,5 +1,7 @@
 """A run that adopts a job which has ended waits for the sensor's tick that may be reporting it."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 import pytest
 from dagster._core.origin import DEFAULT_DAGSTER_ENTRY_POINT
@@ -18,7 +20,7 @@ from dw_orchestration.assets.ticks import LONGEST_TICK_S, OpenTicks
 
 
 @pytest.fixture
-def instance(tmp_path):
+def instance(tmp_path) -> Iterator[dg.DagsterInstance]:
     """An instance that keeps ticks."""
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
@@ -70,12 +72,12 @@ class Sensor:
         return self.now_s - began_s
 
 
-def test_no_open_tick_is_no_wait(instance):
+def test_no_open_tick_is_no_wait(instance) -> None:
     """The usual case costs nothing."""
     assert Sensor(instance).wait() == 0
 
 
-def test_an_open_tick_is_waited_for_and_a_later_one_is_not(instance):
+def test_an_open_tick_is_waited_for_and_a_later_one_is_not(instance) -> None:
     """A tick that begins after the run has recorded its adoption sees the adoption."""
     sensor = Sensor(instance)
     sensor.begin_tick(ends_at_s=3.0)
@@ -83,7 +85,7 @@ def test_an_open_tick_is_waited_for_and_a_later_one_is_not(instance):
     assert sensor.wait() == 3.0
 
 
-def test_a_tick_whose_daemon_was_killed_is_not_waited_for_for_ever(instance):
+def test_a_tick_whose_daemon_was_killed_is_not_waited_for_for_ever(instance) -> None:
     """It stays open until a daemon takes it up again; no tick lasts longer than a minute, and once is enough."""
     sensor = Sensor(instance)
     sensor.begin_tick(ends_at_s=float("inf"))

@@ -9,7 +9,7 @@ from dw_orchestration.sync.events import Adopted, CancelResult, Ended, Notice
 from dw_orchestration.sync.settings import IfRunning
 
 
-def test_a_started_job_is_cancelled_and_its_end_awaited():
+def test_a_started_job_is_cancelled_and_its_end_awaited() -> None:
     """The batch's own job is cancelled once, and the report comes when it has ended."""
     world, table = one_table()
     played = play(world)
@@ -28,7 +28,7 @@ def test_a_started_job_is_cancelled_and_its_end_awaited():
     assert ("Failed", CANCELLED, 1) == (row.status, row.error, world.cancels["t"])
 
 
-def test_an_adopted_job_is_left_alone():
+def test_an_adopted_job_is_left_alone() -> None:
     """What the batch only found belongs to somebody else."""
     world, table = one_table()
     world.start(table)
@@ -39,7 +39,7 @@ def test_an_adopted_job_is_left_alone():
     assert ([], {}) == (played.engine.cancel_started(), dict(world.cancels))
 
 
-def test_a_table_that_waits_for_another_sync_has_nothing_to_cancel():
+def test_a_table_that_waits_for_another_sync_has_nothing_to_cancel() -> None:
     """`wait_then_reload` has started nothing yet."""
     world, table = one_table()
     world.start(table)
@@ -51,7 +51,7 @@ def test_a_table_that_waits_for_another_sync_has_nothing_to_cancel():
 
 
 @pytest.mark.parametrize(("started", "cancels"), [(True, 1), (False, 0)])
-def test_a_resumed_job_is_cancelled_if_the_earlier_try_started_it(*, started: bool, cancels: int):
+def test_a_resumed_job_is_cancelled_if_the_earlier_try_started_it(*, started: bool, cancels: int) -> None:
     """The request says whose job it is."""
     world, table = one_table()
     world.start(table)
@@ -63,7 +63,7 @@ def test_a_resumed_job_is_cancelled_if_the_earlier_try_started_it(*, started: bo
     assert cancels == len(played.engine.cancel_started()) == world.cancels["t"]
 
 
-def test_a_job_that_ended_by_itself_is_no_error():
+def test_a_job_that_ended_by_itself_is_no_error() -> None:
     """Cancelling too late is success."""
     world, _ = one_table()
     played = play(world)
@@ -76,7 +76,7 @@ def test_a_job_that_ended_by_itself_is_no_error():
     assert world.cancels["t"] == 0
 
 
-def test_a_job_that_appears_only_after_the_stop_is_cancelled():
+def test_a_job_that_appears_only_after_the_stop_is_cancelled() -> None:
     """The trigger was sent, and its job had not appeared when the user stopped: it is caught when it does."""
     world, table = one_table(Run(queue_s=20))
     other = Table("other", "other")
@@ -92,7 +92,7 @@ def test_a_job_that_appears_only_after_the_stop_is_cancelled():
     assert "Failed" == world.rows_of(table)[-1].status
 
 
-def test_a_stop_within_the_trigger_counts_the_table_as_triggered():
+def test_a_stop_within_the_trigger_counts_the_table_as_triggered() -> None:
     """Interrupted inside the request, the batch cannot know its effect: it looks for the job."""
     world, table = one_table()
 
@@ -110,7 +110,7 @@ def test_a_stop_within_the_trigger_counts_the_table_as_triggered():
     assert (CancelResult.CANCELLED, "Failed") == (report.result, world.rows_of(table)[-1].status)
 
 
-def test_a_trigger_without_a_job_is_reported_as_such():
+def test_a_trigger_without_a_job_is_reported_as_such() -> None:
     """Nothing to cancel, and no promise that nothing will start."""
     world, _ = one_table(Run(leaves_row=False))
     world.add("s", Table("u", "u"))
@@ -123,7 +123,7 @@ def test_a_trigger_without_a_job_is_reported_as_such():
     assert reports["u"].result is CancelResult.CANCELLED
 
 
-def test_a_job_that_does_not_end_is_not_confirmed():
+def test_a_job_that_does_not_end_is_not_confirmed() -> None:
     """PostHog accepts the request and the job continues: the report names it after the timeout."""
     world, _ = one_table(Run(duration_s=1000))
     played = play(world)
@@ -138,7 +138,7 @@ def test_a_job_that_does_not_end_is_not_confirmed():
     assert "its sync is still shown as running" in report.text
 
 
-def test_a_request_that_is_not_taken_is_repeated():
+def test_a_request_that_is_not_taken_is_repeated() -> None:
     """`Could not cancel the running sync. Please try again.` is repeated as PostHog asks; the poll may fail as well."""
     world, _ = one_table()
     played = play(world)
@@ -151,7 +151,7 @@ def test_a_request_that_is_not_taken_is_repeated():
     assert report.result is CancelResult.CANCELLED
 
 
-def test_trouble_to_the_end_is_in_the_report():
+def test_trouble_to_the_end_is_in_the_report() -> None:
     """Why a cancellation could not be confirmed."""
     world, _ = one_table(Run(duration_s=1000))
     played = play(world)
@@ -164,7 +164,7 @@ def test_trouble_to_the_end_is_in_the_report():
     assert "PostHog is unreachable" in report.text
 
 
-def test_a_newer_run_of_somebody_else_is_not_hit():
+def test_a_newer_run_of_somebody_else_is_not_hit() -> None:
     """PostHog cancels the newest job; if that is not ours, it is not asked."""
     world, table = one_table(Run(duration_s=1000))
     played = play(world)
@@ -177,7 +177,7 @@ def test_a_newer_run_of_somebody_else_is_not_hit():
     assert newer.id in report.text
 
 
-def test_a_run_that_took_the_place_of_ours_is_left_alone():
+def test_a_run_that_took_the_place_of_ours_is_left_alone() -> None:
     """Ours was cancelled by somebody, who started another one."""
     world, table = one_table(Run(duration_s=20, status="Failed", error=CANCELLED))
     played = play(world)
@@ -190,7 +190,7 @@ def test_a_run_that_took_the_place_of_ours_is_left_alone():
     assert (CancelResult.REPLACED, True, 0) == (report.result, report.is_stopped, world.cancels["t"])
 
 
-def test_the_successor_of_an_interrupted_sync_is_cancelled():
+def test_the_successor_of_an_interrupted_sync_is_cancelled() -> None:
     """PostHog restarts our sync by itself: that one is ours too."""
     world, table = one_table(Run(duration_s=20, status="Failed", error=RESTARTED, restarts=True, queue_s=15))
     played = play(world)
@@ -202,7 +202,7 @@ def test_the_successor_of_an_interrupted_sync_is_cancelled():
     assert (CancelResult.CANCELLED, CANCELLED) == (report.result, world.rows_of(table)[-1].error)
 
 
-def test_submitted_jobs_are_cancelled_too():
+def test_submitted_jobs_are_cancelled_too() -> None:
     """Without waiting, a stop still means the jobs that this batch has started."""
     world = World()
     world.add("s", *(Table(f"t{n}", f"table_{n}") for n in range(3)))

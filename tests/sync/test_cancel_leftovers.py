@@ -31,7 +31,7 @@ def results(world: World, *jobs: StartedJob) -> list[CancelResult]:
     return [report.result for report in cancel_started_jobs(world, jobs)]
 
 
-def test_a_running_job_is_cancelled():
+def test_a_running_job_is_cancelled() -> None:
     """PostHog is asked once, and its end is not awaited."""
     world, table = one_table()
     job = running(world, table)
@@ -50,7 +50,7 @@ def test_a_running_job_is_cancelled():
     assert (CANCELLED, 1) == (world.rows_of(table)[-1].error, world.cancels["t"])
 
 
-def test_a_job_that_has_ended_is_left_alone():
+def test_a_job_that_has_ended_is_left_alone() -> None:
     """The batch may have cancelled it before it went."""
     world, table = one_table(Run(duration_s=20))
     job = running(world, table)
@@ -59,7 +59,7 @@ def test_a_job_that_has_ended_is_left_alone():
     assert ([CancelResult.ALREADY_FINISHED], {}) == (results(world, job), dict(world.cancels))
 
 
-def test_a_newer_sync_is_not_cancelled_in_its_place():
+def test_a_newer_sync_is_not_cancelled_in_its_place() -> None:
     """PostHog cancels a table's newest job: when that is another one, nothing is cancelled."""
     world, table = one_table()
     job = running(world, table)
@@ -68,7 +68,7 @@ def test_a_newer_sync_is_not_cancelled_in_its_place():
     assert ([CancelResult.REPLACED], {}) == (results(world, job), dict(world.cancels))
 
 
-def test_a_job_that_is_not_there_any_more_counts_as_ended():
+def test_a_job_that_is_not_there_any_more_counts_as_ended() -> None:
     """The newest sync of the table is another one, which began after ours was deleted."""
     world, table = one_table()
     job = running(world, table)
@@ -77,7 +77,7 @@ def test_a_job_that_is_not_there_any_more_counts_as_ended():
     assert ([CancelResult.ALREADY_FINISHED], {}) == (results(world, job), dict(world.cancels))
 
 
-def test_a_job_that_ends_at_that_moment_counts_as_ended():
+def test_a_job_that_ends_at_that_moment_counts_as_ended() -> None:
     """Between the look and the request it may have ended by itself."""
     world, table = one_table()
     job = running(world, table)
@@ -87,7 +87,7 @@ def test_a_job_that_ends_at_that_moment_counts_as_ended():
 
 
 @pytest.mark.parametrize("operation", ["list_jobs s", "cancel_schema"])
-def test_trouble_with_one_source_keeps_nothing_from_the_others(operation: str):
+def test_trouble_with_one_source_keeps_nothing_from_the_others(operation: str) -> None:
     """An unreachable source is reported, and the other source's sync is cancelled."""
     world, table = one_table()
     other = Table("other", "orders", runs=table.runs.copy())
@@ -98,7 +98,7 @@ def test_trouble_with_one_source_keeps_nothing_from_the_others(operation: str):
     assert [CancelResult.NOT_CONFIRMED, CancelResult.CANCELLED] == results(world, *jobs)
 
 
-def test_the_tables_of_a_source_are_read_together():
+def test_the_tables_of_a_source_are_read_together() -> None:
     """One request for all that a terminated run has left at a source, and one for each to cancel."""
     world = World()
     tables = [Table(f"t{n}", f"table_{n}", usual_run=Run(duration_s=3600)) for n in range(20)]

@@ -27,7 +27,7 @@ from dw_orchestration.sync.events import Ended
 @pytest.mark.parametrize("past", [True, False])
 def test_requests_and_delays_stay_within_their_budget(
     *, tables: int, sources: int, duration_s: float, others: int, lag_s: float, in_s: float, past: bool
-):
+) -> None:
     """One trigger for each table, few other requests, and each end is seen soon, with or without a history."""
     world = world_of(tables, sources=sources, duration_s=duration_s, past=past)
 
@@ -40,7 +40,7 @@ def test_requests_and_delays_stay_within_their_budget(
     assert median(seen) <= (lag_s if past else max(lag_s, 30))
 
 
-def test_few_tables_cost_one_request_a_look():
+def test_few_tables_cost_one_request_a_look() -> None:
     """One request polls thirty tables, as it polls one."""
     one, thirty = world_of(1), world_of(30)
     lags(one)
@@ -51,7 +51,7 @@ def test_few_tables_cost_one_request_a_look():
     assert thirty.others <= one.others + 10
 
 
-def test_an_old_job_does_not_make_each_look_read_the_past_of_the_others():
+def test_an_old_job_does_not_make_each_look_read_the_past_of_the_others() -> None:
     """A job that runs since yesterday is read apart from the tables that have just been triggered."""
     world = World()
     old, fresh = Table("old", "old", status="Running"), Table("fresh", "fresh", usual_run=Run(queue_s=100))
@@ -69,7 +69,7 @@ def test_an_old_job_does_not_make_each_look_read_the_past_of_the_others():
     assert 1 == max(world.rows_read[-20:])
 
 
-def test_a_changed_record_makes_a_table_of_many_be_read():
+def test_a_changed_record_makes_a_table_of_many_be_read() -> None:
     """Of more than fifty tables only those are read that wait for their job or whose record has changed."""
     world = world_of(120, duration_s=1800)
 
@@ -78,7 +78,7 @@ def test_a_changed_record_makes_a_table_of_many_be_read():
     assert all(0 < len(names) <= 50 for names in world.page_reads[1:])
 
 
-def test_a_record_that_lies_is_found_out():
+def test_a_record_that_lies_is_found_out() -> None:
     """A table whose record still says Running after its job's end is read from time to time."""
     world = world_of(60, duration_s=600)
 
@@ -94,7 +94,7 @@ def test_a_record_that_lies_is_found_out():
     assert max(lags(world)) <= 160
 
 
-def test_a_table_that_is_deleted_among_many_ends_deleted():
+def test_a_table_that_is_deleted_among_many_ends_deleted() -> None:
     """The record of many tables shows at once which are gone."""
     world = world_of(60)
     gone = world.table("0-3")
@@ -107,7 +107,7 @@ def test_a_table_that_is_deleted_among_many_ends_deleted():
     assert {SyncOutcome.COMPLETED} == set(outcomes.values())
 
 
-def test_a_foreign_run_is_seen_while_a_table_waits_for_its_turn():
+def test_a_foreign_run_is_seen_while_a_table_waits_for_its_turn() -> None:
     """PostHog's own schedule starts a queued table of many: it is attached to, not triggered."""
     world = world_of(60)
     last = world.table("0-59")
@@ -118,7 +118,7 @@ def test_a_foreign_run_is_seen_while_a_table_waits_for_its_turn():
     assert 0 == world.triggers["0-59"]
 
 
-def test_triggers_do_not_starve_polls():
+def test_triggers_do_not_starve_polls() -> None:
     """Ends are seen soon although hundreds of tables are still to be triggered."""
     world = world_of(300, duration_s=10)
 
@@ -128,7 +128,7 @@ def test_triggers_do_not_starve_polls():
     assert max(seen) <= 10
 
 
-def test_an_outage_of_one_source_does_not_hold_up_another():
+def test_an_outage_of_one_source_does_not_hold_up_another() -> None:
     """Each source is polled separately, and triggered when it is reachable."""
     world, _ = one_table()
     world.add("u", Table("u", "u"))
@@ -140,7 +140,7 @@ def test_an_outage_of_one_source_does_not_hold_up_another():
     assert {SyncOutcome.COMPLETED} == {end.outcome for end in ends.values()}
 
 
-def test_batches_that_began_together_drift_apart():
+def test_batches_that_began_together_drift_apart() -> None:
     """Runs that one schedule's tick started drift apart in their polls, and do not poll much less often."""
     least, middle, most = [looks_at_ten_minutes(chance) for chance in (1.0, 0.5, 0.0)]
 

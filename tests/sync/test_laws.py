@@ -167,7 +167,7 @@ def row_of(played: Play, end: Ended) -> Row | None:
 
 
 @given(stories)
-def test_laws_of_a_batch(story: Story):
+def test_laws_of_a_batch(story: Story) -> None:
     """Each table ends once, is triggered at most once, follows what it adopted, and ends as that ended, in time."""
     played = told(story)
     world = played.world
@@ -216,13 +216,13 @@ def in_time_and_within_budget(played: Play, story: Story) -> None:
 
 @settings(max_examples=30)
 @given(stories)
-def test_a_batch_is_a_function_of_what_it_sees(story: Story):
+def test_a_batch_is_a_function_of_what_it_sees(story: Story) -> None:
     """The same story played twice gives the same events, in the same order."""
     assert [repr(event) for event in told(story).events] == [repr(event) for event in told(story).events]
 
 
 @given(stories)
-def test_billing_is_told_once_and_last(story: Story):
+def test_billing_is_told_once_and_last(story: Story) -> None:
     """The summary is the last event, and names just the tables that were spared the trigger."""
     played = told(story)
     summaries = played.all(BillingStopped)

@@ -24,7 +24,7 @@ def completed(world: World, **settings: float) -> World:
     return world
 
 
-def test_fifty_sources_of_one_table_each_take_hardly_longer_than_one():
+def test_fifty_sources_of_one_table_each_take_hardly_longer_than_one() -> None:
     """A sync of 20 s in each of 50 sources: a trigger, three reads of jobs each and a few lists; ends seen at once."""
     world = world_of(1, sources=50, duration_s=20)
 
@@ -38,7 +38,7 @@ def test_fifty_sources_of_one_table_each_take_hardly_longer_than_one():
     assert median(seen) <= 3
 
 
-def test_the_list_is_read_before_any_source_also_by_a_clock_that_moves():
+def test_the_list_is_read_before_any_source_also_by_a_clock_that_moves() -> None:
     """Real clocks move while a batch is made: the list must not come second for that."""
     world = world_of(1, sources=50, duration_s=20)
     still, reads = world.monotonic, count()
@@ -49,7 +49,7 @@ def test_the_list_is_read_before_any_source_also_by_a_clock_that_moves():
     assert 0 == world.calls["get_source"]
 
 
-def test_a_long_wait_for_many_sources_costs_a_list_a_look():
+def test_a_long_wait_for_many_sources_costs_a_list_a_look() -> None:
     """While all run, their jobs are read only from time to time."""
     world = world_of(1, sources=50, duration_s=600)
 
@@ -58,12 +58,12 @@ def test_a_long_wait_for_many_sources_costs_a_list_a_look():
     assert world.calls["list_jobs"] <= 50 * (3 + 3)
 
 
-def test_few_sources_are_read_one_by_one():
+def test_few_sources_are_read_one_by_one() -> None:
     """The list of all sources can be longer than the batch."""
     assert 0 == completed(world_of(1, sources=3)).calls["list_sources"]
 
 
-def test_a_list_of_more_pages_than_the_batch_has_sources_is_not_read_again():
+def test_a_list_of_more_pages_than_the_batch_has_sources_is_not_read_again() -> None:
     """A project of a thousand sources, four of which are synced."""
     world = world_of(1, sources=4)
     wanted = play(world)
@@ -76,7 +76,7 @@ def test_a_list_of_more_pages_than_the_batch_has_sources_is_not_read_again():
     assert 7 == world.calls["list_sources"]
 
 
-def test_the_list_is_read_no_further_than_needed():
+def test_the_list_is_read_no_further_than_needed() -> None:
     """The newest sources come first."""
     world = World()
     for n in range(600):
@@ -91,7 +91,7 @@ def test_the_list_is_read_no_further_than_needed():
 
 
 @pytest.mark.parametrize("fails", [1, 1000])
-def test_a_list_that_cannot_be_read_at_first_is_done_without(fails: int):
+def test_a_list_that_cannot_be_read_at_first_is_done_without(fails: int) -> None:
     """Each source is read by itself, until the list can be had."""
     world = world_of(1, sources=5)
     world.faults["list_sources"].extend(bad_gateway() for _ in range(fails))
@@ -103,7 +103,7 @@ def test_a_list_that_cannot_be_read_at_first_is_done_without(fails: int):
     assert 1 == played.notices().count("The list of sources cannot be read")
 
 
-def test_a_list_that_fails_for_long_is_replaced_by_looks_at_each_source():
+def test_a_list_that_fails_for_long_is_replaced_by_looks_at_each_source() -> None:
     """The ends are seen as soon as in a batch of few sources."""
     world = world_of(1, sources=6, duration_s=100, past=False)
     world.at(20, lambda: world.faults["list_sources"].extend(bad_gateway() for _ in range(50)))
@@ -112,7 +112,7 @@ def test_a_list_that_fails_for_long_is_replaced_by_looks_at_each_source():
     assert world.calls["get_source"] == 0
 
 
-def test_a_list_that_can_be_read_again_is_used_again():
+def test_a_list_that_can_be_read_again_is_used_again() -> None:
     """After minutes without it, the jobs are again read only from time to time."""
     world = world_of(1, sources=6, duration_s=1200)
     world.at(20, lambda: world.faults["list_sources"].extend(bad_gateway() for _ in range(7)))
@@ -124,7 +124,7 @@ def test_a_list_that_can_be_read_again_is_used_again():
     assert world.calls["list_jobs"] <= 6 * 40
 
 
-def test_a_short_failure_of_the_list_changes_nothing():
+def test_a_short_failure_of_the_list_changes_nothing() -> None:
     """For half a minute the last records are good enough."""
     world = world_of(1, sources=6, duration_s=300)
     world.at(20, lambda: world.faults["list_sources"].extend([bad_gateway(), too_many_requests(5)]))
@@ -135,7 +135,7 @@ def test_a_short_failure_of_the_list_changes_nothing():
     assert "" == played.notices()
 
 
-def test_a_slow_list_is_left_time_to_rest():
+def test_a_slow_list_is_left_time_to_rest() -> None:
     """A list that takes 3 s is asked for a fifth of the time at most."""
     world = world_of(1, sources=10)
     world.slow_s["list_sources"] = 3.0
@@ -145,7 +145,7 @@ def test_a_slow_list_is_left_time_to_rest():
     assert world.calls["list_sources"] <= world.t / 15 + 2
 
 
-def test_a_trigger_does_not_make_a_failing_list_be_read_sooner():
+def test_a_trigger_does_not_make_a_failing_list_be_read_sooner() -> None:
     """It is waited for as long as PostHog says."""
     world = world_of(1, sources=5)
     world.faults["list_sources"].append(too_many_requests(50))
@@ -155,7 +155,7 @@ def test_a_trigger_does_not_make_a_failing_list_be_read_sooner():
     assert world.calls["list_sources"] <= 12
 
 
-def test_a_record_that_goes_on_saying_running_is_doubted():
+def test_a_record_that_goes_on_saying_running_is_doubted() -> None:
     """The jobs of a table that seems to run are read at least once a minute at first."""
     world = world_of(1, sources=10, duration_s=100)
 
@@ -170,7 +170,7 @@ def test_a_record_that_goes_on_saying_running_is_doubted():
     assert max(lags(world)) <= 65
 
 
-def test_a_record_is_not_believed_about_an_end():
+def test_a_record_is_not_believed_about_an_end() -> None:
     """A record that shows an end too early makes the job be read, and the job continues."""
     world = world_of(1, sources=10, duration_s=100)
 
@@ -187,7 +187,7 @@ def test_a_record_is_not_believed_about_an_end():
 
 
 @pytest.mark.parametrize("whole_source", [False, True])
-def test_a_deleted_one_of_many_ends_deleted(*, whole_source: bool):
+def test_a_deleted_one_of_many_ends_deleted(*, whole_source: bool) -> None:
     """A source that the list does not show is polled separately, and only that poll decides."""
     world = world_of(2, sources=6)
 
@@ -205,7 +205,7 @@ def test_a_deleted_one_of_many_ends_deleted(*, whole_source: bool):
 
 
 @pytest.mark.parametrize("left_out", ["source-2", "2-0"])
-def test_what_the_list_leaves_out_is_looked_at_by_itself(left_out: str):
+def test_what_the_list_leaves_out_is_looked_at_by_itself(left_out: str) -> None:
     """A source or a table that exists nevertheless is synced."""
     world = world_of(1, sources=6)
     world.unlisted.add(left_out)
@@ -213,7 +213,7 @@ def test_what_the_list_leaves_out_is_looked_at_by_itself(left_out: str):
     assert 1 == completed(world).calls["get_source"]
 
 
-def test_a_table_that_is_expected_to_run_is_no_news():
+def test_a_table_that_is_expected_to_run_is_no_news() -> None:
     """Its record says Running from the trigger on; each table's jobs are read before, at the start and at the end."""
     world = world_of(1, sources=10)
     for tables in world.sources.values():
@@ -222,7 +222,7 @@ def test_a_table_that_is_expected_to_run_is_no_news():
     assert 10 * 3 == completed(world).calls["list_jobs"]
 
 
-def test_a_foreign_run_in_one_of_many_sources_is_attached_to():
+def test_a_foreign_run_in_one_of_many_sources_is_attached_to() -> None:
     """PostHog's own schedule starts a queued table: its record shows it, and it is not triggered."""
     world = world_of(1, sources=30)
     world.at(5, lambda: world.start(world.table("29-0"), Run(duration_s=600, queue_s=0)))
@@ -233,7 +233,7 @@ def test_a_foreign_run_in_one_of_many_sources_is_attached_to():
     assert {SyncOutcome.COMPLETED} == set(outcomes.values())
 
 
-def test_many_tables_of_many_sources_are_read_by_what_the_list_tells():
+def test_many_tables_of_many_sources_are_read_by_what_the_list_tells() -> None:
     """Of a source with more than fifty tables, those that changed are read, without another poll of the source."""
     world = world_of(60, sources=4, duration_s=300)
 

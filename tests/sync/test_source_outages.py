@@ -22,7 +22,7 @@ def server_error() -> api.ServerError:
 # --- triggers ---
 
 
-def test_a_lost_answer_is_not_answered_with_another_trigger():
+def test_a_lost_answer_is_not_answered_with_another_trigger() -> None:
     """The trigger may have had its effect: its job is looked for, and found."""
     world, table = one_table()
     world.past(table, ago_s=600)
@@ -45,7 +45,7 @@ def test_a_lost_answer_is_not_answered_with_another_trigger():
         api.UnexpectedAnswerError(problem(200)),
     ],
 )
-def test_a_lost_trigger_that_had_no_effect_is_never_started(error: api.PostHogError):
+def test_a_lost_trigger_that_had_no_effect_is_never_started(error: api.PostHogError) -> None:
     """No job appears either: the table ends, and another try may help."""
     world, _ = one_table()
     world.faults["trigger"].append(error)
@@ -59,7 +59,7 @@ def test_a_lost_trigger_that_had_no_effect_is_never_started(error: api.PostHogEr
 
 
 @pytest.mark.parametrize("error", [too_many_requests(45), api.UnreachableError("no route")])
-def test_a_trigger_that_was_not_taken_is_sent_again(error: api.PostHogError):
+def test_a_trigger_that_was_not_taken_is_sent_again(error: api.PostHogError) -> None:
     """429 and an unreachable server mean that nothing was done: the trigger goes out later, when PostHog asks."""
     world, _ = one_table()
     world.faults["trigger"].append(error)
@@ -70,7 +70,7 @@ def test_a_trigger_that_was_not_taken_is_sent_again(error: api.PostHogError):
     assert "No table is triggered for" in played.notices()
 
 
-def test_triggers_that_are_never_taken_are_given_up():
+def test_triggers_that_are_never_taken_are_given_up() -> None:
     """A key whose limit others use up permanently: the run ends after its total timeout."""
     world = World()
     world.add("s", *(Table(f"t{n}", f"table_{n}") for n in range(3)))
@@ -91,7 +91,7 @@ def test_triggers_that_are_never_taken_are_given_up():
     assert 1800 <= world.t <= 1920
 
 
-def test_refusals_with_a_success_between_them_do_not_add_up():
+def test_refusals_with_a_success_between_them_do_not_add_up() -> None:
     """Only an unbroken run of refused triggers is given up."""
     world = World()
     world.add("s", *(Table(f"t{n}", f"table_{n}", usual_run=Run(duration_s=5)) for n in range(5)))
@@ -127,7 +127,7 @@ def test_refusals_with_a_success_between_them_do_not_add_up():
 )
 def test_a_refused_trigger_ends_its_table_alone(
     *, error: api.PostHogError, expected: type[errors.SyncError], allow_retries: bool
-):
+) -> None:
     """What PostHog refuses is an end at once, with its reason; the other tables continue."""
     world, _ = one_table()
     world.add("s", Table("other", "other"))
@@ -147,7 +147,7 @@ def test_a_refused_trigger_ends_its_table_alone(
 
 
 @pytest.mark.parametrize("is_refused", [True, False])
-def test_the_billing_limit_stops_further_triggers(*, is_refused: bool):
+def test_the_billing_limit_stops_further_triggers(*, is_refused: bool) -> None:
     """The first table that meets the limit, by answer or by job, saves the rest of the project from trying."""
     world = World()
     world.add("a", *(Table(f"a{n}", f"table_{n}") for n in range(4)))
@@ -170,7 +170,7 @@ def test_the_billing_limit_stops_further_triggers(*, is_refused: bool):
     assert not played.error(untried[0]).allow_retries
 
 
-def test_a_running_sync_is_attached_to_although_billing_stopped_the_batch():
+def test_a_running_sync_is_attached_to_although_billing_stopped_the_batch() -> None:
     """Attaching triggers nothing, so the limit does not forbid it."""
     world, first = one_table(Run(queue_s=1, duration_s=0.1, status="Billing limits"))
     second = Table("u", "u", usual_run=Run(duration_s=600))
@@ -184,7 +184,7 @@ def test_a_running_sync_is_attached_to_although_billing_stopped_the_batch():
     assert first.name
 
 
-def test_a_table_that_is_too_big_for_the_limit_stops_no_other():
+def test_a_table_that_is_too_big_for_the_limit_stops_no_other() -> None:
     """PostHog counts the rows of one table: the others may well fit."""
     world, _ = one_table(Run(queue_s=1, duration_s=0.1, status="Billing limit too low"))
     world.add("s", Table("u", "u"))
@@ -202,7 +202,7 @@ def test_a_table_that_is_too_big_for_the_limit_stops_no_other():
 )
 def test_a_table_in_a_failure_streak_is_not_tried_before_its_gap(
     failures: int, last_ago_s: float, wait_s: float | None
-):
+) -> None:
     """PostHog would take the trigger and start nothing: five failures cost 10 minutes, each further one doubles it."""
     world, table = one_table()
     world.past(table, ago_s=9000)
@@ -222,7 +222,7 @@ def test_a_table_in_a_failure_streak_is_not_tried_before_its_gap(
     assert f"its last {failures} syncs failed (broken)" in str(error)
 
 
-def test_a_streak_does_not_keep_from_attaching():
+def test_a_streak_does_not_keep_from_attaching() -> None:
     """A running job is there to be attached to, even if others failed before."""
     world, table = one_table()
     for n in range(6):
@@ -236,7 +236,7 @@ def test_a_streak_does_not_keep_from_attaching():
 # --- polls ---
 
 
-def test_failing_polls_do_not_fail_a_table():
+def test_failing_polls_do_not_fail_a_table() -> None:
     """An outage of minutes is waited out, reported once, and counts against no deadline."""
     world, _ = one_table(Run(queue_s=530))
     world.outages.append((5, 500, server_error))
@@ -248,7 +248,7 @@ def test_failing_polls_do_not_fail_a_table():
     assert 1 == played.notices().count("is reachable again")
 
 
-def test_an_outage_beyond_the_budget_is_the_end():
+def test_an_outage_beyond_the_budget_is_the_end() -> None:
     """After 15 minutes of failing polls the source's tables are given up, and others are not; a retry may help."""
     world, _ = one_table(Run(duration_s=7200))
     world.outages.append((5, 5000, server_error))
@@ -261,7 +261,7 @@ def test_an_outage_beyond_the_budget_is_the_end():
     assert 900 <= world.t <= 960
 
 
-def test_a_rate_limit_is_waited_out_as_told():
+def test_a_rate_limit_is_waited_out_as_told() -> None:
     """429 with a wait longer than the budget for errors is obeyed, and is no failure."""
     world, _ = one_table(Run(duration_s=3000))
     world.faults["list_jobs"].extend([None, None, too_many_requests(1200), too_many_requests(None)])
@@ -271,7 +271,7 @@ def test_a_rate_limit_is_waited_out_as_told():
     assert played.ended().outcome is SyncOutcome.COMPLETED
 
 
-def test_a_rate_limit_without_end_is_the_end():
+def test_a_rate_limit_without_end_is_the_end() -> None:
     """A key that others use up permanently does not block a run permanently."""
     world, _ = one_table()
     world.outages.append((5, 1e9, lambda: too_many_requests(100)))
@@ -288,7 +288,7 @@ def test_a_rate_limit_without_end_is_the_end():
         api.ProjectNotFoundError(problem(404, detail="Project not found.")),
     ],
 )
-def test_a_source_that_the_key_may_not_read_fails_at_once(error: api.PostHogError):
+def test_a_source_that_the_key_may_not_read_fails_at_once(error: api.PostHogError) -> None:
     """A wrong key or project at the beginning is no outage and no deleted table, and concerns this source alone."""
     world, _ = one_table()
     world.add("open", Table("o", "o"))
@@ -309,7 +309,7 @@ NOT_ITS_OWN = [api.UnexpectedAnswerError(problem(status)) for status in (200, 40
     "error", [*NOT_ITS_OWN, api.NotFoundError(problem(404)), api.ProjectNotFoundError(problem(404))]
 )
 @pytest.mark.parametrize("polls_before", [0, 1, 3])
-def test_a_single_answer_is_not_the_end(*, error: api.PostHogError, polls_before: int):
+def test_a_single_answer_is_not_the_end(*, error: api.PostHogError, polls_before: int) -> None:
     """A gateway's page, at any poll, proves nothing; PostHog's own 404 counts when another read confirms it."""
     world, _ = one_table()
     world.faults["get_source" if not polls_before else "list_jobs"].extend([*[None] * polls_before, error])
@@ -324,7 +324,7 @@ def test_a_single_answer_is_not_the_end(*, error: api.PostHogError, polls_before
 
 
 @pytest.mark.parametrize("error", NOT_ITS_OWN)
-def test_gateways_pages_are_an_outage(error: api.PostHogError):
+def test_gateways_pages_are_an_outage(error: api.PostHogError) -> None:
     """Pages for minutes are waited out; a retry may help when they do not end."""
     world, _ = one_table(Run(duration_s=300))
     world.outages.append((5, 250, lambda: error))
@@ -337,7 +337,7 @@ def test_gateways_pages_are_an_outage(error: api.PostHogError):
 
 
 @pytest.mark.parametrize(("tables", "is_first"), [(1, True), (60, True), (60, False)])
-def test_a_table_that_one_read_does_not_show_is_not_deleted(*, tables: int, is_first: bool):
+def test_a_table_that_one_read_does_not_show_is_not_deleted(*, tables: int, is_first: bool) -> None:
     """A record without a table counts when another read confirms it; until then the table continues."""
     world = World()
     world.add("s", *(Table(f"t{n}", f"table_{n}") for n in range(tables)))
@@ -351,7 +351,7 @@ def test_a_table_that_one_read_does_not_show_is_not_deleted(*, tables: int, is_f
     assert 0 == world.hidden["t0"]
 
 
-def test_a_trigger_that_is_refused_as_unknown_is_checked():
+def test_a_trigger_that_is_refused_as_unknown_is_checked() -> None:
     """PostHog's 404 to a trigger ends the table as deleted if its source does not show it either."""
     world, table = one_table()
     world.faults["trigger"].append(api.NotFoundError(problem(404)))
@@ -367,7 +367,7 @@ def test_a_trigger_that_is_refused_as_unknown_is_checked():
     assert not raised.allow_retries
 
 
-def test_a_source_that_answers_late_is_triggered_late():
+def test_a_source_that_answers_late_is_triggered_late() -> None:
     """Nothing is triggered at a source whose jobs have not been read."""
     world, _ = one_table()
     world.outages.append((0, 120, server_error))
@@ -377,7 +377,7 @@ def test_a_source_that_answers_late_is_triggered_late():
     assert (1, SyncOutcome.COMPLETED) == (world.triggers["t"], played.ended().outcome)
 
 
-def test_nothing_is_triggered_at_a_source_that_cannot_be_seen():
+def test_nothing_is_triggered_at_a_source_that_cannot_be_seen() -> None:
     """In an outage no more than the trigger that met it first is lost: the queue waits for the source to be seen."""
     world = World()
     world.add("s", *(Table(f"t{n}", f"table_{n}") for n in range(8)))
@@ -388,7 +388,7 @@ def test_nothing_is_triggered_at_a_source_that_cannot_be_seen():
     assert outcomes.count(SyncOutcome.COMPLETED) >= 7
 
 
-def test_a_record_that_cannot_be_read_does_not_keep_a_table_from_its_end():
+def test_a_record_that_cannot_be_read_does_not_keep_a_table_from_its_end() -> None:
     """The start deadline ends a table even if the record that would explain it is not to be had."""
     world, _ = one_table(Run(leaves_row=False))
     world.faults["get_source"].extend([None, server_error()])
@@ -396,7 +396,7 @@ def test_a_record_that_cannot_be_read_does_not_keep_a_table_from_its_end():
     assert play(world).to_end().ended().outcome is SyncOutcome.NEVER_STARTED
 
 
-def test_slow_answers_count_against_no_deadline():
+def test_slow_answers_count_against_no_deadline() -> None:
     """A client may wait for its rate budget within a request: deadlines stand still meanwhile."""
     world, _ = one_table(Run(queue_s=500), world=World(latency_s=100))
 

@@ -13,7 +13,7 @@ from dw_orchestration.sync.settings import IfRunning, SyncSettings, TableRequest
 DAY_S = 86_400.0
 
 
-def test_the_new_job_is_adopted_before_the_wait_and_followed_to_its_end():
+def test_the_new_job_is_adopted_before_the_wait_and_followed_to_its_end() -> None:
     """After the trigger, the first job that was not there before is the one; its Adopted comes before its end."""
     world, table = one_table()
     world.past(table, ago_s=3600)
@@ -35,7 +35,7 @@ def test_the_new_job_is_adopted_before_the_wait_and_followed_to_its_end():
 
 @pytest.mark.parametrize("skew_s", [-600.0, 600.0])
 @pytest.mark.parametrize("tells_time", [True, False])
-def test_a_clock_that_is_minutes_off_changes_nothing(*, skew_s: float, tells_time: bool):
+def test_a_clock_that_is_minutes_off_changes_nothing(*, skew_s: float, tells_time: bool) -> None:
     """Jobs are identified by their ids and PostHog's own times, never by ours."""
     world, table = one_table(world=World(skew_s=skew_s))
     world.tells_time = tells_time
@@ -49,7 +49,7 @@ def test_a_clock_that_is_minutes_off_changes_nothing(*, skew_s: float, tells_tim
 
 
 @pytest.mark.parametrize("lost", [0, 60])
-def test_an_old_job_behind_the_first_page_is_not_taken_for_a_new_one(lost: int):
+def test_an_old_job_behind_the_first_page_is_not_taken_for_a_new_one(lost: int) -> None:
     """What is older than the first page of jobs was there before, seen or not, even if the trigger's answer is lost."""
     world = World()
     world.lost = lost
@@ -64,7 +64,7 @@ def test_an_old_job_behind_the_first_page_is_not_taken_for_a_new_one(lost: int):
     assert all(event.job.created_at > START for event in played.all(Adopted))
 
 
-def test_a_running_job_is_attached_to():
+def test_a_running_job_is_attached_to() -> None:
     """PostHog drops a trigger while a run is on, so the running job is the one, and it was not started here."""
     world, table = one_table()
     world.start(table)
@@ -78,7 +78,7 @@ def test_a_running_job_is_attached_to():
     assert played.ended().queue_s is None
 
 
-def test_a_running_job_behind_the_first_page_is_found():
+def test_a_running_job_behind_the_first_page_is_found() -> None:
     """A record that says Running and a page without the table's jobs: its jobs are read by name."""
     world, table = one_table(Run(duration_s=1200))
     world.start(table)
@@ -94,7 +94,7 @@ def test_a_running_job_behind_the_first_page_is_found():
     assert (0, 1) == (world.triggers["t"], world.triggers["busy"])
 
 
-def test_a_record_that_says_running_without_any_job_is_triggered():
+def test_a_record_that_says_running_without_any_job_is_triggered() -> None:
     """Older servers show a table as Running permanently when a trigger led nowhere: the search finds no job."""
     world, table = one_table(status="Running")
     busy = Table("busy", "busy")
@@ -108,7 +108,7 @@ def test_a_record_that_says_running_without_any_job_is_triggered():
     assert 1 == len(world.rows_of(table))
 
 
-def test_a_job_that_starts_before_the_trigger_and_makes_posthog_drop_it_is_adopted_as_not_ours():
+def test_a_job_that_starts_before_the_trigger_and_makes_posthog_drop_it_is_adopted_as_not_ours() -> None:
     """The row may appear after the trigger although the run began before: it is followed, no matter who started it."""
     world, table = one_table(Run(queue_s=20))
     world.start(table)
@@ -119,7 +119,7 @@ def test_a_job_that_starts_before_the_trigger_and_makes_posthog_drop_it_is_adopt
     assert played.ended().outcome is SyncOutcome.COMPLETED
 
 
-def test_a_job_that_began_between_the_first_look_and_the_trigger_is_not_ours():
+def test_a_job_that_began_between_the_first_look_and_the_trigger_is_not_ours() -> None:
     """It made PostHog drop the trigger: it is followed, and a stop of the batch must not cancel it."""
     world = World()
     first, table = Table("a", "a"), Table("t", "users")
@@ -133,7 +133,7 @@ def test_a_job_that_began_between_the_first_look_and_the_trigger_is_not_ours():
     assert played.ended("t").queue_s is None
 
 
-def test_a_sync_that_ran_in_between_is_not_taken_for_the_one_asked_for():
+def test_a_sync_that_ran_in_between_is_not_taken_for_the_one_asked_for() -> None:
     """A job that appeared after the initial read and ended before the trigger cannot be what the trigger caused."""
     world = World()
     first, table = Table("a", "a"), Table("t", "users", usual_run=Run(queue_s=1, duration_s=1))
@@ -146,7 +146,7 @@ def test_a_sync_that_ran_in_between_is_not_taken_for_the_one_asked_for():
     assert played.all(Adopted, "t")[0].job.id == world.rows_of(table)[-1].id
 
 
-def test_wait_then_reload_waits_and_then_triggers():
+def test_wait_then_reload_waits_and_then_triggers() -> None:
     """Data as new as the request: the running job ends first, then another one is started and followed."""
     world, table = one_table(Run(duration_s=100))
     world.start(table)
@@ -161,7 +161,7 @@ def test_wait_then_reload_waits_and_then_triggers():
     assert (1, SyncOutcome.COMPLETED) == (world.triggers["t"], played.ended().outcome)
 
 
-def test_after_the_wait_a_run_that_began_since_is_good_enough():
+def test_after_the_wait_a_run_that_began_since_is_good_enough() -> None:
     """A job that starts after the awaited job began later than the request: no further trigger is needed."""
     world, table = one_table(Run(duration_s=101), Run(duration_s=300))
     world.start(table)
@@ -174,7 +174,7 @@ def test_after_the_wait_a_run_that_began_since_is_good_enough():
     assert [world.rows_of(table)[-1].id] == [event.job.id for event in played.all(Adopted)]
 
 
-def test_after_the_wait_an_older_leftover_is_no_reason_to_attach():
+def test_after_the_wait_an_older_leftover_is_no_reason_to_attach() -> None:
     """Of several running jobs the newest was waited for; one that began before it has older data."""
     world, table = one_table()
     leftover = world.past(table, ago_s=500, took_s=None)
@@ -187,7 +187,7 @@ def test_after_the_wait_an_older_leftover_is_no_reason_to_attach():
     assert leftover.id not in [event.job.id for event in played.all(Adopted)]
 
 
-def test_fail_refuses_beside_a_running_job():
+def test_fail_refuses_beside_a_running_job() -> None:
     """`fail` ends at once, names the job, and triggers nothing."""
     world, table = one_table()
     world.start(table)
@@ -200,7 +200,7 @@ def test_fail_refuses_beside_a_running_job():
     assert world.triggers["t"] == 0
 
 
-def test_of_several_running_jobs_the_newest_counts():
+def test_of_several_running_jobs_the_newest_counts() -> None:
     """Several running rows: the newest is attached to, and the others are named."""
     world, table = one_table()
     old = world.past(table, ago_s=500, took_s=None)
@@ -213,7 +213,7 @@ def test_of_several_running_jobs_the_newest_counts():
     assert f"not {old.id}" in played.notices()
 
 
-def test_a_corpse_is_named_and_left_alone():
+def test_a_corpse_is_named_and_left_alone() -> None:
     """A Running row of a week ago is one that PostHog never finished: it does not keep the table from its sync."""
     world, table = one_table()
     corpse = world.past(table, ago_s=8 * DAY_S, took_s=None)
@@ -225,7 +225,7 @@ def test_a_corpse_is_named_and_left_alone():
     assert corpse.id not in [event.job.id for event in played.all(Adopted)]
 
 
-def test_a_run_that_leaves_no_job_is_never_started():
+def test_a_run_that_leaves_no_job_is_never_started() -> None:
     """No job within the start timeout has its own error, with what PostHog shows; another try can help."""
     world, table = one_table(Run(leaves_row=False))
     old = world.past(table, ago_s=3600)
@@ -241,7 +241,7 @@ def test_a_run_that_leaves_no_job_is_never_started():
     assert f"shows the table as Running, and its newest job is {old.id} (Completed" in str(error)
 
 
-def test_a_table_without_any_job_says_so():
+def test_a_table_without_any_job_says_so() -> None:
     """The text of a sync that never started is true also for a table that never had a job."""
     world, _ = one_table(Run(leaves_row=False), status=None)
     world.tells_time = False
@@ -263,7 +263,7 @@ def test_a_table_without_any_job_says_so():
 )
 def test_a_sync_since_the_tick_stands_in_for_one_of_ours(
     ago_s: float, took_s: float | None, status: str, outcome: SyncOutcome
-):
+) -> None:
     """With `accept_jobs_since`, the job since then is the one, however it ended: a tick has one sync."""
     world, table = one_table()
     row = world.past(table, ago_s=ago_s, took_s=took_s, status=status)
@@ -275,7 +275,7 @@ def test_a_sync_since_the_tick_stands_in_for_one_of_ours(
     assert [row.id] == [adopted.job.id for adopted in played.all(Adopted)]
 
 
-def test_a_sync_from_before_the_tick_does_not_stand_in_for_one_of_ours():
+def test_a_sync_from_before_the_tick_does_not_stand_in_for_one_of_ours() -> None:
     """With `accept_jobs_since`, an older job is not the tick's: one is started."""
     world, table = one_table()
     world.past(table, ago_s=400, took_s=50)
@@ -285,7 +285,7 @@ def test_a_sync_from_before_the_tick_does_not_stand_in_for_one_of_ours():
     assert (1, SyncOutcome.COMPLETED) == (world.triggers["t"], played.ended().outcome)
 
 
-def test_of_several_syncs_since_the_tick_a_good_one_counts():
+def test_of_several_syncs_since_the_tick_a_good_one_counts() -> None:
     """A job that completed is taken before a later one that failed."""
     world, table = one_table()
     good = world.past(table, ago_s=200, took_s=50)
@@ -296,7 +296,7 @@ def test_of_several_syncs_since_the_tick_a_good_one_counts():
     assert [good.id] == [adopted.job.id for adopted in played.all(Adopted)]
 
 
-def test_a_retry_of_a_tick_starts_a_sync_of_its_own():
+def test_a_retry_of_a_tick_starts_a_sync_of_its_own() -> None:
     """The job that failed was the tick's; the try after it has to start another, or take one that came since."""
     world, table = one_table()
     failed = world.past(table, ago_s=100, took_s=50, status="Failed")
@@ -310,7 +310,7 @@ def test_a_retry_of_a_tick_starts_a_sync_of_its_own():
 @pytest.mark.parametrize("tables", [1, 60])
 @pytest.mark.parametrize("sources", [1, 5])
 @pytest.mark.parametrize("late_s", [2.0, 25.0])
-def test_posthogs_own_sync_comes_first_if_it_comes_in_time(tables: int, sources: int, late_s: float):
+def test_posthogs_own_sync_comes_first_if_it_comes_in_time(tables: int, sources: int, late_s: float) -> None:
     """Until `trigger_after` nothing is triggered, and a sync that PostHog begins meanwhile is the one."""
     world = World()
     for source in range(sources):
@@ -329,7 +329,7 @@ def test_posthogs_own_sync_comes_first_if_it_comes_in_time(tables: int, sources:
 
 @pytest.mark.parametrize("skew_s", [-300.0, 0.0, 300.0])
 @pytest.mark.parametrize("sources", [1, 5])
-def test_what_posthog_does_not_begin_in_time_is_started(skew_s: float, sources: int):
+def test_what_posthog_does_not_begin_in_time_is_started(skew_s: float, sources: int) -> None:
     """From `trigger_after` on, by PostHog's clock, a table without a job since the tick is triggered, once."""
     world = World(skew_s=skew_s)
     for source in range(sources):
@@ -343,7 +343,7 @@ def test_what_posthog_does_not_begin_in_time_is_started(skew_s: float, sources: 
     assert max(row.created_at for row in world.rows) <= 45
 
 
-def test_jobs_since_the_tick_are_found_on_later_pages():
+def test_jobs_since_the_tick_are_found_on_later_pages() -> None:
     """A tick's jobs can be more than a page: the initial read goes back to the tick."""
     world = World()
     for n in range(130):
@@ -356,7 +356,7 @@ def test_jobs_since_the_tick_are_found_on_later_pages():
     assert ({}, {SyncOutcome.COMPLETED}) == (dict(world.triggers), set(played.outcomes().values()))
 
 
-def test_two_batches_on_one_table_share_one_job():
+def test_two_batches_on_one_table_share_one_job() -> None:
     """Two batches at once: PostHog drops the second trigger, and both follow the one job."""
     world, table = one_table(Run(queue_s=10))
     first, second = play(world).engine.events(), play(world).engine.events()
@@ -374,7 +374,7 @@ def test_two_batches_on_one_table_share_one_job():
     assert [(SyncOutcome.COMPLETED, row.id)] * 2 == [(end.outcome, end.job and end.job.id) for end in ends]
 
 
-def test_a_table_can_be_asked_for_once():
+def test_a_table_can_be_asked_for_once() -> None:
     """Two requests for one table in one batch are a mistake."""
     world, _ = one_table()
 
@@ -382,7 +382,7 @@ def test_a_table_can_be_asked_for_once():
         play(world, requests=requests_for(world) * 2)
 
 
-def test_without_waiting_a_table_ends_submitted():
+def test_without_waiting_a_table_ends_submitted() -> None:
     """`wait=False` records the job and claims no success."""
     world, table = one_table()
 
@@ -394,14 +394,14 @@ def test_without_waiting_a_table_ends_submitted():
     assert world.t < 10
 
 
-def test_without_waiting_a_job_that_has_already_ended_is_reported_as_it_ended():
+def test_without_waiting_a_job_that_has_already_ended_is_reported_as_it_ended() -> None:
     """`wait=False` does not hide an end that is there to be seen."""
     world, _ = one_table(Run(queue_s=1, duration_s=0.1, status="Billing limits"))
 
     assert play(world, wait=False).to_end().ended().outcome is SyncOutcome.BILLING_LIMIT
 
 
-def test_a_renamed_table_is_found_under_its_new_name():
+def test_a_renamed_table_is_found_under_its_new_name() -> None:
     """The source's record has the current name; the request's may be old."""
     world, table = one_table()
     request = TableRequest(source_id="s", schema_id="t", name="old_name")
@@ -412,7 +412,7 @@ def test_a_renamed_table_is_found_under_its_new_name():
     assert played.ended().outcome is SyncOutcome.COMPLETED
 
 
-def test_the_defaults_need_nothing_but_an_api():
+def test_the_defaults_need_nothing_but_an_api() -> None:
     """A batch works on the machine's clock and default settings when given none."""
     from dw_orchestration.sync.engine import SyncEngine
 

@@ -47,7 +47,7 @@ GIVEN_UP = "Sync stopped because of an error that retrying would not fix"
         (Run(status="Hibernated"), errors.UnknownStatusError, False),
     ],
 )
-def test_each_end_has_its_own_error(*, run: Run, error: type[errors.SyncError], allow_retries: bool):
+def test_each_end_has_its_own_error(*, run: Run, error: type[errors.SyncError], allow_retries: bool) -> None:
     """The job's status and error text decide; the error names the table and the job, and survives a process border."""
     world, table = one_table(run)
 
@@ -67,7 +67,7 @@ def test_each_end_has_its_own_error(*, run: Run, error: type[errors.SyncError], 
     assert (str(raised), raised.allow_retries, raised.job_id) == (str(copy), copy.allow_retries, copy.job_id)
 
 
-def test_a_failure_carries_the_jobs_own_error():
+def test_a_failure_carries_the_jobs_own_error() -> None:
     """What the source said is in the text and apart from it."""
     world, _ = one_table(Run(status="Failed", error="relation users does not exist"))
 
@@ -79,7 +79,7 @@ def test_a_failure_carries_the_jobs_own_error():
     assert error.retry_after_s is None
 
 
-def test_the_failure_that_makes_a_streak_says_when_a_retry_can_run():
+def test_the_failure_that_makes_a_streak_says_when_a_retry_can_run() -> None:
     """From the fifth failure in a row on, PostHog requires a gap: a retry has to wait for it."""
     world, table = one_table(Run(status="Failed", error="broken"))
     for n in range(4):
@@ -88,7 +88,7 @@ def test_the_failure_that_makes_a_streak_says_when_a_retry_can_run():
     assert play(world).to_end().error().retry_after_s == 600
 
 
-def test_an_interrupted_sync_is_followed_through_its_successor():
+def test_an_interrupted_sync_is_followed_through_its_successor() -> None:
     """PostHog restarts a sync by itself: the successor is adopted, ours as the first one was, and decides the end."""
     world, table = one_table(Run(status="Failed", error=RESTARTED, restarts=True, queue_s=15))
 
@@ -100,7 +100,7 @@ def test_an_interrupted_sync_is_followed_through_its_successor():
     assert "starts another one by itself" in played.notices()
 
 
-def test_a_successor_that_has_itself_ended_counts():
+def test_a_successor_that_has_itself_ended_counts() -> None:
     """Between two polls the sync can be interrupted, restarted and completed."""
     world, table = one_table(Run(status="Failed", error=RESTARTED, restarts=True, queue_s=0.5))
     table.usual_run = Run(duration_s=1)
@@ -111,7 +111,7 @@ def test_a_successor_that_has_itself_ended_counts():
     assert played.ended().outcome is SyncOutcome.COMPLETED
 
 
-def test_an_interrupted_sync_without_a_successor_failed():
+def test_an_interrupted_sync_without_a_successor_failed() -> None:
     """If no successor appears within the start timeout, the interrupted job's own error is the end."""
     world, _ = one_table(Run(status="Failed", error=RESTARTED))
 
@@ -122,7 +122,7 @@ def test_an_interrupted_sync_without_a_successor_failed():
     assert 363 <= world.t <= 400
 
 
-def test_a_failed_job_with_a_newer_running_one_is_not_the_end():
+def test_a_failed_job_with_a_newer_running_one_is_not_the_end() -> None:
     """A run that took the place of ours is followed, as somebody else's."""
     world, table = one_table(Run(duration_s=30, status="Failed", error=CANCELLED))
     world.at(33.5, lambda: world.start(table, Run(queue_s=0)))
@@ -134,7 +134,7 @@ def test_a_failed_job_with_a_newer_running_one_is_not_the_end():
     assert "replaced by" in played.notices()
 
 
-def test_a_completed_job_is_the_end_even_if_another_one_runs():
+def test_a_completed_job_is_the_end_even_if_another_one_runs() -> None:
     """Completed is success; a run that has just begun is only mentioned, since it may be the table's own schedule."""
     world, table = one_table(Run(duration_s=30))
     world.at(33.5, lambda: world.start(table, Run(queue_s=0)))
@@ -147,7 +147,7 @@ def test_a_completed_job_is_the_end_even_if_another_one_runs():
     assert f"another one, {second.id}, is running" in played.notices()
 
 
-def test_an_unknown_status_is_waited_on_and_fails_at_the_deadline():
+def test_an_unknown_status_is_waited_on_and_fails_at_the_deadline() -> None:
     """A status without an end is neither success nor failure until the time is up; then its text is shown."""
     world, table = one_table(Run(never_ends=True))
     world.at(30, lambda: setattr(world.rows_of(table)[-1], "status", "Hibernating"))
@@ -160,7 +160,7 @@ def test_an_unknown_status_is_waited_on_and_fails_at_the_deadline():
 
 
 @pytest.mark.parametrize(("cancel", "cancels"), [(False, 0), (True, 1)])
-def test_a_stalled_job_is_cancelled_on_request_alone(*, cancel: bool, cancels: int):
+def test_a_stalled_job_is_cancelled_on_request_alone(*, cancel: bool, cancels: int) -> None:
     """The error is the same; the next sync can begin only if PostHog stops this one."""
     world, table = one_table(Run(never_ends=True))
 
@@ -171,7 +171,7 @@ def test_a_stalled_job_is_cancelled_on_request_alone(*, cancel: bool, cancels: i
     assert cancel == (world.rows_of(table)[0].error == CANCELLED)
 
 
-def test_a_stalled_job_that_cannot_be_cancelled_ends_all_the_same():
+def test_a_stalled_job_that_cannot_be_cancelled_ends_all_the_same() -> None:
     """The cancelling is an attempt; a failure of it is reported."""
     world, _ = one_table(Run(never_ends=True))
     world.faults["cancel_schema"].append(UnreachableError("no route"))
@@ -182,7 +182,7 @@ def test_a_stalled_job_that_cannot_be_cancelled_ends_all_the_same():
     assert "could not be cancelled: no route" in played.notices()
 
 
-def test_a_job_without_progress_stalls():
+def test_a_job_without_progress_stalls() -> None:
     """Neither rows nor status changed for the stall timeout, counted from the last change."""
     world, _ = one_table(Run(never_ends=True, duration_s=300))
 
@@ -193,7 +193,7 @@ def test_a_job_without_progress_stalls():
     assert 803 <= world.t <= 850
 
 
-def test_a_job_that_goes_on_and_on_is_too_long():
+def test_a_job_that_goes_on_and_on_is_too_long() -> None:
     """The total timeout ends the wait even while rows arrive."""
     world, _ = one_table(Run(duration_s=100_000, steps=10_000, rows=10_000))
 
@@ -204,7 +204,7 @@ def test_a_job_that_goes_on_and_on_is_too_long():
     assert len(played.all(Progress)) > 20
 
 
-def test_waiting_for_another_job_has_its_limits_too():
+def test_waiting_for_another_job_has_its_limits_too() -> None:
     """`wait_then_reload` behind a sync that never ends does not wait permanently."""
     world, table = one_table(Run(never_ends=True))
     world.start(table)
@@ -215,7 +215,7 @@ def test_waiting_for_another_job_has_its_limits_too():
     assert (SyncOutcome.STALLED, 0) == (played.ended().outcome, world.triggers["t"])
 
 
-def test_a_table_that_is_switched_off_during_its_sync_is_mentioned():
+def test_a_table_that_is_switched_off_during_its_sync_is_mentioned() -> None:
     """PostHog may stop the run of a disabled table; a notice names it, the job decides."""
     world, table = one_table()
     world.at(20, lambda: setattr(table, "should_sync", False))
@@ -226,7 +226,7 @@ def test_a_table_that_is_switched_off_during_its_sync_is_mentioned():
     assert played.ended().outcome is SyncOutcome.COMPLETED
 
 
-def test_a_table_that_is_deleted_during_its_sync_ends_deleted():
+def test_a_table_that_is_deleted_during_its_sync_ends_deleted() -> None:
     """Its jobs vanish with it: the source's record shows why."""
     world, table = one_table()
     world.add("s", Table("other", "other"))
@@ -238,7 +238,7 @@ def test_a_table_that_is_deleted_during_its_sync_ends_deleted():
     assert world.t < 80
 
 
-def test_a_table_that_is_deleted_before_its_job_appears_ends_deleted():
+def test_a_table_that_is_deleted_before_its_job_appears_ends_deleted() -> None:
     """No job in time and no table either: deleted, not never started."""
     world, table = one_table(Run(queue_s=1000))
     world.at(20, lambda: world.delete(table))
@@ -246,7 +246,7 @@ def test_a_table_that_is_deleted_before_its_job_appears_ends_deleted():
     assert play(world).to_end().ended().outcome is SyncOutcome.DELETED
 
 
-def test_a_table_that_is_deleted_before_its_trigger_ends_deleted():
+def test_a_table_that_is_deleted_before_its_trigger_ends_deleted() -> None:
     """A trigger answered with 404."""
     world, table = one_table()
     world.at(0.12, lambda: world.delete(table))
@@ -254,7 +254,7 @@ def test_a_table_that_is_deleted_before_its_trigger_ends_deleted():
     assert play(world).to_end().ended().outcome is SyncOutcome.DELETED
 
 
-def test_a_table_that_its_source_does_not_have_ends_deleted():
+def test_a_table_that_its_source_does_not_have_ends_deleted() -> None:
     """Nothing is triggered for a table that is not in the record."""
     world, table = one_table()
     played = play(world)
@@ -263,7 +263,7 @@ def test_a_table_that_its_source_does_not_have_ends_deleted():
     assert (SyncOutcome.DELETED, 0) == (played.to_end().ended().outcome, world.triggers["t"])
 
 
-def test_a_source_that_is_deleted_ends_all_its_tables():
+def test_a_source_that_is_deleted_ends_all_its_tables() -> None:
     """A 404 for the source, at first or later, is the end of its tables and of no others."""
     world, _ = one_table()
     world.add("gone", Table("g", "g"))
@@ -285,7 +285,7 @@ def test_a_source_that_is_deleted_ends_all_its_tables():
 )
 def test_what_a_reload_does_not_sync_is_refused_at_once(
     traits: dict[str, Any], past: dict[str, Any], found: SchemaClass
-):
+) -> None:
     """CDC, webhook and switched-off tables end with the reason, untriggered, in no time."""
     world, table = one_table(**traits)
     world.past(table, ago_s=600, **past)
@@ -298,7 +298,7 @@ def test_what_a_reload_does_not_sync_is_refused_at_once(
     assert (0, True, False) == (world.triggers["t"], world.t < 1, error.allow_retries)
 
 
-def test_direct_queries_are_not_synced():
+def test_direct_queries_are_not_synced() -> None:
     """The tables of a direct source are queried in place."""
     world, _ = one_table(world=World())
     world.access = AccessMethod.DIRECT

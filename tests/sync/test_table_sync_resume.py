@@ -12,7 +12,7 @@ from dw_orchestration.sync.settings import IfRunning, SyncMode, SyncSettings
 
 
 @pytest.mark.parametrize("started", [True, False])
-def test_a_running_job_of_an_earlier_try_is_resumed(*, started: bool):
+def test_a_running_job_of_an_earlier_try_is_resumed(*, started: bool) -> None:
     """A retried step follows the recorded job, and remembers whether it was its own."""
     world, table = one_table()
     world.start(table)
@@ -25,7 +25,7 @@ def test_a_running_job_of_an_earlier_try_is_resumed(*, started: bool):
     assert (0, SyncOutcome.COMPLETED) == (world.triggers["t"], played.ended().outcome)
 
 
-def test_a_completed_job_of_an_earlier_try_is_the_result():
+def test_a_completed_job_of_an_earlier_try_is_the_result() -> None:
     """The sync has completed meanwhile: it is reported, and nothing is triggered, even if the table is now off."""
     world, table = one_table(should_sync=False)
     row = world.past(table, ago_s=60, took_s=30)
@@ -38,7 +38,7 @@ def test_a_completed_job_of_an_earlier_try_is_the_result():
 
 
 @pytest.mark.parametrize("job_id", ["of-the-failed-one", "never-heard-of"])
-def test_a_failed_job_of_an_earlier_try_asks_for_another(job_id: str):
+def test_a_failed_job_of_an_earlier_try_asks_for_another(job_id: str) -> None:
     """Only Running and Completed jobs are resumed: after a failure, the retry is there to try again."""
     world, table = one_table()
     row = world.past(table, ago_s=60, took_s=30, status="Failed", error="broken")
@@ -49,7 +49,7 @@ def test_a_failed_job_of_an_earlier_try_asks_for_another(job_id: str):
     assert (1, SyncOutcome.COMPLETED) == (world.triggers["t"], played.ended().outcome)
 
 
-def test_a_job_to_resume_is_found_behind_the_first_page():
+def test_a_job_to_resume_is_found_behind_the_first_page() -> None:
     """The recorded job may be older than 50 jobs of the same source: it is searched by its table's name."""
     world, table = one_table()
     row = world.past(table, ago_s=4000, took_s=3000)
@@ -65,7 +65,7 @@ def test_a_job_to_resume_is_found_behind_the_first_page():
     assert (SyncOutcome.COMPLETED, row.id) == (ended.outcome, ended.job and ended.job.id)
 
 
-def test_the_search_for_a_job_has_an_end():
+def test_the_search_for_a_job_has_an_end() -> None:
     """A recorded job that PostHog no longer has does not make the engine read a table's whole history."""
     world, table = one_table()
     for n in range(3000):
@@ -76,7 +76,7 @@ def test_the_search_for_a_job_has_an_end():
     assert world.others < 30
 
 
-def test_the_look_back_to_a_tick_has_an_end():
+def test_the_look_back_to_a_tick_has_an_end() -> None:
     """A tick of long ago does not make the engine read everything since."""
     world, table = one_table()
     for n in range(3000):
@@ -90,7 +90,7 @@ def test_the_look_back_to_a_tick_has_an_end():
 # --- resync ---
 
 
-def test_a_resync_follows_the_job_that_starts_from_scratch():
+def test_a_resync_follows_the_job_that_starts_from_scratch() -> None:
     """A running reload is no resync: PostHog cancels it, and the next job is the one."""
     world, table = one_table(Run(duration_s=1000))
     world.start(table)
@@ -104,7 +104,7 @@ def test_a_resync_follows_the_job_that_starts_from_scratch():
     assert f"cancels the running sync {old.id}" in played.notices()
 
 
-def test_a_resync_does_not_take_a_job_that_began_before_it():
+def test_a_resync_does_not_take_a_job_that_began_before_it() -> None:
     """A reload that appeared between the initial read and the resync is cancelled by it, and is not its job."""
     world = World()
     first, table = Table("a", "a"), Table("t", "users", usual_run=Run(queue_s=1, duration_s=500))
@@ -117,7 +117,7 @@ def test_a_resync_does_not_take_a_job_that_began_before_it():
     assert [world.rows_of(table)[-1].id] == [event.job.id for event in played.all(Adopted, "t")]
 
 
-def test_a_resync_can_wait_for_the_running_sync():
+def test_a_resync_can_wait_for_the_running_sync() -> None:
     """`wait_then_reload` lets the running sync end before the table is dropped."""
     world, table = one_table()
     world.start(table)
@@ -129,7 +129,7 @@ def test_a_resync_can_wait_for_the_running_sync():
     assert played.ended().outcome is SyncOutcome.COMPLETED
 
 
-def test_a_resync_beside_a_running_sync_can_be_refused():
+def test_a_resync_beside_a_running_sync_can_be_refused() -> None:
     """`fail` holds for a resync too."""
     world, table = one_table()
     world.start(table)
@@ -141,7 +141,7 @@ def test_a_resync_beside_a_running_sync_can_be_refused():
     assert not played.error().allow_retries
 
 
-def test_a_resync_clears_a_failure_streak():
+def test_a_resync_clears_a_failure_streak() -> None:
     """A streak defers reloads; a resync starts at once."""
     world, table = one_table()
     for n in range(6):
@@ -150,7 +150,7 @@ def test_a_resync_clears_a_failure_streak():
     assert play(world, sync_mode=SyncMode.RESYNC).to_end().ended().outcome is SyncOutcome.COMPLETED
 
 
-def test_no_retry_drops_a_table_a_second_time():
+def test_no_retry_drops_a_table_a_second_time() -> None:
     """Every error of a resync forbids a retry; a resumed failure is taken as the result."""
     world, table = one_table(Run(status="Failed", error="broken"))
     first = play(world, sync_mode=SyncMode.RESYNC).to_end()
@@ -164,7 +164,7 @@ def test_no_retry_drops_a_table_a_second_time():
     assert world.triggers["t"] == 1
 
 
-def test_no_retry_drops_a_table_whose_resync_is_not_found():
+def test_no_retry_drops_a_table_whose_resync_is_not_found() -> None:
     """A resync of long ago, or one that PostHog has no longer, does not let its re-execution begin another one."""
     world, table = one_table()
     for n in range(60):
@@ -177,7 +177,7 @@ def test_no_retry_drops_a_table_whose_resync_is_not_found():
     assert (False, 0) == (played.error().allow_retries, world.triggers["t"])
 
 
-def test_a_resync_cannot_be_stood_in_for():
+def test_a_resync_cannot_be_stood_in_for() -> None:
     """`accept_jobs_since` would let any sync pass for a resync."""
     with pytest.raises(ValueError, match="no other sync can replace a resync"):
         SyncSettings(sync_mode=SyncMode.RESYNC, accept_jobs_since=START)

@@ -32,17 +32,17 @@ frequencies = st.sampled_from(sorted(MINUTES))
 times = st.times()
 
 
-def schema(frequency: str | None, at: time | None = None, *, schema_id: str = EXAMPLE):
+def schema(frequency: str | None, at: time | None = None, *, schema_id: str = EXAMPLE) -> Schema:
     return Schema(id=schema_id, name="t", sync_frequency=frequency, sync_time_of_day=at)
 
 
-def cadence_of(frequency: str, at: time | None = None):
+def cadence_of(frequency: str, at: time | None = None) -> Cadence:
     found = cadence(schema(frequency, at))
     assert found is not None
     return found
 
 
-def is_tick(moment: datetime, frequency: str, at: time):
+def is_tick(moment: datetime, frequency: str, at: time) -> bool:
     """PostHog's rule said differently: whole minutes since the epoch, modulo the interval."""
     minutes = int(moment.timestamp()) // 60
     whole = moment.second == 0 and moment.microsecond == 0
@@ -53,36 +53,36 @@ def is_tick(moment: datetime, frequency: str, at: time):
     ("frequency", "first"),
     [("1hour", "00:37"), ("6hour", "03:45"), ("12hour", "07:31"), ("24hour", "15:02"), ("7day", "00:00")],
 )
-def test_a_schema_without_a_time_has_the_minute_of_its_id(frequency: str, first: str):
+def test_a_schema_without_a_time_has_the_minute_of_its_id(frequency: str, first: str) -> None:
     """The id alone decides, as PostHog draws it; weekly and longer ones tick at midnight."""
     day = datetime(2026, 1, 1, tzinfo=UTC)  # a Thursday
     assert first == f"{cadence_of(frequency).next_tick(day - timedelta(seconds=1)):%H:%M}"
 
 
 @pytest.mark.parametrize(("frequency", "offset"), [("1min", 0), ("5min", 3), ("15min", 3), ("30min", 18), ("30day", 0)])
-def test_short_intervals_without_a_time_are_spread_too(frequency: str, offset: Any):
+def test_short_intervals_without_a_time_are_spread_too(frequency: str, offset: Any) -> None:
     """Short intervals are drawn from 5 or 30 minutes; 30 days are not spread."""
     assert timedelta(minutes=offset) == cadence_of(frequency).offset
 
 
 @pytest.mark.parametrize("sent", [None, "never", "2hour"])
-def test_without_a_known_frequency_there_is_no_cadence(sent: Any):
+def test_without_a_known_frequency_there_is_no_cadence(sent: Any) -> None:
     """No frequency, `never`, and one of a later server: nothing can be said."""
     assert cadence(schema(sent)) is None
 
 
-def test_midnight_is_a_time():
+def test_midnight_is_a_time() -> None:
     """00:00:00 counts as set: no minute is drawn."""
     assert timedelta(0) == cadence_of("1hour", time(0)).offset
 
 
-def test_seconds_do_not_count():
+def test_seconds_do_not_count() -> None:
     """PostHog ignores the seconds of the time of day."""
     assert cadence_of("24hour", time(7, 11)) == cadence_of("24hour", time(7, 11, 59))
 
 
 @given(frequency=frequencies, at=times, start=moments)
-def test_ticks_are_those_of_the_rule(frequency: str, at: time, start: datetime):
+def test_ticks_are_those_of_the_rule(frequency: str, at: time, start: datetime) -> None:
     """Minute by minute, the ticks of two days are those that the rule gives."""
     end = start + timedelta(days=2)
     first = start.replace(second=0, microsecond=0)
@@ -92,7 +92,7 @@ def test_ticks_are_those_of_the_rule(frequency: str, at: time, start: datetime):
 
 
 @given(frequency=frequencies, at=times, moment=moments)
-def test_a_moment_lies_between_its_ticks(frequency: str, at: time, moment: datetime):
+def test_a_moment_lies_between_its_ticks(frequency: str, at: time, moment: datetime) -> None:
     """It is previous <= moment < next, one interval apart, both ticks of the rule."""
     found = cadence_of(frequency, at)
     previous, following = found.previous_tick(moment), found.next_tick(moment)
@@ -102,7 +102,7 @@ def test_a_moment_lies_between_its_ticks(frequency: str, at: time, moment: datet
 
 
 @given(frequency=frequencies, at=times, moment=moments)
-def test_a_tick_is_its_own_previous_one(frequency: str, at: time, moment: datetime):
+def test_a_tick_is_its_own_previous_one(frequency: str, at: time, moment: datetime) -> None:
     """At a tick exactly, the previous tick is that one and the next is a whole interval later."""
     found = cadence_of(frequency, at)
     tick = found.next_tick(moment)
@@ -112,7 +112,7 @@ def test_a_tick_is_its_own_previous_one(frequency: str, at: time, moment: dateti
 
 
 @given(frequency=st.sampled_from(sorted(set(MINUTES) - {"30day"})), at=times, start=moments)
-def test_cron_says_the_same(frequency: str, at: time, start: datetime):
+def test_cron_says_the_same(frequency: str, at: time, start: datetime) -> None:
     """The cron string has the same ticks from any day of several years, leap days among them."""
     found = cadence_of(frequency, at)
     (cron,) = found.cron()
@@ -124,7 +124,7 @@ def test_cron_says_the_same(frequency: str, at: time, start: datetime):
 
 
 @pytest.mark.parametrize("frequency", ["6hour", "24hour", "7day"])
-def test_cron_says_the_same_for_years(frequency: str):
+def test_cron_says_the_same_for_years(frequency: str) -> None:
     """Over four years from one leap day to the next, no tick is added or missing."""
     start, end = datetime(2024, 2, 28, tzinfo=UTC), datetime(2028, 3, 2, tzinfo=UTC)
     found = cadence_of(frequency, time(23, 59))
@@ -157,13 +157,13 @@ def test_cron_says_the_same_for_years(frequency: str):
         ({"hours": 5}, {}, None, "every 5 hours from 00:00 UTC", "every_5h"),
     ],
 )
-def test_a_cadence_in_cron_words_and_names(every: Any, offset: Any, cron: Any, words: str, slug: str):
+def test_a_cadence_in_cron_words_and_names(every: Any, offset: Any, cron: Any, words: str, slug: str) -> None:
     """What cron can't say exactly is not approximated; names and words are for people."""
     found = Cadence(timedelta(**every), timedelta(**offset))
     assert (None if cron is None else [cron], words, slug) == (found.cron(), found.describe(), found.slug())
 
 
-def test_thirty_days_count_from_the_epoch():
+def test_thirty_days_count_from_the_epoch() -> None:
     """A monthly schema has no day of the month: its ticks are 30 days apart, from 1970 on."""
     found = cadence_of("30day", time(7, 11))
     expected = [datetime(2026, 11, 3, 7, 11, tzinfo=UTC), datetime(2026, 12, 3, 7, 11, tzinfo=UTC)]
@@ -171,7 +171,7 @@ def test_thirty_days_count_from_the_epoch():
     assert expected == list(found.ticks(datetime(2026, 11, 1, tzinfo=UTC), datetime(2027, 1, 3, tzinfo=UTC)))
 
 
-def test_a_moment_of_another_zone_is_the_same_moment():
+def test_a_moment_of_another_zone_is_the_same_moment() -> None:
     """Ticks are in UTC, for every time zone of the argument."""
     found = cadence_of("24hour", time(7, 11))
     asked = datetime(2026, 6, 1, 9, 11, tzinfo=timezone(timedelta(hours=2)))
@@ -185,18 +185,18 @@ def test_a_moment_of_another_zone_is_the_same_moment():
 @pytest.mark.parametrize(
     ("every_s", "offset_s"), [(0, 0), (-60, 0), (90, 0), (300, 30), (300, 300), (300, -60), (3600, 7200)]
 )
-def test_a_cadence_that_cannot_be_is_refused(every_s: int, offset_s: int):
+def test_a_cadence_that_cannot_be_is_refused(every_s: int, offset_s: int) -> None:
     """Intervals and offsets are whole minutes, and the offset lies within the interval."""
     with pytest.raises(ValueError, match="whole minutes"):
         Cadence(timedelta(seconds=every_s), timedelta(seconds=offset_s))
 
 
-def test_cadences_sort_and_count_as_keys():
+def test_cadences_sort_and_count_as_keys() -> None:
     """Tables of one cadence are grouped by it, shortest first."""
     hourly, daily = cadence_of("1hour", time(1)), cadence_of("24hour", time(1))
     assert [hourly, daily] == sorted({daily, hourly, cadence_of("1hour", time(2))})
 
 
-def test_every_frequency_but_never_has_an_interval():
+def test_every_frequency_but_never_has_an_interval() -> None:
     """A frequency that is added to the enumeration needs its interval."""
     assert set(SyncFrequency) - {SyncFrequency.NEVER} == set(FREQUENCIES)

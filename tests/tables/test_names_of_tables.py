@@ -42,7 +42,7 @@ LIVE = Tables.live(
         ("shop.orders", "postgres_shop.orders"),
     ],
 )
-def test_table_has_all_its_names(typed, expected):
+def test_table_has_all_its_names(typed, expected) -> None:
     """A table is found by its name, asset key or id, and by less of it where that is enough."""
     assert expected == LIVE.table(typed).name
 
@@ -57,7 +57,7 @@ def test_table_has_all_its_names(typed, expected):
         ("", "No table is named ''."),
     ],
 )
-def test_unknown_or_ambiguous_table_is_an_error_with_the_nearest(typed, said):
+def test_unknown_or_ambiguous_table_is_an_error_with_the_nearest(typed, said) -> None:
     """What names no table, or two, names the likely ones."""
     with pytest.raises(UnknownNameError) as caught:
         LIVE.table(typed)
@@ -79,12 +79,12 @@ def test_unknown_or_ambiguous_table_is_an_error_with_the_nearest(typed, said):
         (["Orders"], 1),
     ],
 )
-def test_patterns_take_whole_names_before_short_ones(patterns, expected):
+def test_patterns_take_whole_names_before_short_ones(patterns, expected) -> None:
     """`stripe.*` is the source without a prefix; each table counts once."""
     assert expected == len(LIVE.matching(patterns))
 
 
-def test_selection_of_nothing_is_refused():
+def test_selection_of_nothing_is_refused() -> None:
     """No name does not mean all, and a pattern that names none is an error."""
     with pytest.raises(UsageError, match="Name at least one table, or '\\*' for all"):
         LIVE.matching([])
@@ -96,19 +96,19 @@ def test_selection_of_nothing_is_refused():
     ("typed", "expected"),
     [("stripe", "s1"), ("acme", "s2"), ("stripe_acme", "s2"), ("Postgres", "s3"), ("s3", "s3"), ("SHOP", "s3")],
 )
-def test_source_has_all_its_names(typed, expected):
+def test_source_has_all_its_names(typed, expected) -> None:
     """A source is found by its name, prefix, type or id; the name comes before the type."""
     assert expected == LIVE.source(typed).id
 
 
-def test_source_with_the_name_of_another_goes_by_its_id():
+def test_source_with_the_name_of_another_goes_by_its_id() -> None:
     """Two sources are never mixed up, even if they would have the same name."""
     twins = Tables.live([source(1, "Stripe", None, "a"), source(2, "stripe", None, "a")])
     assert ["s1", "s2"] == [each.name for each in twins.sources]
     assert ["s1.a", "s2.a"] == [table.name for table in twins]
 
 
-def test_a_project_without_sources_says_so():
+def test_a_project_without_sources_says_so() -> None:
     """A project without sources has no nearest match."""
     with pytest.raises(UnknownNameError, match="The project has no source"):
         Tables.live([]).source("stripe")
@@ -118,7 +118,7 @@ ODD = ["Orders [2024]", "Orders 2", "a*", "ab", "a.b", "what?", "whats", "(x|y)+
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_an_exact_name_wins_over_every_pattern(name):
+def test_an_exact_name_wins_over_every_pattern(name) -> None:
     """A name that looks like a pattern, or like another pattern language, names its own table alone."""
     live = Tables.live([source(1, "Stripe", None, *ODD)])
     for typed in (name, f"stripe.{name}", f"stripe/{name}"):
@@ -138,7 +138,7 @@ def test_an_exact_name_wins_over_every_pattern(name):
         ("stripe.!*", {"!a"}),
     ],
 )
-def test_only_two_characters_are_patterns(pattern, expected):
+def test_only_two_characters_are_patterns(pattern, expected) -> None:
     """`*` is any text and `?` any character. Brackets, braces, dots and all others are themselves."""
     live = Tables.live([source(1, "Stripe", None, *ODD)])
     assert expected == {table.schema.name for table in live.matching([pattern])}

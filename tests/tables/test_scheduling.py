@@ -21,6 +21,7 @@ from dw_orchestration.tables.tables import Tables
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from dw_orchestration.tables.snapshot import WarehouseSnapshot
     from dw_orchestration.tables.table import Table
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -30,7 +31,7 @@ OBSERVE, ENSURE, DRIVE = SchedulingMode
 ON_WEEKDAYS = "at 30 7 * * mon-fri (Europe/Berlin), by Dagster"
 
 
-def state(frequency: SyncFrequency | None = SyncFrequency.SIX_HOURS, **settings: Any):
+def state(frequency: SyncFrequency | None = SyncFrequency.SIX_HOURS, **settings: Any) -> WarehouseSnapshot:
     """A project with one table."""
     return project(source("Stripe", [table("orders", sync_frequency=frequency, **settings)]))
 

@@ -1,6 +1,7 @@
 """A running embedded warehouse with two sources whose tables PostHog syncs by itself."""
 
 import json
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import time
@@ -81,14 +82,14 @@ def start(folder: Path, undo: ExitStack, wait_until) -> Project:
 
 
 @pytest.fixture
-def project(tmp_path, wait_until):
+def project(tmp_path, wait_until) -> Iterator[Project]:
     """A warehouse of the test's own."""
     with ExitStack() as undo:
         yield start(tmp_path, undo, wait_until)
 
 
 @pytest.fixture(scope="module")
-def lasting_project(tmp_path_factory, wait_until):
+def lasting_project(tmp_path_factory, wait_until) -> Iterator[Project]:
     """A warehouse for all examples of a law."""
     with ExitStack() as undo:
         yield start(tmp_path_factory.mktemp("lasting"), undo, wait_until)

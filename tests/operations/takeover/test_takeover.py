@@ -12,6 +12,7 @@ from dw_orchestration import errors
 from dw_orchestration.operations.project import Project
 from dw_orchestration.operations.takeover import (
     Change,
+    TakeoverPlan,
     apply_takeover,
     give_back,
     newest_rows_per_sync,
@@ -72,17 +73,17 @@ def store_for(project, folder: Path) -> TakeoverStore:
     return TakeoverStore.of(project.snapshot(), folder / "takeover.json")
 
 
-def plan_for(project, store: TakeoverStore):
+def plan_for(project, store: TakeoverStore) -> TakeoverPlan:
     return plan_takeover(tables_of(project.snapshot()), now=NOW, taken=store.read())
 
 
-def took_over(project, store: TakeoverStore):
+def took_over(project, store: TakeoverStore) -> dict[str, Change]:
     """The outcome for each table when everything is taken over."""
     outcomes = apply_takeover(project.client, plan_for(project, store), store)
     return {outcome.name.removeprefix("stripe_"): outcome.change for outcome in outcomes}
 
 
-def gave_back(project, store: TakeoverStore, **options):
+def gave_back(project, store: TakeoverStore, **options) -> dict[str, Change]:
     """The outcome for each table when everything is given back."""
     outcomes = give_back(project.client, store, **options)
     return {outcome.name.removeprefix("stripe_"): outcome.change for outcome in outcomes}
@@ -93,7 +94,7 @@ def described(schedules) -> list[tuple[str, object, str]]:
     return sorted((schedule.name, schedule.cron_schedule, schedule.description) for schedule in schedules)
 
 
-def test_plan_says_what_would_change_and_changes_nothing(project, tmp_path):
+def test_plan_says_what_would_change_and_changes_nothing(project, tmp_path) -> None:
     """A plan names what each table is now, what it would be, when PostHog ticks next and what is saved."""
     project.set("a.customers", sync_frequency="1hour", sync_time_of_day=time(7, 11))
     before, snapshot = project.settings(), project.snapshot()
@@ -129,7 +130,7 @@ def test_plan_leaves_a_table_whose_full_refresh_is_due_more_often(*, days: int |
     assert not left or "Set its full_refresh_interval_days to at least 30" in plan.left["stripe.t"]
 
 
-def test_plan_leaves_what_dagster_could_not_drive(project):
+def test_plan_leaves_what_dagster_could_not_drive(project) -> None:
     """A disabled table, or one that PostHog syncs monthly anyway, stays as it is, with the reason."""
     project.set("a.customers", should_sync=False)
     project.set("a.invoices", sync_frequency="30day")
@@ -141,7 +142,7 @@ def test_plan_leaves_what_dagster_could_not_drive(project):
     assert "every 30 days anyway" in plan.left["stripe_a.invoices"]
 
 
-def test_plan_leaves_a_frequency_that_dagster_does_not_know(project):
+def test_plan_leaves_a_frequency_that_dagster_does_not_know(project) -> None:
     """Nothing would tick for such a table, so that it would be synced once a month only."""
     snapshot = project.snapshot()
     unknown = [
@@ -161,13 +162,13 @@ def test_plan_leaves_a_frequency_that_dagster_does_not_know(project):
     assert ((), 4) == (plan.moves, len(plan.left))
 
 
-def test_pattern_that_names_no_table_is_refused(project, tmp_path):
+def test_pattern_that_names_no_table_is_refused(project, tmp_path) -> None:
     """A mistyped table must not look like one with nothing to do."""
     with pytest.raises(errors.SetupError, match=r"'strype\.\*'.*stripe_a\.customers"):
         take_over(ours(project, tmp_path), ["stripe_*", "strype.*"])
 
 
-def test_takeover_keeps_tables_on_and_their_time_of_day(project, tmp_path):
+def test_takeover_keeps_tables_on_and_their_time_of_day(project, tmp_path) -> None:
     """Only the frequency is changed: PostHog ends the long syncs of disabled tables."""
     project.set("a.customers", sync_frequency="24hour", sync_time_of_day=time(7, 11))
 
@@ -175,7 +176,7 @@ def test_takeover_keeps_tables_on_and_their_time_of_day(project, tmp_path):
     assert (True, "30day", time(7, 11)) == project.settings()["a.customers"]
 
 
-def test_embedded_scheduler_ticks_monthly_afterwards(project, tmp_path, wait_until):
+def test_embedded_scheduler_ticks_monthly_afterwards(project, tmp_path, wait_until) -> None:
     """A table that is out of the way is synced by PostHog itself once in 30 days."""
     project.set("a.customers", sync_frequency="24hour", sync_time_of_day=time(7, 11))
     took_over(project, store_for(project, tmp_path))
@@ -194,7 +195,7 @@ def test_embedded_scheduler_ticks_monthly_afterwards(project, tmp_path, wait_unt
     frequencies=st.lists(st.sampled_from(FREQUENCIES), min_size=4, max_size=4),
     times=st.lists(st.none() | st.times(), min_size=4, max_size=4),
 )
-def test_law_of_giving_back(lasting_project, tmp_path_factory, frequencies, times):
+def test_law_of_giving_back(lasting_project, tmp_path_factory, frequencies, times) -> None:
     """For all frequencies and times, Dagster's schedules stay the same and PostHog's come back exactly."""
     project = lasting_project
     for name, frequency, at in zip(NAMES, frequencies, times, strict=True):
@@ -216,7 +217,7 @@ def test_law_of_giving_back(lasting_project, tmp_path_factory, frequencies, time
     assert {} == store.read().tables
 
 
-def test_both_ways_can_be_repeated(project, tmp_path):
+def test_both_ways_can_be_repeated(project, tmp_path) -> None:
     """A second takeover stores and changes nothing; a second giving back neither."""
     store = store_for(project, tmp_path)
     before = project.settings()
@@ -230,7 +231,7 @@ def test_both_ways_can_be_repeated(project, tmp_path):
     assert before == project.settings()
 
 
-def test_plan_that_is_applied_twice_stores_the_first_frequency(project, tmp_path):
+def test_plan_that_is_applied_twice_stores_the_first_frequency(project, tmp_path) -> None:
     """A table that is moved already is not stored with 30 days as what was there before."""
     store = store_for(project, tmp_path)
     plan = plan_for(project, store)
@@ -242,7 +243,7 @@ def test_plan_that_is_applied_twice_stores_the_first_frequency(project, tmp_path
     assert {"6hour"} == {str(table.frequency) for table in store.read().tables.values()}
 
 
-def test_what_is_there_counts_and_not_what_the_plan_saw(project, tmp_path):
+def test_what_is_there_counts_and_not_what_the_plan_saw(project, tmp_path) -> None:
     """A frequency that changed since the plan was made is the one that is given back."""
     store = store_for(project, tmp_path)
     plan = plan_for(project, store)
@@ -254,7 +255,7 @@ def test_what_is_there_counts_and_not_what_the_plan_saw(project, tmp_path):
     assert "1hour" == project.frequencies()["b.invoices"]
 
 
-def test_table_deleted_or_turned_off_since_the_plan_is_passed_over(project, tmp_path):
+def test_table_deleted_or_turned_off_since_the_plan_is_passed_over(project, tmp_path) -> None:
     """Such a table is named, and neither changed nor stored."""
     store = store_for(project, tmp_path)
     plan = plan_for(project, store)
@@ -272,7 +273,7 @@ def test_table_deleted_or_turned_off_since_the_plan_is_passed_over(project, tmp_
     assert {"stripe_a.invoices", "stripe_b.customers"} == {table.name for table in store.read().tables.values()}
 
 
-def test_source_that_cannot_be_changed_does_not_stop_the_others(project, tmp_path):
+def test_source_that_cannot_be_changed_does_not_stop_the_others(project, tmp_path) -> None:
     """A source that is deleted meanwhile is named as failed; the other one is moved."""
     store, plan = store_for(project, tmp_path), plan_for(project, store_for(project, tmp_path))
 
@@ -284,7 +285,7 @@ def test_source_that_cannot_be_changed_does_not_stop_the_others(project, tmp_pat
     }
 
 
-def test_takeover_that_ends_half_way_is_completed_by_another(project, tmp_path):
+def test_takeover_that_ends_half_way_is_completed_by_another(project, tmp_path) -> None:
     """When the server goes away in between, what was moved is remembered, and a second takeover moves the rest."""
     store = store_for(project, tmp_path)
     plan, before = plan_for(project, store), project.settings()
@@ -301,7 +302,7 @@ def test_takeover_that_ends_half_way_is_completed_by_another(project, tmp_path):
     assert before == project.settings()
 
 
-def test_giving_back_that_ends_half_way_is_completed_by_another(project, tmp_path):
+def test_giving_back_that_ends_half_way_is_completed_by_another(project, tmp_path) -> None:
     """When the server goes away in between, giving back again restores the rest."""
     store, before = store_for(project, tmp_path), project.settings()
     took_over(project, store)
@@ -322,7 +323,7 @@ def restarted(project) -> None:
     project.endpoint = project.embedded.start()
 
 
-def test_what_somebody_changed_since_stays(project, tmp_path):
+def test_what_somebody_changed_since_stays(project, tmp_path) -> None:
     """A frequency that somebody chose after the takeover is theirs; the table is named, and forgotten."""
     store = store_for(project, tmp_path)
     took_over(project, store)
@@ -335,7 +336,7 @@ def test_what_somebody_changed_since_stays(project, tmp_path):
     assert {} == store.read().tables
 
 
-def test_schedule_follows_what_somebody_changed_since(project, tmp_path):
+def test_schedule_follows_what_somebody_changed_since(project, tmp_path) -> None:
     """A table that is not out of the way any more ticks as PostHog has it now."""
     store = store_for(project, tmp_path)
     took_over(project, store)
@@ -346,7 +347,7 @@ def test_schedule_follows_what_somebody_changed_since(project, tmp_path):
     assert {"stripe_a_every_12h", "stripe_a_every_6h", "stripe_b_every_6h"} == names
 
 
-def test_deleted_table_is_forgotten_and_named(project, tmp_path):
+def test_deleted_table_is_forgotten_and_named(project, tmp_path) -> None:
     """A table that is gone cannot be given anything back."""
     store = store_for(project, tmp_path)
     took_over(project, store)
@@ -356,7 +357,7 @@ def test_deleted_table_is_forgotten_and_named(project, tmp_path):
     assert {} == store.read().tables
 
 
-def test_only_what_is_asked_for_is_given_back(project, tmp_path):
+def test_only_what_is_asked_for_is_given_back(project, tmp_path) -> None:
     """The others stay out of the way, and remembered."""
     store = store_for(project, tmp_path)
     took_over(project, store)
@@ -369,7 +370,7 @@ def test_only_what_is_asked_for_is_given_back(project, tmp_path):
     }
 
 
-def test_key_that_may_only_read_leaves_no_trace(project, tmp_path):
+def test_key_that_may_only_read_leaves_no_trace(project, tmp_path) -> None:
     """Without the scope to write, nothing is stored and nothing changed."""
     store = store_for(project, tmp_path)
     services = project.embedded.services
@@ -382,7 +383,7 @@ def test_key_that_may_only_read_leaves_no_trace(project, tmp_path):
     assert not store.path.exists()
 
 
-def test_file_of_another_project_is_refused(project, tmp_path):
+def test_file_of_another_project_is_refused(project, tmp_path) -> None:
     """What was stored of one project must not be taken for deleted tables of another."""
     store = store_for(project, tmp_path)
     took_over(project, store)
@@ -393,7 +394,7 @@ def test_file_of_another_project_is_refused(project, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"version": 2, "host": "h", "project_id": "1"}'])
-def test_unreadable_file_is_refused_and_kept(tmp_path, text):
+def test_unreadable_file_is_refused_and_kept(tmp_path, text) -> None:
     """It may be the only way back: nothing replaces it."""
     store = TakeoverStore(path=tmp_path / "takeover.json", host="h", project_id="1")
     store.path.write_text(text)
@@ -403,7 +404,7 @@ def test_unreadable_file_is_refused_and_kept(tmp_path, text):
     assert text == store.path.read_text()
 
 
-def test_two_takeovers_at_once_are_refused(project, tmp_path):
+def test_two_takeovers_at_once_are_refused(project, tmp_path) -> None:
     """The later one would forget what the earlier one stored."""
     store = store_for(project, tmp_path)
 
@@ -411,7 +412,7 @@ def test_two_takeovers_at_once_are_refused(project, tmp_path):
         give_back(project.client, store)
 
 
-def test_file_holds_no_secret(project, tmp_path):
+def test_file_holds_no_secret(project, tmp_path) -> None:
     """It goes into backups and repositories."""
     store = store_for(project, tmp_path)
     took_over(project, store)

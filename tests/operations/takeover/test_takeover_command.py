@@ -1,15 +1,17 @@
 """The takeover on the command line: the same as the job, with the same file."""
 
 import json
+from collections.abc import Callable
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from dw_orchestration.cli.app import app
 
 
 @pytest.fixture
-def command(project, tmp_path):
+def command(project, tmp_path) -> Callable[..., Result]:
     """Runs `dw takeover` for the project."""
     environment = {
         "POSTHOG_HOST": project.endpoint.host,
@@ -20,7 +22,7 @@ def command(project, tmp_path):
     return lambda *arguments: CliRunner().invoke(app, ["takeover", *arguments], env=environment)
 
 
-def test_plan_apply_and_give_back(command, project, tmp_path):
+def test_plan_apply_and_give_back(command, project, tmp_path) -> None:
     """Without an option nothing changes; `apply` moves the named tables, and `give_back` restores them."""
     before = project.frequencies()
 
@@ -41,7 +43,7 @@ def test_plan_apply_and_give_back(command, project, tmp_path):
     assert "3 tables: 3 given back." in give_back.stdout
 
 
-def test_file_can_be_another_one(command, project, tmp_path):
+def test_file_can_be_another_one(command, project, tmp_path) -> None:
     """A user's own code location names its file."""
     own = tmp_path / "ours.json"
     command("--action", "apply", "stripe_a.invoices", "--file", str(own))
@@ -49,14 +51,14 @@ def test_file_can_be_another_one(command, project, tmp_path):
     assert 1 == len(json.loads(own.read_text())["tables"])
 
 
-def test_programs_read_rows(command):
+def test_programs_read_rows(command) -> None:
     """Each table is a row with the keys that the command promises."""
     document = json.loads(command("--json").stdout)
     assert (False, 4) == (document["failed"], len(document["rows"]))
     assert {"table", "now", "then", "next_own_sync", "rows_saved_per_day", "why"} == document["rows"][0].keys()
 
 
-def test_mistyped_table_is_told_and_fails(command):
+def test_mistyped_table_is_told_and_fails(command) -> None:
     """The text goes to the error output, without a traceback; it is a wrong usage, as for every command."""
     result = command("--action", "apply", "strype.*")
     assert (2, "") == (result.exit_code, result.stdout)

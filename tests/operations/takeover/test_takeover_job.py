@@ -37,7 +37,7 @@ def shown(result) -> str:
     return event.step_output_data.metadata["result"].value
 
 
-def test_default_is_a_dry_run(definitions, project):
+def test_default_is_a_dry_run(definitions, project) -> None:
     """Without configuration, the job changes nothing and shows what would change."""
     before = project.settings()
 
@@ -49,7 +49,7 @@ def test_default_is_a_dry_run(definitions, project):
     assert 4 == table.count("| 40 |")
 
 
-def test_apply_and_give_back(definitions, project):
+def test_apply_and_give_back(definitions, project) -> None:
     """The job does both ways, for the tables it is given, by their names or their asset keys."""
     before = project.settings()
 
@@ -67,19 +67,19 @@ def test_apply_and_give_back(definitions, project):
     assert before == project.settings()
 
 
-def test_plan_after_a_takeover_says_so(definitions, project):
+def test_plan_after_a_takeover_says_so(definitions, project) -> None:
     """A table that is out of the way is shown with what it was before."""
     run(definitions, action="apply")
 
     assert 4 == shown(run(definitions)).count("out of the way already; before, PostHog's frequency was 6hour.")
 
 
-def test_mistyped_table_fails_the_run(definitions):
+def test_mistyped_table_fails_the_run(definitions) -> None:
     """Nothing turns green by doing nothing."""
     assert not run(definitions, action="apply", tables=["strype.*"]).success
 
 
-def test_failed_table_fails_the_run_and_is_named(definitions, project):
+def test_failed_table_fails_the_run_and_is_named(definitions, project) -> None:
     """A table that the server does not change, though it answers 200, is shown in the failure, and the run is red."""
     project.embedded.services.store._db.execute(
         "create trigger stubborn before update of sync_frequency on schemas"
@@ -96,7 +96,7 @@ def test_failed_table_fails_the_run_and_is_named(definitions, project):
     )
 
 
-def test_carried_out_upon_what_posthog_holds_now(project, tmp_path):
+def test_carried_out_upon_what_posthog_holds_now(project, tmp_path) -> None:
     """The state that definitions are built from may be old: a table turned off since is not moved."""
     project.set("a.customers", should_sync=False)
 
