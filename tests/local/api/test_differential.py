@@ -85,6 +85,7 @@ class Counts:
         return isinstance(body, list) and len(body) == self.rows
 
 
+@dataclass(frozen=True)
 class Empty:
     """No body at all."""
 
