@@ -3,6 +3,7 @@
 Three tables (full refresh, merged, appended) get more rows in each round, and a run syncs them while a real Dagster
 daemon reports. The victim is killed at a random moment: the embedded warehouse's process while the run waits for it,
 the process of the run's step, or the daemon with its code server. A killed run is executed again, a failed one too.
+Exits with 1 if anything was lost or doubled.
 Example: `python bench/kill_campaign.py --kills 10 --victims warehouse step daemon`.
 """
 
@@ -79,7 +80,9 @@ class Campaign:
         """Give every table more rows, and let its syncs take their time."""
         self.rows += self.rows_each_round
         for name in TABLES:
-            self.warehouse.set_rows(name, [{"id": number, "text": f"row {number}"} for number in range(self.rows)])
+            self.warehouse.set_rows(
+                name, [{"id": number, "text": f"row {number}"} for number in range(1, self.rows + 1)]
+            )
         self.slow_down()
 
     def slow_down(self) -> None:
@@ -190,7 +193,7 @@ def campaign(home: Path, *, seed: int, rows: int) -> Iterator[Campaign]:
         undo.callback(warehouse.client.close)
         warehouse.reset()
         for name, (source_type, sync_type, settings) in TABLES.items():
-            first = [{"id": number, "text": f"row {number}"} for number in range(rows)]
+            first = [{"id": number, "text": f"row {number}"} for number in range(1, rows + 1)]
             warehouse.add_source(source_type, tables={name: first}, sync_type=sync_type, **settings)
             warehouse.sync(name)
         warehouse.snapshot().write(home / "state.json")
@@ -204,8 +207,8 @@ def campaign(home: Path, *, seed: int, rows: int) -> Iterator[Campaign]:
         yield ours
 
 
-def measure(home: Path, options: argparse.Namespace) -> dict[str, Score]:
-    """Kill each victim as often as asked for, then let the daemon catch up; the scores, printed as a table."""
+def measure(home: Path, options: argparse.Namespace) -> bool:
+    """Kill each victim as often as asked for, let the daemon catch up, and print; whether it cost nothing."""
     scores = {victim: Score() for victim in options.victims}
     with campaign(home, seed=options.seed, rows=options.rows) as ours:
         for victim, score in scores.items():
@@ -216,14 +219,18 @@ def measure(home: Path, options: argparse.Namespace) -> dict[str, Score]:
         wait_until(lambda: everything <= ours.reports().keys(), within_s=120)
         reports = ours.reports()
     print_table(HEADS, [_line(victim, score, reports) for victim, score in scores.items()])
-    return scores
+    return not any(any((s.lost, s.doubled, s.left_running, *_events(s, reports))) for s in scores.values())
+
+
+def _events(score: Score, reports: Counter[str]) -> tuple[int, int]:
+    """How many events are missing, and how many are there twice."""
+    missing = sum(reports[job] == 0 for job in score.jobs)
+    return missing, sum(max(reports[job] - 1, 0) for job in score.jobs)
 
 
 def _line(victim: str, score: Score, reports: Counter[str]) -> tuple[object, ...]:
-    missing = sum(reports[job] == 0 for job in score.jobs)
-    doubled = sum(max(reports[job] - 1, 0) for job in score.jobs)
     costs = (score.kills, score.lost, score.doubled, score.left_running, score.taken_up, len(score.jobs))
-    return (victim, *costs, missing, doubled, f"{score.longest_s:.1f} s")
+    return (victim, *costs, *_events(score, reports), f"{score.longest_s:.1f} s")
 
 
 def main() -> None:
@@ -235,7 +242,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the moments of the kills")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        measure(Path(folder), options)
+        sys.exit(0 if measure(Path(folder), options) else 1)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dagster_duckdb import DuckDBResource
-from duckdb import DuckDBPyConnection
+from duckdb import (
+    ConnectionException,
+    DuckDBPyConnection,
+    Error,
+    FatalException,
+    InternalException,
+    IOException,
+    SerializationException,
+    connect,
+)
 
 from dw_orchestration.files import private_files
 from dw_orchestration.history.reading import Known
@@ -35,6 +44,9 @@ _TABLE = """
         read_at timestamp not null
     )
 """
+
+_DAMAGE = (IOException, SerializationException, InternalException, FatalException)
+_PASSING = ("Could not set lock", "No space left")
 
 _KNOWN = """
     select max(created_at) from sync_history where project = $project and source_id = $source_id
@@ -96,13 +108,19 @@ class HistoryStore:
         """A connection to the file, in which the table exists.
 
         Raises:
-            SetupError: The file is not a DuckDB file.
+            SetupError: The file is damaged.
         """
-        _check_file(Path(self.duckdb.database))
-        # the resource itself leaves a connection open, and so the file locked, when an error ends its use
-        with private_files(), self.duckdb.get_connection() as connection, closing(connection):
-            connection.execute(_TABLE)
-            yield connection
+        path = Path(self.duckdb.database)
+        _check_file(path)
+        try:
+            # the resource itself leaves a connection open, and so the file locked, when an error ends its use
+            with private_files(), self.duckdb.get_connection() as connection, closing(connection):
+                connection.execute(_TABLE)
+                yield connection
+        except _DAMAGE as error:
+            if any(text in str(error) for text in _PASSING):
+                raise
+            raise _damaged(path, error) from None
 
     def known(self, source_id: str, *, unfinished_since: datetime) -> Known:
         """What is stored of a source; unfinished jobs that were created before the given time are given up."""
@@ -130,26 +148,26 @@ class HistoryStore:
 
 
 def _check_file(path: Path) -> None:
-    """Report what is no DuckDB file at once: the resource would try for minutes, as for a file that is locked.
+    """Report a damaged file at once: the resource would try for minutes, as for a file that is locked.
 
     Raises:
-        SetupError: There is something else in the place of the file.
+        SetupError: There is no DuckDB file in its place.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(12)
-    except FileNotFoundError:
+    if not path.exists():
         return
-    except OSError as error:
-        problem = error.strerror
-    else:
-        # an empty file becomes a database
-        if not start or start.endswith(b"DUCK"):
+    try:
+        connect(path, read_only=True).close()
+    except Error as error:
+        # open in this process, or in another one: the resource waits for that
+        if isinstance(error, ConnectionException) or any(text in str(error) for text in _PASSING):
             return
-        problem = "not a DuckDB file"
-    raise SetupError(
-        f"The sync history {path} cannot be opened ({problem}). Restore it from a backup, or move it away: the next run"
-        " begins a new one with what PostHog still lists."
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Error) -> SetupError:
+    return SetupError(
+        f"The sync history {path} cannot be used ({str(error).splitlines()[0]}). Restore it from a backup, or move it"
+        " away: the next run begins a new one with what PostHog still lists."
     )
 
 

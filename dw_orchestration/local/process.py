@@ -109,8 +109,8 @@ def _what_is_wrong(error: Exception, *, home: Path) -> str:
     match error:
         case sqlite3.Error():
             return (
-                f"The state database {home / 'state.sqlite'} cannot be used ({text}). Restore it from a backup, or"
-                " delete it to begin without sources; what has been synced stays."
+                f"The state database {home / 'state.sqlite'}, or state.sqlite-wal next to it, cannot be used ({text})."
+                " Restore it from a backup, or delete it to begin without sources; what has been synced stays."
             )
         case OSError(filename=name, filename2=target, strerror=problem) if name:
             return f"{target or name} cannot be used ({problem}). Make it writable, or remove what is in its place."

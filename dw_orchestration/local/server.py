@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sqlite3
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -140,7 +141,10 @@ class WarehouseServer:
         return bind(self._port)
 
     def _services(self, undo: ExitStack) -> Services:
-        store = Store(self._home / "state.sqlite")
+        state = self._home / "state.sqlite"
+        if state.is_file() and state.stat().st_size == 0 and (self._home / "warehouse.duckdb").exists():
+            raise sqlite3.DatabaseError("it is empty, although tables have been synced")
+        store = Store(state)
         undo.callback(store.close)
         warehouse = Warehouse(self._home / "warehouse.duckdb", staging=self._home / "staging")
         connect = partial(connector_for, fixtures=self._fixtures)

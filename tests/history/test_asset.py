@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import dagster as dg
+import duckdb
 import pytest
 from dagster_duckdb import DuckDBResource
 
@@ -173,17 +174,30 @@ def test_schedule_runs_the_asset_once_it_is_switched_on(project) -> None:
     assert {sync_history_key()} == job.asset_layer.executable_asset_keys
 
 
-@pytest.mark.parametrize("damage", ["garbage", "a directory"])
+@pytest.mark.parametrize("damage", ["garbage", "emptied", "cut off", "cut in half", "another version", "a directory"])
 def test_a_damaged_history_is_named(project, materialize, tmp_path, damage) -> None:
     """A history that is no DuckDB file is one line with the file and the cure, which works."""
     project.jobs("invoices", 3, newest=HOUR, every=HOUR)
     path = tmp_path / "history.duckdb"
-    if damage == "garbage":
-        path.write_bytes(b"garbage" * 1000)
-    else:
-        path.mkdir()
+    duckdb.connect(path).close()
+    good = path.read_bytes()
+    match damage:
+        case "garbage":
+            path.write_bytes(b"garbage" * 1000)
+        case "cut off":
+            path.write_bytes(good[:6000])
+        case "cut in half":
+            materialize()
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        case "emptied":
+            path.write_bytes(b"")
+        case "another version":
+            path.write_bytes(good[:12] + (9999).to_bytes(8, "little") + good[20:])
+        case _:
+            path.unlink()
+            path.mkdir()
     told, retries = failure_of(materialize()[0])
-    assert f"The sync history {path} cannot be opened" in told
+    assert f"The sync history {path} cannot be used" in told
     assert 1 == len(told.splitlines())
     assert 0 == retries
     path.rename(tmp_path / "moved_away")

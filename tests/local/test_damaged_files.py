@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dw_orchestration.errors import LocalWarehouseError
+from dw_orchestration.local.server import WarehouseServer
 from dw_orchestration.local.store import Store
 from dw_orchestration.resources.local import LocalWarehouse
 from dw_orchestration.testing.warehouse import EmbeddedWarehouse
@@ -102,6 +103,14 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, name: str) -> None:
     assert "pip install" not in str(caught.value)
 
 
+def test_an_emptied_state_database_is_named(tmp_path: Path) -> None:
+    """A state database that lost everything is not taken for a new one while there are synced tables."""
+    (tmp_path / "state.sqlite").touch()
+    (tmp_path / "warehouse.duckdb").touch()
+    with pytest.raises(sqlite3.DatabaseError, match="it is empty, although tables have been synced"):
+        WarehouseServer(tmp_path).start()
+
+
 @pytest.mark.parametrize("damage", ["garbage", "cut off", "another version"])
 def test_a_damaged_state_database_is_refused(tmp_path: Path, damage: str) -> None:
     """A state database that cannot be used is found at the start, and is kept."""
@@ -143,7 +152,7 @@ def test_a_damaged_warehouse_file_is_named(servers: Servers, invoices: str, dama
             path.mkdir()
     again = servers.start()
     again.call("POST", reload)
-    told = f"The warehouse file {path} cannot be opened. Restore it from a backup, or move it away"
+    told = f"The warehouse file {path} cannot be used. Restore it from a backup, or move it away"
     jobs = again.settle(invoices)
     assert ["Failed", "Failed"] == [job["status"] for job in jobs]
     assert [told, told] == [job["latest_error"][: len(told)] for job in jobs]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _FIRST_DELAY_S = 0.05
 _LONGEST_DELAY_S = 1.0
+_DAMAGE = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException, OSError)
+_DISK_FULL = "No space left"
 _LOCKED = ("Could not set lock", "different configuration")
 
 
@@ -121,8 +123,12 @@ class Warehouse:
         self._take_turn(stop)
         try:
             with self._connect(stop) as connection:
-                self._prepare(connection)
+                bookkeeping.prepare(connection)
                 yield connection
+        except _DAMAGE as exc:
+            if _DISK_FULL in str(exc):
+                raise
+            raise SourceError(self._damaged(exc), permanent=False) from exc
         finally:
             self._turn.release()
 
@@ -139,25 +145,17 @@ class Warehouse:
                 return open_duckdb(str(self._path), memory_limit=self._memory_limit)
             except (duckdb.IOException, duckdb.ConnectionException) as exc:
                 if not any(text in str(exc) for text in _LOCKED):
-                    raise SourceError(self._damaged(exc), permanent=False) from exc
+                    raise
                 if waited_s >= self._busy_timeout_s:
                     raise SourceError(self._kept_by_another(exc), permanent=False) from exc
-            except (duckdb.Error, OSError) as exc:
-                raise SourceError(self._damaged(exc), permanent=False) from exc
             if stop.wait(delay_s):
                 raise SyncCancelled
             waited_s += delay_s
             delay_s = min(delay_s * 2, _LONGEST_DELAY_S)
 
-    def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
-        try:
-            bookkeeping.prepare(connection)
-        except duckdb.Error as exc:
-            raise SourceError(self._damaged(exc), permanent=False) from exc
-
     def _damaged(self, exc: Exception) -> str:
         return (
-            f"The warehouse file {self._path} cannot be opened. Restore it from a backup, or move it away: each table"
+            f"The warehouse file {self._path} cannot be used. Restore it from a backup, or move it away: each table"
             f" is then imported again by its next sync. The reason: {str(exc).splitlines()[0]}"
         )
 
