@@ -93,6 +93,8 @@ STEPS = (
     ALTER TABLE schemas ADD COLUMN next_full_refresh_at TEXT;
     ALTER TABLE jobs ADD COLUMN billable INTEGER;
     ALTER TABLE jobs ADD COLUMN cdc_write_mode TEXT;
+    ALTER TABLE sources ADD COLUMN webhook_id TEXT;
+    CREATE TABLE pushed_rows (schema_id TEXT NOT NULL REFERENCES schemas (id), content TEXT NOT NULL);
     ALTER TABLE sources ADD COLUMN auto_sync_new_schemas INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE sources ADD COLUMN auto_sync_schema_patterns TEXT;
     """,

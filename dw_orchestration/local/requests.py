@@ -161,6 +161,13 @@ class SourcePatch(Body):
     auto_sync_schema_patterns: list[Text] | None = None
 
 
+class WebhookEvent(Body):
+    """Rows that a provider posts."""
+
+    table: str
+    rows: list[dict[str, Any]]
+
+
 class DatabaseSchemaRequest(BaseModel):
     """Connection fields to try before a source is made."""
 

@@ -93,6 +93,7 @@ class Source(Row):
     created_at: datetime
     job_inputs: Annotated[dict[str, Any], JsonText]
     next_discovery: datetime
+    webhook_id: UUID | None = None
     auto_sync_new_schemas: bool = False
     auto_sync_schema_patterns: Annotated[tuple[str, ...] | None, JsonText] = None
     deleted: bool = False
@@ -124,6 +125,7 @@ class DiscoveredTable(BaseModel):
     primary_keys: tuple[str, ...] = ()
     incremental_fields: tuple[DiscoveredField, ...] = ()
     rows: int | None = None
+    supports_webhooks: bool = False
 
     def default_settings(self) -> dict[str, Any]:
         """How the table is synced when nobody says: incremental if it can be, else append, else in full."""
@@ -230,6 +232,14 @@ class LogLine(Row):
     timestamp: datetime
     level: str
     message: str
+
+
+class PushedRow(Row):
+    """A row that arrived by webhook, until a sync has taken it."""
+
+    table: ClassVar[str] = "pushed_rows"
+    schema_id: UUID
+    content: Annotated[dict[str, Any], JsonText]
 
 
 class ShownLine(LogLine):

@@ -6,6 +6,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from dw_orchestration.local import webhooks
 from dw_orchestration.local.rows import CANCELLED, DELETED, TURNED_OFF, Schedule, Schema, StartedBy, Status
 from dw_orchestration.local.scheduler import save_schedule, unpause_schedule
 from dw_orchestration.local.services import RuleError
@@ -50,6 +51,8 @@ def update_schema(services: Services, schema: Schema, *, changes: Mapping[str, A
     _check_rules(services, schema, wanted=wanted, changes=changes)
     stored |= _full_refreshes(services, schema, wanted=wanted)
     restarts = _loses_cursor(services, wanted, changes=changes)
+    if changes.get("sync_type") == "webhook":
+        _ensure_webhook(services, schema)
     with services.store.transaction():
         stored |= {"updated_at": services.now()} | ({"reset_pipeline": True} if restarts else {})
         services.store.update(Schema, schema.id, **stored)
@@ -168,7 +171,7 @@ def _full_refreshes(services: Services, schema: Schema, *, wanted: Schema) -> di
     return {"full_refresh_interval_days": days, "full_refresh_time_of_day": at, "next_full_refresh_at": due}
 
 
-def check_sync_type(sync_type: str | None, *, source_type: str, table: str) -> None:
+def check_sync_type(sync_type: str | None, *, source_type: str, table: str, can_push: bool) -> None:
     """Refuse sync types that need what the embedded warehouse has not.
 
     Raises:
@@ -183,7 +186,7 @@ def check_sync_type(sync_type: str | None, *, source_type: str, table: str) -> N
             f"xmin replication is not available for table '{table}'."
             " It requires a Postgres heap table or materialized view on PostgreSQL 13+."
         )
-    if sync_type == "webhook":
+    if sync_type == "webhook" and not can_push:
         raise RuleError("This source type does not support webhooks. Set up a polling sync type instead.")
 
 
@@ -193,7 +196,8 @@ def _check_rules(services: Services, schema: Schema, *, wanted: Schema, changes:
         raise RuleError("Row filters are not supported for this source type.")
     source = services.store.source(schema.source_id)
     if source is not None:
-        check_sync_type(changes.get("sync_type"), source_type=source.source_type, table=schema.name)
+        can_push = schema.discovered.supports_webhooks
+        check_sync_type(changes.get("sync_type"), source_type=source.source_type, table=schema.name, can_push=can_push)
     if "sync_type" not in changes and wanted.sync_type not in INCREMENTAL_TYPES:
         _check_applicable(wanted.sync_type, changes=changes)
     if wanted.sync_type == "incremental":
@@ -248,6 +252,12 @@ def check_columns(schema: Schema) -> None:
         raise RuleError(
             f"Unknown columns in enabled_columns: {unknown}. Run `Pull new schemas` to refresh available columns."
         )
+
+
+def _ensure_webhook(services: Services, schema: Schema) -> None:
+    source = services.store.source(schema.source_id)
+    if source is not None and source.webhook_id is None:
+        webhooks.create(services.store, source)
 
 
 def _loses_cursor(services: Services, wanted: Schema, *, changes: Mapping[str, Any]) -> bool:

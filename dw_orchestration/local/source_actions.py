@@ -164,7 +164,12 @@ def _check_schemas(source: Source, schemas: list[Schema]) -> None:
                 " Choose a primary key for it, or switch it to full table replication."
             )
         try:
-            schema_actions.check_sync_type(schema.sync_type, source_type=source.source_type, table=schema.name)
+            schema_actions.check_sync_type(
+                schema.sync_type,
+                source_type=source.source_type,
+                table=schema.name,
+                can_push=schema.discovered.supports_webhooks,
+            )
             schema_actions.check_columns(schema)
         except RuleError as error:
             raise RefusedError(str(error)) from error

@@ -15,7 +15,19 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from dw_orchestration.local.migrations import migrate
-from dw_orchestration.local.rows import ApiKey, Job, LogLine, Project, Row, Schedule, Schema, ShownLine, Source, Status
+from dw_orchestration.local.rows import (
+    ApiKey,
+    Job,
+    LogLine,
+    Project,
+    PushedRow,
+    Row,
+    Schedule,
+    Schema,
+    ShownLine,
+    Source,
+    Status,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -219,6 +231,23 @@ class Store:
     def delete_schedule(self, schema_id: UUID) -> None:
         """Forget the schedule of a schema."""
         self._execute("DELETE FROM schedules WHERE schema_id = ?", schema_id)
+
+    # --- rows that arrived by webhook ---
+
+    def source_of_webhook(self, webhook_id: UUID) -> Source | None:
+        """The source that a webhook belongs to."""
+        return _first(self._rows(Source, "SELECT * FROM sources WHERE webhook_id = ? AND NOT deleted", webhook_id))
+
+    def pushed_rows(self, schema_id: UUID) -> list[PushedRow]:
+        """The rows that wait for a sync, oldest first."""
+        sql = "SELECT * FROM pushed_rows WHERE schema_id = ? ORDER BY rowid"
+        return self._rows(PushedRow, sql, schema_id)
+
+    def forget_pushed_rows(self, schema_id: UUID, *, count: int) -> None:
+        """Remove the oldest rows, which a sync has taken."""
+        sql = """DELETE FROM pushed_rows WHERE rowid IN (
+                 SELECT rowid FROM pushed_rows WHERE schema_id = ? ORDER BY rowid LIMIT ?)"""
+        self._execute(sql, schema_id, count)
 
     # --- log lines ---
 

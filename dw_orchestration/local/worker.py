@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+from dw_orchestration.local import webhooks
 from dw_orchestration.local.behaviours import BillingRefusal, SyncBehaviour
 from dw_orchestration.local.rows import (
     DELETED,
@@ -24,7 +26,7 @@ from dw_orchestration.local.rows import (
     SyncedColumn,
     SyncedTable,
 )
-from dw_orchestration.local.syncing import SourceError, SyncCancelled, SyncRequest, TargetTable, run_sync
+from dw_orchestration.local.syncing import SourceError, SyncCancelled, SyncRequest, SyncResult, TargetTable, run_sync
 from dw_orchestration.local.ticks import FULL_REFRESH_SLACK, next_full_refresh
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
     from dw_orchestration.local.behaviours import Behaviours
     from dw_orchestration.local.store import Store
-    from dw_orchestration.local.syncing import Connector, SyncResult, Warehouse
+    from dw_orchestration.local.syncing import Connector, Warehouse
 
 logger = logging.getLogger(__name__)
 
@@ -298,17 +300,33 @@ class Worker:
             enabled_columns=schema.enabled_columns,
             reset=job.was_reset,
         )
-        connector = self._connect(source.source_type, source.job_inputs)
-        result = run_sync(
-            request,
-            connector,
-            self._warehouse,
+        run_request = partial(
+            run_sync,
+            warehouse=self._warehouse,
             on_progress=progress,
             on_step=lambda text: self._log(job, text),
             cancelled=run.cancelled,
         )
+        if schema.sync_type == "webhook" and schema.synced is not None and not job.was_reset:
+            result = self._sync_pushed(request, schema, run_request)
+        else:
+            first = replace(request, sync_type="full_refresh") if schema.sync_type == "webhook" else request
+            result = run_request(first, self._connect(source.source_type, source.job_inputs))
         if self._store.schema(schema.id) is None:
             self._warehouse.drop(target)
+        return result
+
+    def _sync_pushed(
+        self, request: SyncRequest, schema: Schema, run_request: Callable[[SyncRequest, Connector], SyncResult]
+    ) -> SyncResult:
+        """Take the rows that arrived by webhook."""
+        rows = self._store.pushed_rows(schema.id)
+        if not rows:
+            count, columns = self._warehouse.describe(request.target) or (0, ())
+            return SyncResult(request.job_id, 0, count, columns)
+        with webhooks.arrived(schema, rows, folder=self._warehouse.staging) as connector:
+            result = run_request(request, connector)
+        self._store.forget_pushed_rows(schema.id, count=len(rows))
         return result
 
     def _turn_off(self, schema_id: UUID) -> None:

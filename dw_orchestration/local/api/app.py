@@ -29,7 +29,7 @@ class HealthOut(BaseModel):
 
 
 _health = APIRouter()
-_ROUTERS = (schema_routes.router, source_routes.router, behaviour_routes.router, _health)
+_ROUTERS = (schema_routes.router, source_routes.router, source_routes.receiver, behaviour_routes.router, _health)
 
 
 @_health.get("/_health/", responses={405: {"model": errors.ErrorOut}})

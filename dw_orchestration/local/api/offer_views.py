@@ -42,7 +42,7 @@ class SyncOptionsOut(BaseModel):
     cdc_available: bool | None = None
     xmin_available: bool | None = None
     full_refresh_available: bool = True
-    supports_webhooks: bool = False
+    supports_webhooks: bool
     webhook_only: bool = False
     available_columns: list[SyncColumnOut]
     detected_primary_keys: list[str] | None
@@ -61,7 +61,7 @@ class OfferedTableOut(BaseModel):
     incremental_field: str | None
     sync_type: str | None
     rows: int | None
-    supports_webhooks: bool = False
+    supports_webhooks: bool
     webhook_only: bool = False
     description: str | None = None
     should_sync_default: bool = True
@@ -77,6 +77,7 @@ def sync_options(table: DiscoveredTable) -> SyncOptionsOut:
         incremental_fields=_incremental_fields(table),
         incremental_available=bool(table.incremental_fields),
         append_available=bool(table.incremental_fields),
+        supports_webhooks=table.supports_webhooks,
         available_columns=_sync_columns(table),
         detected_primary_keys=list(table.primary_keys) or None,
     )
@@ -90,6 +91,7 @@ def offered_table(name: str, table: DiscoveredTable) -> OfferedTableOut:
         incremental_fields=_incremental_fields(table),
         incremental_available=bool(table.incremental_fields),
         append_available=bool(table.incremental_fields),
+        supports_webhooks=table.supports_webhooks,
         incremental_field=defaults.get("incremental_field"),
         sync_type=defaults["sync_type"],
         rows=table.rows,

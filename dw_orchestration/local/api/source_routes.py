@@ -2,23 +2,27 @@
 
 from dataclasses import asdict
 from typing import Annotated
+from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
-from dw_orchestration.local import discovery, schema_actions, source_actions
+from dw_orchestration.local import discovery, schema_actions, source_actions, webhooks
 from dw_orchestration.local.api.access import Access, ChangedSource, Reader, Writer
 from dw_orchestration.local.api.bodies import body_of, documented
 from dw_orchestration.local.api.documents import BODY, BULK, COMMON, DETAIL, LIVE, LIVE_BODY, TIMES
-from dw_orchestration.local.api.errors import AnswerError, rule_error
+from dw_orchestration.local.api.errors import AnswerError, not_found, rule_error
 from dw_orchestration.local.api.offer_views import OfferedTableOut, offered_table
 from dw_orchestration.local.api.paging import Paged, PageOut
 from dw_orchestration.local.api.schema_views import SchemaOut, schema_out
 from dw_orchestration.local.api.source_views import (
     CreatedOut,
     JobOut,
+    ReceivedOut,
     RefreshOut,
     SourceListOut,
     SourceOut,
+    WebhookCreatedOut,
+    WebhookDeletedOut,
     WebhookInfoOut,
     job_out,
     source_list_out,
@@ -32,13 +36,13 @@ from dw_orchestration.local.requests import (
     DatabaseSchemaRequest,
     SourceCreate,
     SourcePatch,
+    WebhookEvent,
 )
 from dw_orchestration.local.rows import Schema, Source, StartedBy
 from dw_orchestration.local.services import RefusedError, RuleError
 
-NO_WEBHOOKS = "This source type does not support webhooks"
-
 router = APIRouter(prefix="/api/projects/{project_id}/external_data_sources", tags=["sources"], responses=COMMON)
+receiver = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
@@ -155,18 +159,44 @@ def refresh_schemas(access: Writer, source_id: str) -> RefreshOut:
 
 
 @router.get("/{source_id}/webhook_info/")
-def webhook_info(access: Reader, source_id: str) -> WebhookInfoOut:
-    """Say that there is no webhook: no source type of the embedded warehouse has one."""
-    access.source(source_id)
-    return WebhookInfoOut()
+def webhook_info(access: Reader, source_id: str, request: Request) -> WebhookInfoOut:
+    """The source's webhook, if there is one."""
+    source = access.source(source_id)
+    return WebhookInfoOut(
+        supports_webhooks=webhooks.supports_webhooks(access.services.store.schemas_of(source.id)),
+        exists=source.webhook_id is not None,
+        webhook_url=_webhook_url(request, source.webhook_id) if source.webhook_id else None,
+    )
 
 
-@router.post("/{source_id}/create_webhook/", response_class=Response, responses=LIVE)
-@router.post("/{source_id}/delete_webhook/", response_class=Response, responses=LIVE)
-def change_webhook(access: Writer, source_id: str) -> Response:
-    """Refuse: no source type of the embedded warehouse has webhooks."""
-    access.source(source_id)
-    raise RefusedError(NO_WEBHOOKS)
+@router.post("/{source_id}/create_webhook/", responses=LIVE)
+def create_webhook(access: Writer, source_id: str, request: Request) -> WebhookCreatedOut:
+    """Make a webhook, to which the source's tables can be posted."""
+    webhook_id = webhooks.create(access.services.store, access.source(source_id))
+    return WebhookCreatedOut(webhook_url=_webhook_url(request, webhook_id))
+
+
+@router.post("/{source_id}/delete_webhook/", responses=LIVE)
+def delete_webhook(access: Writer, source_id: str) -> WebhookDeletedOut:
+    """Remove the source's webhook."""
+    webhooks.delete(access.services.store, access.source(source_id))
+    return WebhookDeletedOut()
+
+
+@receiver.post("/public/webhooks/dwh/{webhook_id}/", responses=BODY)
+def receive_rows(
+    request: Request, webhook_id: UUID, event: Annotated[WebhookEvent, Depends(body_of(WebhookEvent))]
+) -> ReceivedOut:
+    """Take rows of a table, as a provider posts them; the next sync merges them."""
+    store = request.app.state.services.store
+    source = store.source_of_webhook(webhook_id)
+    if source is None:
+        raise not_found()
+    return ReceivedOut(received=webhooks.receive(store, source, table=event.table, rows=event.rows))
+
+
+def _webhook_url(request: Request, webhook_id: UUID) -> str:
+    return f"{request.base_url}public/webhooks/dwh/{webhook_id}"
 
 
 def _bulk_pairs(access: Access, source: Source, *, items: list[BulkItem]) -> list[tuple[Schema, BulkItem]]:

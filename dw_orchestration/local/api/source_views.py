@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from dw_orchestration.local.api.schema_views import SchemaBrief, SchemaOut, schema_brief, schema_out
 from dw_orchestration.local.rows import Status
+from dw_orchestration.local.webhooks import supports_webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +45,7 @@ class _SourceFields(BaseModel):
     job_inputs: dict[str, Any]
     revenue_analytics_config: RevenueConfigOut = RevenueConfigOut()
     user_access_level: str = "editor"
-    supports_webhooks: bool = False
+    supports_webhooks: bool
     supports_column_selection: bool = True
     direct_query_enabled: bool = False
     auto_sync_new_schemas: bool
@@ -111,10 +112,33 @@ class RefreshOut(BaseModel):
 class WebhookInfoOut(BaseModel):
     """The state of a source's webhook."""
 
-    supports_webhooks: bool = False
-    exists: bool = False
-    webhook_url: str | None = None
+    supports_webhooks: bool
+    exists: bool
+    webhook_url: str | None
     external_status: dict[str, Any] | None = None
+
+
+class WebhookCreatedOut(BaseModel):
+    """The answer to a webhook that was made."""
+
+    success: bool = True
+    webhook_url: str
+    error: str | None = None
+    pending_inputs: list[str] = []
+
+
+class ReceivedOut(BaseModel):
+    """How many posted rows wait for the next sync."""
+
+    received: int
+
+
+class WebhookDeletedOut(BaseModel):
+    """The answer to a webhook that was removed."""
+
+    success: bool = True
+    external_deleted: bool = True
+    error: str | None = None
 
 
 def source_out(store: Store, source: Source) -> SourceOut:
@@ -155,7 +179,8 @@ def _fields(store: Store, source: Source, schemas: Sequence[Schema]) -> dict[str
     latest = store.latest_completed(source.id)
     errors = (schema.latest_error for schema in schemas if schema.latest_error is not None)
     shown = _OPEN_INPUTS.get(source.source_type, ())
-    return source.model_dump(exclude={"job_inputs"}) | {
+    return source.model_dump(exclude={"job_inputs", "webhook_id"}) | {
+        "supports_webhooks": supports_webhooks(schemas),
         "status": computed_status(schemas),
         "latest_error": next(errors, None),
         "last_run_at": latest.created_at if latest else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -44,6 +45,8 @@ _READERS = {
 }
 _INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"})
 _BATCH_ROWS = 65_536
+# names the tables of the folder that can arrive by webhook
+WEBHOOK_TABLES = "webhooks.txt"
 _MEMORY_LIMIT = "128MB"
 
 
@@ -68,8 +71,10 @@ class FilesConnector:
         Raises:
             SourceError: the folder is missing, or a file cannot be read.
         """
+        pushed = self._pushed_tables()
         with _duckdb() as connection:
-            return [_source_table(connection, path) for path in self._files().values()]
+            tables = [_source_table(connection, path) for path in self._files().values()]
+        return [replace(table, supports_webhooks=table.name in pushed) for table in tables]
 
     @contextmanager
     def read(
@@ -105,6 +110,11 @@ class FilesConnector:
             with interrupting(cancelled, connection.interrupt):
                 stream = connection.sql(query).to_arrow_reader(_BATCH_ROWS)
                 yield RowStream(stream, tuple(StreamColumn(name, quoted(name)) for name in names))
+
+    def _pushed_tables(self) -> set[str]:
+        """The tables of which the source can push rows to a webhook."""
+        listed = self._folder() / WEBHOOK_TABLES
+        return set(listed.read_text().split()) if listed.exists() else set()
 
     def _folder(self) -> Path:
         """Return the source type's folder; the case of its name is ignored.

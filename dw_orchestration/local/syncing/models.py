@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# sync types that read all that there is
+WITHOUT_CURSOR = ("full_refresh", "webhook")
+
 
 class SourceError(Exception):
     """A source or table cannot be synced; the message says what is wrong and what to do.
@@ -50,6 +53,7 @@ class OfferedTable:
     primary_keys: tuple[str, ...]
     incremental_fields: tuple[CursorColumn, ...]
     rows: int | None
+    supports_webhooks: bool = False
 
 
 @dataclass(frozen=True, slots=True)

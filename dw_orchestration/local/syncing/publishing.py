@@ -11,6 +11,7 @@ from dw_orchestration.local.syncing import bookkeeping
 from dw_orchestration.local.syncing.bookkeeping import Cursor
 from dw_orchestration.local.syncing.cancelling import interrupting
 from dw_orchestration.local.syncing.models import (
+    WITHOUT_CURSOR,
     SourceError,
     SyncCancelled,
     SyncRequest,
@@ -146,7 +147,7 @@ def _check_fit(connection: duckdb.DuckDBPyConnection, column: TableColumn, *, st
 
 def _add(connection: duckdb.DuckDBPyConnection, request: SyncRequest, staged: StagedRows, *, rows: str) -> None:
     table = request.target.qualified
-    if request.sync_type == "append":
+    if request.sync_type == "append" or not request.primary_keys:
         connection.execute(f"INSERT INTO {table} BY NAME {rows}")
         return
     keys = (quoted(staged.names[key]) for key in request.primary_keys)
@@ -189,13 +190,13 @@ def _keep_cursor(
 
 
 def _cursor_column(request: SyncRequest, staged: StagedRows, *, columns: Sequence[TableColumn]) -> TableColumn | None:
-    """Return the cursor's column as staged; None for a full refresh.
+    """Return the cursor's column as staged; None for a sync type that has none.
 
     Raises:
         SourceError: the table has no such column, or its type has no order.
     """
     field = request.incremental_field
-    if request.sync_type == "full_refresh" or field is None:
+    if request.sync_type in WITHOUT_CURSOR or field is None:
         return None
     for column in columns:
         if column.name == staged.names.get(field):

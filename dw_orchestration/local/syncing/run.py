@@ -8,7 +8,7 @@ import duckdb
 
 from dw_orchestration.local.syncing import bookkeeping
 from dw_orchestration.local.syncing.connector import MISSING_KEY, Connector, Since, describe_since
-from dw_orchestration.local.syncing.models import SourceError, SyncRequest, SyncResult
+from dw_orchestration.local.syncing.models import WITHOUT_CURSOR, SourceError, SyncRequest, SyncResult
 from dw_orchestration.local.syncing.publishing import publish
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dw_orchestration.local.syncing.staging import StagedRows
     from dw_orchestration.local.syncing.warehouse import Warehouse
 
-_SYNC_TYPES = ("full_refresh", "incremental", "append")
+_SYNC_TYPES = ("full_refresh", "incremental", "append", "webhook")
 
 
 def run_sync(
@@ -85,7 +85,7 @@ def _check(request: SyncRequest) -> None:
             f"Table {request.table!r} has the sync type {request.sync_type!r}, which is not served here."
             f" Use one of {', '.join(_SYNC_TYPES)}."
         )
-    if request.sync_type == "full_refresh":
+    if request.sync_type in WITHOUT_CURSOR:
         return
     if request.incremental_field is None or request.incremental_field_type is None:
         raise SourceError(
@@ -97,7 +97,7 @@ def _check(request: SyncRequest) -> None:
 
 def _cursor(connection: duckdb.DuckDBPyConnection, request: SyncRequest) -> Cursor | None:
     """Return where to continue, or None to start from scratch."""
-    if request.reset or request.sync_type == "full_refresh":
+    if request.reset or request.sync_type in WITHOUT_CURSOR:
         return None
     cursor = bookkeeping.read_cursor(connection, request.target)
     return cursor if cursor is not None and cursor.field == request.incremental_field else None
@@ -105,7 +105,7 @@ def _cursor(connection: duckdb.DuckDBPyConnection, request: SyncRequest) -> Curs
 
 def _since(request: SyncRequest, *, behind: Cursor | None) -> Since | None:
     field, field_type = request.incremental_field, request.incremental_field_type
-    if request.sync_type == "full_refresh" or field is None or field_type is None:
+    if request.sync_type in WITHOUT_CURSOR or field is None or field_type is None:
         return None
     return Since(
         field=field,

@@ -41,7 +41,7 @@ class Warehouse:
         self, path: Path, *, staging: Path, memory_limit: str = "256MB", busy_timeout_s: float = 300.0
     ) -> None:
         self._path = path
-        self._staging = staging
+        self.staging = staging
         self._memory_limit = memory_limit
         self._busy_timeout_s = busy_timeout_s
         self._turn = threading.Lock()
@@ -103,13 +103,13 @@ class Warehouse:
 
     def clean_staging(self) -> None:
         """Remove what killed syncs left. To be called while no sync is running."""
-        if self._staging.is_file():
-            self._staging.unlink()
-        shutil.rmtree(self._staging, ignore_errors=True)
+        if self.staging.is_file():
+            self.staging.unlink()
+        shutil.rmtree(self.staging, ignore_errors=True)
 
     def staging_for(self, job_id: str) -> StagedRows:
         """Return the job's own staging file, not yet made."""
-        return StagedRows(self._staging / f"{job_id}.duckdb", memory_limit=self._memory_limit)
+        return StagedRows(self.staging / f"{job_id}.duckdb", memory_limit=self._memory_limit)
 
     @contextmanager
     def opened(self, *, cancelled: threading.Event | None = None) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.local.conftest import Orders, Server
 
@@ -256,12 +258,54 @@ def test_bulk_update_saves_what_it_can(server: Server, invoices: str) -> None:
 
 
 def test_webhooks(server: Server, invoices: str) -> None:
-    """No source type has webhooks: making or removing one is refused, asking for one finds none."""
+    """A source without pushed tables has no webhook: making or removing one is refused, asking for one finds none."""
     expected = {"message": "This source type does not support webhooks"}
     for action in ("create_webhook/", "delete_webhook/"):
         response = server.call("POST", path_of(invoices, action))
         assert (400, expected) == (response.status_code, response.json())
     assert False is server.json("GET", path_of(invoices, "webhook_info/"))["exists"]
+
+
+def test_pushed_rows_arrive(server: Server, tmp_path: Path, write_table: Callable[..., None]) -> None:
+    """A stand-in that can push: the webhook is made with the sync type, posted rows wait for a sync, and are merged."""
+    write_table("Stripe/invoices", [{"id": n, "amount": n * 10} for n in (1, 2)])
+    (tmp_path / "fixtures/Stripe/webhooks.txt").write_text("invoices")
+    source = server.create("Stripe", {"schemas": [{"name": "invoices"}]})
+    schema = server.schema(source, "invoices")
+    path = f"external_data_schemas/{schema['id']}/"
+    changes = {"sync_type": "webhook", "should_sync": True, "primary_key_columns": ["id"]}
+    server.json("PATCH", path, json=changes)
+    assert 2 == server.settle(source)[0]["rows_synced"]
+    info = server.json("GET", path_of(source, "webhook_info/"))
+    assert (True, True) == (info["supports_webhooks"], info["exists"])
+    for amounts in ([20, 21], [30]):
+        rows = [{"id": 2 if amount < 30 else 3, "amount": amount} for amount in amounts]
+        answer = httpx.post(info["webhook_url"], json={"table": "invoices", "rows": rows})
+        assert {"received": len(rows)} == answer.json()
+    for expected in (2, 0):
+        server.call("POST", path + "reload/")
+        assert expected == server.settle(source)[0]["rows_synced"]
+    assert [(1, 10), (2, 21), (3, 30)] == server.rows("SELECT id, amount FROM stripe.invoices ORDER BY id")
+
+
+def test_life_of_a_webhook(server: Server, tmp_path: Path, write_table: Callable[..., None]) -> None:
+    """A webhook is made and removed; while a table needs it, it stays. A removed one is a 404."""
+    write_table("Stripe/invoices", [{"id": 1}])
+    (tmp_path / "fixtures/Stripe/webhooks.txt").write_text("invoices")
+    source = server.create("Stripe", {"schemas": [{"name": "invoices"}]})
+    created = server.json("POST", path_of(source, "create_webhook/"))
+    assert (True, None, []) == (created["success"], created["error"], created["pending_inputs"])
+    path = f"external_data_schemas/{server.schema(source, 'invoices')['id']}/"
+    server.json("PATCH", path, json={"sync_type": "webhook", "should_sync": True})
+    refused = server.call("POST", path_of(source, "delete_webhook/"))
+    text = "Cannot delete webhook while tables are using webhook sync: invoices"
+    assert (400, {"message": text}) == (refused.status_code, refused.json())
+    server.json("PATCH", path, json={"should_sync": False})
+    removed = server.json("POST", path_of(source, "delete_webhook/"))
+    assert {"success": True, "external_deleted": True, "error": None} == removed
+    lost = httpx.post(created["webhook_url"], json={"table": "invoices", "rows": []})
+    assert 404 == lost.status_code
+    assert False is server.json("GET", path_of(source, "webhook_info/"))["exists"]
 
 
 def test_refresh_finds_new_and_lost_tables(server: Server, orders: Orders) -> None:
