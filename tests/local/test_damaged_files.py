@@ -130,7 +130,7 @@ def test_a_damaged_state_database_is_refused(tmp_path: Path, damage: str) -> Non
     assert before == path.read_bytes()
 
 
-@pytest.mark.parametrize("damage", ["garbage", "cut off", "a directory"])
+@pytest.mark.parametrize("damage", ["garbage", "cut off", "another version", "a directory"])
 def test_a_damaged_warehouse_file_is_named(servers: Servers, invoices: str, damage: str) -> None:
     """A warehouse file that is damaged fails the sync with the file and the cure, which works."""
     server = servers.running[0]
@@ -147,6 +147,9 @@ def test_a_damaged_warehouse_file_is_named(servers: Servers, invoices: str, dama
             path.write_bytes(b"garbage" * 10_000)
         case "cut off":
             path.write_bytes(path.read_bytes()[:5_000])
+        case "another version":
+            good = path.read_bytes()
+            path.write_bytes(good[:12] + (9999).to_bytes(8, "little") + good[20:])
         case _:
             path.unlink()
             path.mkdir()

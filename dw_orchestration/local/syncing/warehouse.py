@@ -143,9 +143,10 @@ class Warehouse:
         while True:
             try:
                 return open_duckdb(str(self._path), memory_limit=self._memory_limit)
-            except (duckdb.IOException, duckdb.ConnectionException) as exc:
+            except duckdb.Error as exc:
+                # a file of another version is none of its subclasses
                 if not any(text in str(exc) for text in _LOCKED):
-                    raise
+                    raise SourceError(self._damaged(exc), permanent=False) from exc
                 if waited_s >= self._busy_timeout_s:
                     raise SourceError(self._kept_by_another(exc), permanent=False) from exc
             if stop.wait(delay_s):
