@@ -118,7 +118,9 @@ def test_run_says_where_the_columns_come_from(shelf: Shelf, instance: dg.Dagster
     lineage = lineage_of(shelf.materialize("customers", instance=instance)).column_lineage
     assert lineage is not None
     origin = dg.AssetKey(["postgres", shelf.prefix, "customers"])
-    expected = {name: [dg.TableColumnDep(origin, name)] for name in ("id", "name", "signedUp")}
+    # PostHog writes names in snake case
+    names = {"id": "id", "name": "name", "signed_up": "signedUp"}
+    expected = {column: [dg.TableColumnDep(origin, name)] for column, name in names.items()}
     assert expected == dict(lineage.deps_by_column)
 
 
