@@ -17,6 +17,7 @@ from warehouse import Shelf, execute
 
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.sensors import build_job_status_sensor
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
 from dw_orchestration.tables.tables import Tables
 
 if TYPE_CHECKING:
@@ -61,7 +62,10 @@ class Site:
 
     def tick(self) -> None:
         """Let the job-status sensor look once, from the newest sync of each table on."""
-        sensor = build_job_status_sensor(Tables(self.shelf.snapshot, include_disabled=True), run_grace=timedelta())
+        (file,) = (self.deployment.home / "state").glob("state_*.json")
+        # the project has the name that the deployment has for it
+        state = WarehouseSnapshot.read(file).model_copy(update={"sources": self.shelf.snapshot.sources})
+        sensor = build_job_status_sensor(Tables(state, include_disabled=True), run_grace=timedelta())
         resources = {"posthog_warehouse": self.shelf.warehouse.resource}
         instance = self.deployment.instance
         with dg.build_sensor_context(instance=instance, resources=resources) as context:
