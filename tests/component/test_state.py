@@ -234,8 +234,8 @@ def drift_checks(ours: PostHogWarehouseComponent) -> list[str]:
     return [str(each.description) for each in found if not each.passed]
 
 
-def test_a_takeover_is_no_drift(embedded_warehouse, tmp_path) -> None:
-    """Tables that Dagster drives show thirty days in PostHog: that was asked for, before and after a refresh."""
+def test_a_takeover_is_drift_until_the_state_is_refreshed(embedded_warehouse, tmp_path) -> None:
+    """PostHog syncs a taken table every thirty days: what is promised of it is another until the state has that too."""
     add_tables(embedded_warehouse, "Customer")
     ours = component(
         embedded_warehouse.resource,
@@ -249,7 +249,8 @@ def test_a_takeover_is_no_drift(embedded_warehouse, tmp_path) -> None:
     store = TakeoverStore.of(state, tmp_path / "takeover.json")
     apply_takeover(embedded_warehouse.client, plan_takeover(Tables(state), now=TAKEN_AT), store)
 
-    assert [] == drift_checks(ours)
+    (drift,) = drift_checks(ours)
+    assert drift.startswith("Tables: 1 synced at other times.")
     ours.write_state_to_path(tmp_path / "state.json")
     assert SyncFrequency.THIRTY_DAYS is WarehouseSnapshot.read(tmp_path / "state.json").schemas[0].sync_frequency
     assert [] == drift_checks(ours)
