@@ -7,9 +7,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from dw_orchestration.local import webhooks
+from dw_orchestration.local.errors import RuleError
 from dw_orchestration.local.rows import CANCELLED, DELETED, TURNED_OFF, Schedule, Schema, StartedBy, Status
 from dw_orchestration.local.scheduler import save_schedule, unpause_schedule
-from dw_orchestration.local.services import RuleError
 from dw_orchestration.local.syncing import SourceError, TargetTable
 from dw_orchestration.local.ticks import EVERY, next_full_refresh
 

@@ -15,18 +15,6 @@ if TYPE_CHECKING:
     from dw_orchestration.local.syncing import Connector, Warehouse
 
 
-class RuleError(Exception):
-    """A change that PostHog's rules refuse; answered as a validation error, of the field `attr` if there is one."""
-
-    def __init__(self, detail: str, *, attr: str | None = None) -> None:
-        super().__init__(detail)
-        self.attr = attr
-
-
-class RefusedError(Exception):
-    """A call that cannot be carried out; answered as a bare message."""
-
-
 @dataclass(frozen=True, slots=True)
 class Services:
     """The state, the tables, the workers, what they are asked to do wrong, the way to a source, and the time."""

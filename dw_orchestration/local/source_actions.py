@@ -9,10 +9,10 @@ from uuid import uuid4
 from pydantic import TypeAdapter, ValidationError
 
 from dw_orchestration.local import discovery, schema_actions
+from dw_orchestration.local.errors import RefusedError, RuleError
 from dw_orchestration.local.requests import SYNC_TYPES, SourceCreate, SourcePatch, TableChoice
 from dw_orchestration.local.rows import Schema, Source, StartedBy
 from dw_orchestration.local.scheduler import DISCOVERY_EVERY
-from dw_orchestration.local.services import RefusedError, RuleError
 from dw_orchestration.local.syncing import SourceError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+from dw_orchestration.local.errors import RefusedError
 from dw_orchestration.local.rows import PushedRow, Schema, Source
-from dw_orchestration.local.services import RefusedError
 from dw_orchestration.local.syncing.files import FilesConnector
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 
-from dw_orchestration.local.services import RefusedError, RuleError
+from dw_orchestration.local.errors import RefusedError, RuleError
 from dw_orchestration.local.syncing import SourceError
 
 if TYPE_CHECKING:

@@ -30,6 +30,7 @@ from dw_orchestration.local.api.source_views import (
 )
 from dw_orchestration.local.api.times import read_moments
 from dw_orchestration.local.behaviours import SyncBehaviour
+from dw_orchestration.local.errors import RefusedError, RuleError
 from dw_orchestration.local.requests import (
     BulkItem,
     BulkPatch,
@@ -39,7 +40,6 @@ from dw_orchestration.local.requests import (
     WebhookEvent,
 )
 from dw_orchestration.local.rows import Schema, Source, StartedBy
-from dw_orchestration.local.services import RefusedError, RuleError
 
 router = APIRouter(prefix="/api/projects/{project_id}/external_data_sources", tags=["sources"], responses=COMMON)
 receiver = APIRouter(include_in_schema=False)
