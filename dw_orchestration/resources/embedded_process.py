@@ -24,6 +24,8 @@ _LEASES: dict[Path, IO[bytes]] = {}
 # Python warns of a process that is forgotten while it runs, and these are meant to outlive their starter.
 _STARTED: list[subprocess.Popen[bytes]] = []
 START_WITHIN_S = 120.0
+# of one request: what is starting, after it was killed, can be killed again
+RESTARTS = 3
 
 
 class HiddenKey(str):
@@ -203,11 +205,12 @@ class EmbeddedClient(PostHogWarehouseClient):
     def _call(
         self, method: str, *path: str, params: Params | None = None, json: object = None, slow: bool = False
     ) -> Answer:
-        try:
-            return super()._call(method, *path, params=params, json=json, slow=slow)
-        except UnreachableError:
-            # nothing was sent, so that it can be sent again
-            self._follow(self._ensure_running())
+        for _ in range(RESTARTS):
+            try:
+                return super()._call(method, *path, params=params, json=json, slow=slow)
+            except UnreachableError:
+                # nothing was sent, so that it can be sent again
+                self._follow(self._ensure_running())
         return super()._call(method, *path, params=params, json=json, slow=slow)
 
     def _follow(self, endpoint: Endpoint) -> None:
@@ -245,6 +248,9 @@ def _take_lease(home: Path) -> None:
 
 
 def _is_alive(pid: int) -> bool:
+    for process in _STARTED:
+        # a killed child that was not waited for still has its id
+        process.poll()
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.conftest import WaitUntil
     from tests.local.conftest import Servers
 
 
@@ -48,11 +48,12 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
-def kill(resource: LocalWarehouse, wait_until: WaitUntil) -> int:
+def kill(resource: LocalWarehouse) -> int:
     """End the process without a warning; its id."""
     pid = resource.ensure_running()["pid"]
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: resource._process._running() is None)
+    # until then the system has not closed its lock
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     return pid
 
 
@@ -64,19 +65,29 @@ def test_a_damaged_endpoint_is_written_again(customers: EmbeddedWarehouse) -> No
         assert before == customers.resource.ensure_running()
 
 
-def test_a_client_that_waits_starts_it_again(customers: EmbeddedWarehouse, wait_until: WaitUntil) -> None:
+def test_a_client_that_waits_starts_it_again(customers: EmbeddedWarehouse) -> None:
     """After a kill, the next request of a client starts the process again, at the same address and with its key."""
     before = customers.resource.ensure_running()
-    killed = kill(customers.resource, wait_until)
+    killed = kill(customers.resource)
     assert "Completed" == customers.jobs("Customer")[-1].status
     after = customers.resource.ensure_running()
     assert killed != after["pid"]
     assert (before["host"], before["api_key"]) == (after["host"], after["api_key"])
 
 
-def test_a_client_follows_to_another_port_and_key(customers: EmbeddedWarehouse, wait_until: WaitUntil) -> None:
+def test_a_killed_process_is_not_taken_for_the_one_that_starts(customers: EmbeddedWarehouse) -> None:
+    """While another process holds the lock, and does not listen yet, the address of a killed one does not count."""
+    customers.resource.ensure_running()
+    pid = kill(customers.resource)
+    with (customers.resource.database.with_name("server.lock")).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert pid == json.loads(customers.resource.database.with_name("endpoint.json").read_text())["pid"]
+        assert customers.resource._process._running() is None
+
+
+def test_a_client_follows_to_another_port_and_key(customers: EmbeddedWarehouse) -> None:
     """Where the address and the key of the last process are lost, a client continues with the new one's."""
-    kill(customers.resource, wait_until)
+    kill(customers.resource)
     endpoint = customers.resource.database.with_name("endpoint.json")
     endpoint.write_text(json.dumps({"host": "http://127.0.0.1:x", "api_key": "phx_nobody"}))
     assert "Completed" == customers.jobs("Customer")[-1].status
