@@ -109,7 +109,7 @@ $(VENV)/core/.ready: $(VENV)/.dev | wheel
 	@touch $@
 
 $(HOME_DIR)/dagster/dagster.yaml:
-	@mkdir -p $(@D) && printf 'telemetry:\n  enabled: false\nnux:\n  enabled: false\n' > $@
+	@mkdir -p -m 700 $(HOME_DIR) && mkdir -p $(@D) && printf 'telemetry:\n  enabled: false\nnux:\n  enabled: false\n' > $@
 
 # uv takes a tenth of pip's time, but does not read pip's settings: where it finds no packages, pip does
 define install
