@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("time", "level", "message")
 POLL_S = 2.0
+# the most that PostHog returns at once: a sync may log more between two polls than a user wants to see of the past
+LINES_PER_POLL = 500
 
 
 def log_lines(
@@ -58,7 +60,7 @@ def followed_lines(
     while True:
         # before the lines are read, so that the last ones are not missed
         has_ended = is_over(job)
-        for line in log_lines(project, table, job, levels=levels, limit=limit):
+        for line in log_lines(project, table, job, levels=levels, limit=LINES_PER_POLL if shown else limit):
             if (line.timestamp, line.message) not in shown:
                 shown.add((line.timestamp, line.message))
                 yield line

@@ -148,8 +148,8 @@ class LogLevel(OpenEnum):
 
     @classmethod
     def _other_spellings(cls) -> dict[str, str]:
-        upper = {"DEBUG": "DEBUG", "INFO": "INFO", "WARN": "WARN", "WARNING": "WARN", "ERROR": "ERROR"}
-        return upper | {spelled.lower(): level for spelled, level in upper.items()}
+        in_lower_case = {name.lower(): name for name in ("DEBUG", "INFO", "WARN", "ERROR")}
+        return in_lower_case | {"WARNING": "WARN", "warning": "WARN"}
 
 
 class AccessMethod(OpenEnum):
