@@ -135,6 +135,11 @@ class EventLog:
         evaluation = self.last_evaluation(check)
         return evaluation is not None and not evaluation.passed
 
+    def is_awaited(self, check: dg.AssetCheckKey) -> bool:
+        """Whether a run that is alive has planned the check and not evaluated it yet."""
+        newest = self._instance.event_log_storage.get_asset_check_execution_history(check, limit=1)
+        return any(_evaluation_of(record.event) is None and not self.is_over(record.run_id) for record in newest)
+
     def last_evaluation(self, check: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
         """The last evaluation of the check; None before the first."""
         return next(self._evaluations(check), None)
@@ -224,6 +229,10 @@ class TableLog:
     def is_red(self, check: dg.AssetCheckKey) -> bool:
         """Whether the last evaluation of the check failed."""
         return not self._added[check] if check in self._added else self._events.is_red(check)
+
+    def is_awaited(self, check: dg.AssetCheckKey) -> bool:
+        """Whether a run that is alive has planned the check and not evaluated it yet."""
+        return self._events.is_awaited(check)
 
     def add(self, events: Iterable[dg.AssetMaterialization | dg.AssetCheckEvaluation | dg.AssetObservation]) -> None:
         """Take in what is about to be stored: the next sync of the same table is reported after it."""

@@ -70,7 +70,10 @@ def events_of(
     if every_check and (staleness := not_stale(table, synced_at=job.created_at, now=now)):
         # otherwise the sensor reports changes of this check separately
         outcomes.append(staleness)
-    told = [each.to_evaluation() for each in outcomes if every_check or not each.passed or log.is_red(each.check_key)]
+    # Dagster shows the check's row that was made last, and a run makes its rows as it starts: a good outcome in between
+    # would hide what the run finds later
+    are_shown = every_check and not log.is_awaited(outcome.check_key)
+    told = [each.to_evaluation() for each in outcomes if are_shown or not each.passed or log.is_red(each.check_key)]
     metadata = result_metadata(
         table, job, record=record, triggered_by=triggered_by, full_refresh=full_refresh, before=before
     )

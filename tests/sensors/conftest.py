@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 from dagster._core.definitions.events import AssetObservation
 from dagster._core.events import AssetObservationData, DagsterEvent, StepMaterializationData
 from warehouse_model import START
@@ -45,6 +46,12 @@ class Reports:
         run_id = str(uuid.uuid4())
         self.instance.add_run(dg.DagsterRun(job_name="sync", run_id=run_id, status=dg.DagsterRunStatus.STARTED))
         return run_id
+
+    def plan_checks(self, table: str, run_id: str) -> None:
+        """What Dagster writes down for the checks of a table as a run starts."""
+        key = asset_key(self.by_table[table])
+        planned = AssetCheckEvaluationPlanned(asset_key=key, check_name=SYNC_SUCCEEDED)
+        self._store(DagsterEvent("ASSET_CHECK_EVALUATION_PLANNED", "sync", event_specific_data=planned), run_id)
 
     def end_run(self, run_id: str, *, success: bool) -> None:
         """The run's end as the instance sees it."""

@@ -378,6 +378,25 @@ def test_look_at_a_table_is_no_report_of_its_sync(reports_on) -> None:
     assert {job.id: 1} == reports.reported()
 
 
+def test_a_run_that_evaluates_the_checks_later_is_not_hidden(reports_on) -> None:
+    """Dagster shows the check's row that was made last, and a run makes its rows as it starts."""
+    model = WarehouseModel(tables=1)
+    reports = reports_on(model)
+    cursor, _ = reports.tick(SensorCursor())
+    run_id = reports.new_run()
+    reports.plan_checks("s0t0", run_id)
+    told = []
+    for is_over in (False, True):
+        if is_over:
+            reports.end_run(run_id, success=True)
+        model.advance(300)
+        model.finish(model.start("source0", "s0t0"))
+        cursor, work = reports.tick(cursor, fully_checked=20)
+        told.append({type(event).__name__ for event in work.events})
+
+    assert [{"AssetMaterialization"}, {"AssetCheckEvaluation", "AssetMaterialization"}] == told
+
+
 @pytest.mark.parametrize("status", ["Completed", "Failed"])
 def test_no_sync_of_many_is_reported_again_if_the_cursor_was_not_kept(reports_on, status) -> None:
     """A daemon that dies between a tick's events and its cursor, or an older cursor: no sync is doubled."""
