@@ -22,6 +22,8 @@ PROJECT_TOOLS := create-dagster dagster-dg-cli editables hatchling pip pytest
 UV_PIP := $(BIN)/uv pip install --quiet
 # for environments in which tests start many processes: each would compile Dagster again where Python may not write bytecode
 UV_PIP_COMPILED := $(UV_PIP) --compile-bytecode
+COG := $(BIN)/cog --verbosity=1 --markers="<!--cog cog--> <!--end-->" -I docs -p "from generate import api, show, table"
+PAGES := README.md $(wildcard docs/*.md docs/reference/*.md examples/*/README.md)
 # named, since a comma would end an argument of make's `call`
 WITH_LOCAL := -e '.[local]'
 WITH_DEV := -e '.[local,dev]'
@@ -46,20 +48,20 @@ test-newest: wheel  ## Tests with the newest of everything that there is today
 	$(UV_PIP) --python $(VENV)/newest --upgrade "$$(ls dist/*.whl)[local]" $(TEST_TOOLS)
 	$(call test_outside,newest)
 
-check: $(VENV)/.dev  ## Format, lint, types, directions of imports, plain English
+check: $(VENV)/.dev  ## Format, lint, types, directions of imports, plain English, pages up to date
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/plain_english.py
+	$(COG) --check --check-fail-msg="Run: make docs" $(PAGES)
 
 format: $(VENV)/.dev  ## Put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(VENV)/.dev  ## Build the documentation into site/
-	$(BIN)/python docs/generate.py
-	$(BIN)/mkdocs build --strict
+docs: $(VENV)/.dev  ## Write into the pages what files and the code say
+	$(COG) -r $(PAGES)
 
 images: $(VENV)/.dev  ## Take the pictures of the documentation anew, in Chromium
 	DW_ORCHESTRATION_IMAGES=$(CURDIR)/docs/images $(BIN)/pytest tests/browser

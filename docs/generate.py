@@ -1,11 +1,19 @@
-"""Generates the tables of the reference from the code, before the site is built."""
+"""Writes into the pages what files and the code say: examples, tables, signatures and docstrings.
+
+`make docs` runs it through cog (https://cog.readthedocs.io), which replaces what is between `<!--cog ... cog-->` and
+`<!--end-->` on each page by what the functions here print. So pages can be read where they are, without a build.
+"""
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from textwrap import dedent
+from typing import Any, NamedTuple, cast
 
+import cog
+import griffe
 import typer
 from pydantic import BaseModel
 
@@ -45,7 +53,10 @@ EXAMPLE = Problem(status=403, method="GET", path="/", host="", detail="missing s
 # Dagster's schema has this if the default is not a plain value
 UNSET = "__DAGSTER_UNSET_DEFAULT__"
 _OWN_DEFAULTS = {each.name: each.default for each in fields(PostHogWarehouseComponent) if each.default is not MISSING}
-FOLDER = Path(__file__).parent / "snippets" / "generated"
+ROOT = Path(__file__).parents[1]
+LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".sql": "sql", "": "dockerfile"}
+# a longer signature has a line for each parameter
+LONGEST_SIGNATURE = 88
 
 
 class Attribute(NamedTuple):
@@ -57,11 +68,120 @@ class Attribute(NamedTuple):
     description: str
 
 
-def main() -> None:
-    """Write every table."""
-    FOLDER.mkdir(exist_ok=True)
-    for name, text in tables().items():
-        (FOLDER / f"{name}.md").write_text(text + "\n")
+def show(path: str, region: str = "") -> None:
+    """Print a file as a block of code, or the lines of it between `# region NAME` and `# endregion`."""
+    lines = (ROOT / path).read_text().splitlines()
+    if region:
+        start = next(n for n, line in enumerate(lines) if line.strip() == f"# region {region}")
+        end = next(n for n, line in enumerate(lines) if n > start and line.strip() == "# endregion")
+        lines = lines[start + 1 : end]
+    code = dedent("\n".join(line for line in lines if not line.strip().startswith(("# region", "# endregion"))))
+    _print(f"```{LANGUAGES[Path(path).suffix]}", code.strip("\n"), "```")
+
+
+def table(name: str) -> None:
+    """Print a table of the reference."""
+    _print(tables()[name])
+
+
+def api(path: str, *members: str, level: int = 3) -> None:
+    """Print what the code says about a class, a function or a module, and about some of its members."""
+    found = _package()[path]
+    lines = [*_describe(found, level=level)]
+    for member in members:
+        lines += _describe(found.all_members[member], level=level + 1)
+    _print(*lines)
+
+
+def _print(*lines: str) -> None:
+    cog.out("\n" + "\n".join(lines).strip("\n") + "\n\n")
+
+
+@cache
+def _package() -> griffe.Module:
+    loaded = griffe.load("dw_orchestration", search_paths=[ROOT], docstring_parser="google", resolve_aliases=True)
+    return cast("griffe.Module", loaded)
+
+
+def _describe(found: griffe.Object | griffe.Alias, *, level: int) -> Iterator[str]:
+    """The lines about an object: heading, signature, docstring; of a module, those of its classes and functions."""
+    if found.is_module:
+        for member in found.members.values():
+            if member.is_public and not member.is_alias and (member.is_class or member.is_function):
+                yield from _describe(member, level=level)
+        return
+    of_class = found.parent is not None and found.parent.is_class
+    yield f"\n{'#' * level} `{found.parent.name}.{found.name}`" if of_class else f"\n{'#' * level} `{found.name}`"
+    if signature := _signature(found):
+        yield f"\n```python\n{signature}\n```"
+    for section in found.docstring.parsed if found.docstring else ():
+        yield f"\n{_section(section)}"
+    if found.is_class:
+        yield from _attributes_of(found)
+
+
+def _signature(found: griffe.Object | griffe.Alias) -> str:
+    """How a function is called; how an object of a class with its own `__init__` is made."""
+    if found.is_attribute:
+        return f"{found.name}: {found.annotation}"
+    if not (found.is_function or "__init__" in found.members):
+        return ""
+    parameters = [each for each in _parameters(found) if each not in ("self", "cls")]
+    result = f" -> {found.returns}" if found.is_function and found.returns else ""
+    line = f"{found.name}({', '.join(parameters)}){result}"
+    if len(line) <= LONGEST_SIGNATURE:
+        return line
+    return f"{found.name}(\n" + "".join(f"    {each},\n" for each in parameters) + f"){result}"
+
+
+def _parameters(found: griffe.Object | griffe.Alias) -> Iterator[str]:
+    by_name_alone = False
+    for parameter in found.parameters:
+        if parameter.kind is griffe.ParameterKind.keyword_only and not by_name_alone:
+            by_name_alone = True
+            yield "*"
+        stars = {griffe.ParameterKind.var_positional: "*", griffe.ParameterKind.var_keyword: "**"}.get(
+            parameter.kind, ""
+        )
+        kind = f": {parameter.annotation}" if parameter.annotation else ""
+        default = f" = {parameter.default}" if parameter.default is not None and not stars else ""
+        yield f"{stars}{parameter.name}{kind}{default}"
+
+
+def _section(section: griffe.DocstringSection) -> str:
+    match section.kind:
+        case griffe.DocstringSectionKind.text:
+            return str(section.value)
+        case griffe.DocstringSectionKind.admonition:
+            code = section.value.description.strip("`").removeprefix("python").strip()
+            return f"{section.title}:\n\n```python\n{code}\n```"
+        case griffe.DocstringSectionKind.examples:
+            return "\n\n".join(f"```python\n{text}\n```" for _, text in section.value)
+        case griffe.DocstringSectionKind.raises:
+            return _list("Raises", ((str(each.annotation), each.description) for each in section.value))
+        case griffe.DocstringSectionKind.returns | griffe.DocstringSectionKind.yields:
+            return _list(str(section.kind.value).capitalize(), (("", each.description) for each in section.value))
+        case _:
+            return _list(
+                str(section.kind.value).capitalize(), ((each.name, each.description) for each in section.value)
+            )
+
+
+def _list(title: str, rows: Iterable[tuple[str, str]]) -> str:
+    """A list with a title; the names in code."""
+    lines = (f"- `{name}`: {' '.join(text.split())}" if name else f"- {' '.join(text.split())}" for name, text in rows)
+    return "\n".join([f"{title}:\n", *lines])
+
+
+def _attributes_of(found: griffe.Object | griffe.Alias) -> Iterator[str]:
+    """The attributes of a class that have their own docstring."""
+    documented = [
+        (name, each.docstring.value)
+        for name, each in found.members.items()
+        if each.is_attribute and each.is_public and each.docstring and "property" not in each.labels
+    ]
+    if documented:
+        yield "\n" + _list("Attributes", documented)
 
 
 def tables() -> dict[str, str]:
@@ -193,7 +313,3 @@ def _cell(text: str) -> str:
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *([_cell(text) for text in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-if __name__ == "__main__":
-    main()

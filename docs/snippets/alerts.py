@@ -7,11 +7,11 @@ from dw_orchestration.resources.warehouse import WarehouseResource
 
 IMPORTANT = [dg.AssetKey(["posthog", "stripe", "acme", table]) for table in ("charge", "customer")]
 
-# --8<-- [start:condition]
+# region condition
 A_CHECK_HAS_FAILED = dg.AutomationCondition.any_deps_match(
     dg.AutomationCondition.any_checks_match(dg.AutomationCondition.check_failed()).newly_true()
 )
-# --8<-- [end:condition]
+# endregion
 
 
 def notify(text: str) -> None:
@@ -19,7 +19,7 @@ def notify(text: str) -> None:
     dg.get_dagster_logger().warning(text)
 
 
-# --8<-- [start:checks]
+# region checks
 @dg.asset(deps=IMPORTANT, automation_condition=A_CHECK_HAS_FAILED)
 def alert_of_tables(posthog_warehouse: dg.ResourceParam[WarehouseResource]) -> None:
     """Reports which tables PostHog could not sync, and why. Requested once for each check that fails."""
@@ -31,8 +31,8 @@ def alert_of_tables(posthog_warehouse: dg.ResourceParam[WarehouseResource]) -> N
         notify("The last syncs completed, but a check failed: open the checks of the important tables.")
 
 
-# --8<-- [end:checks]
-# --8<-- [start:runs]
+# endregion
+# region runs
 @dg.run_failure_sensor(default_status=dg.DefaultSensorStatus.RUNNING)
 def alert_of_runs(context: dg.RunFailureSensorContext) -> None:
     """Reports each failed run, with the reason for each failed table."""
@@ -41,5 +41,5 @@ def alert_of_runs(context: dg.RunFailureSensorContext) -> None:
         notify(f"{event.step_key}: {failure.description if failure else event.message}")
 
 
-# --8<-- [end:runs]
+# endregion
 defs = dg.Definitions(assets=[alert_of_tables], sensors=[alert_of_runs])
