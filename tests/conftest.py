@@ -12,9 +12,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import dagster as dg
 import psycopg
 import pytest
 from hypothesis import settings
+from storages import PASSWORD, PostgresStorages, instance_in
 
 import dw_orchestration
 from dw_orchestration.local.shop.postgres import DatabaseLogin, EmbeddedPostgres
@@ -102,6 +104,45 @@ def postgres_database(postgres_server: DatabaseLogin) -> Iterator[Database]:
     server.execute(f"create database {name}")
     yield replace(server, database=name)
     server.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture(scope="session")
+def postgres_storages(
+    postgres_server: DatabaseLogin, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PostgresStorages]:
+    """Databases in which Dagster can keep runs and events."""
+    pytest.importorskip("dagster_postgres", reason="It is there for the Dagster of constraints.txt only.")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(PASSWORD, postgres_server.password)
+        yield PostgresStorages(postgres_server, tmp_path_factory.mktemp("storages"))
+
+
+@pytest.fixture
+def postgres_instance(postgres_storages: PostgresStorages, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance of the test's own on Postgres, which threads and processes can share."""
+    with postgres_storages.new() as storage, instance_in(tmp_path, storage=storage) as instance:
+        yield instance
+
+
+@pytest.fixture
+def memory_instance() -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance of the test's own, for one thread."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def instance(request: pytest.FixtureRequest) -> dg.DagsterInstance:
+    """A Dagster instance of the test's own: in memory, or the one whose name a parameter has (`ON_EACH_STORAGE`)."""
+    found: dg.DagsterInstance = request.getfixturevalue(getattr(request, "param", "memory_instance"))
+    return found
+
+
+@pytest.fixture
+def shared_instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance of the test's own, in SQLite, which threads and processes can share."""
+    with instance_in(tmp_path) as instance:
+        yield instance
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 import dagster as dg
-import pytest
 
 from dw_orchestration.assets import build_posthog_assets
 from dw_orchestration.assets.build import steps_of
@@ -18,9 +17,6 @@ from dw_orchestration.sensors.job_status import build_job_status_sensor
 from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from dagster._core.definitions.sensor_definition import SensorExecutionData
 
     from dw_orchestration.resources.warehouse import WarehouseResource
@@ -105,23 +101,6 @@ class Dagster:
             and record.event.dagster_event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
         ]
         return Counter(str(one.metadata["posthog/job_id"].value) for one in evaluations if not one.passed)
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    """A Dagster instance of the test's own."""
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
-
-
-@pytest.fixture
-def shared_instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """A Dagster instance that other processes can share, in a folder of the test's own."""
-    home = tmp_path / "dagster"
-    home.mkdir()
-    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        yield instance
 
 
 def failure_of(result: dg.ExecuteInProcessResult) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
 import pytest
 from warehouse import Shelf, WarehouseProcess, execute
 
@@ -22,13 +21,6 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarehousePro
     process = WarehouseProcess(folder / "home", fixtures=folder / "fixtures")
     yield process
     process.stop()
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    """A Dagster instance of the test's own."""
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
 
 
 @pytest.fixture

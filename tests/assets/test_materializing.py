@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 import pytest
+from storages import ON_EACH_STORAGE
 from warehouse import Shelf, events, execute, log_of
 
 TABLES = ("customers", "orders", "products")
@@ -101,6 +102,7 @@ def test_the_check_passes(shelf: Shelf, instance: dg.DagsterInstance) -> None:
         assert shelf.newest(name).id == check.metadata["posthog/job_id"].value
 
 
+@ON_EACH_STORAGE
 def test_unusual_rows_are_warned_of(shelf: Shelf, instance: dg.DagsterInstance) -> None:
     """The rows of a run's sync are compared with the table's last syncs, as Dagster has them; the table is synced."""
     for number in range(5):

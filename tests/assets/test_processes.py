@@ -1,4 +1,7 @@
-"""What real processes of Dagster do: load, fail, are terminated, are killed, and are executed again."""
+"""What real processes of Dagster do: load, fail, are terminated, are killed, and are executed again.
+
+They share a Postgres, as in a deployment of several machines; `tests/acceptance` has killed processes on SQLite.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 from deployment import Deployment, counted
+from storages import database_of
 from warehouse import Shelf, execute
 
 from dw_orchestration.posthog.enums import JobStatus
@@ -23,6 +27,7 @@ from dw_orchestration.tables.tables import Tables
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from storages import PostgresStorages
     from warehouse import WarehouseProcess
 
     from dw_orchestration.local.shop.postgres import DatabaseLogin
@@ -38,6 +43,7 @@ class Site:
     deployment: Deployment
     shelf: Shelf
     requests: Sequence[str]
+    storage: DatabaseLogin
 
     def launch(self, *names: str, **settings: object) -> str:
         """Launch a run of some tables in one process, which polls them often."""
@@ -81,16 +87,17 @@ class Site:
 @pytest.fixture(scope="module")
 def site(
     warehouse: WarehouseProcess,
-    postgres_server: DatabaseLogin,
+    postgres_storages: PostgresStorages,
     wait_until: Callable[..., Any],
     tmp_path_factory: pytest.TempPathFactory,
     free_port: Callable[[], int],
 ) -> Iterator[Site]:
     """The default code location on a real deployment, as `dagster dev` would start it."""
-    execute(postgres_server, "create database site")
-    shelf = warehouse.add_shelf(replace(postgres_server, database="site"), wait_until=wait_until)
+    server = postgres_storages.server
+    execute(server, "create database site")
+    shelf = warehouse.add_shelf(replace(server, database="site"), wait_until=wait_until)
     home = tmp_path_factory.mktemp("site")
-    with counted(warehouse.endpoint["host"]) as (address, requests):
+    with counted(warehouse.endpoint["host"]) as (address, requests), postgres_storages.new() as storage:
         settings = {
             "POSTHOG_HOST": address,
             "POSTHOG_PROJECT_ID": warehouse.endpoint["project_id"],
@@ -99,10 +106,12 @@ def site(
             "DAGSTER_IS_DEV_CLI": "1",
         }
         location = Path(__file__).parents[1] / "helpers" / "served_definitions.py"
-        deployment = Deployment(home, location=location, port=free_port(), env=settings, wait=wait_until)
+        deployment = Deployment(
+            home, location=location, port=free_port(), env=settings, wait=wait_until, settings={"storage": storage}
+        )
         try:
             deployment.wait_until_loaded()
-            yield Site(deployment, shelf, requests)
+            yield Site(deployment, shelf, requests, storage=database_of(storage, server))
         finally:
             deployment.stop()
 
@@ -210,10 +219,15 @@ def test_no_run_has_loaded_anything_but_the_state(site: Site) -> None:
 
 
 def test_no_file_has_a_secret(site: Site) -> None:
-    """After all this, neither the API key nor the database's password is in any file of Dagster, state or log."""
+    """After all this, neither the API key nor the database's password is in any file or event of Dagster, state or log.
+
+    The databases of source and events have the same password.
+    """
     files = [*site.deployment.home.rglob("*"), *site.shelf.warehouse.home.glob("*.log")]
-    texts = {path: text for path in files if (text := content(path))}
-    assert any(site.shelf.prefix.encode() in text for text in texts.values())
+    texts = {str(path): text for path in files if (text := content(path))}
+    texts["event_logs"] = str(execute(site.storage, "select event from event_logs")).encode()
+    for place in (f"{site.deployment.home}/state", "event_logs"):
+        assert any(site.shelf.prefix.encode() in text for name, text in texts.items() if name.startswith(place))
     for secret in (site.shelf.warehouse.endpoint["api_key"], site.shelf.database.password):
         assert [] == [path for path, text in texts.items() if secret.encode() in text]
 

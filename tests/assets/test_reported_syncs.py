@@ -12,6 +12,7 @@ import pytest
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.events import AssetObservationData, DagsterEvent
 from dagster._core.execution.api import execute_run_iterator
+from storages import ON_EACH_STORAGE
 
 from dw_orchestration.assets.build import build_posthog_assets
 from dw_orchestration.assets.event_log import EventLog
@@ -190,6 +191,7 @@ def test_a_sync_with_two_reports_counts_once(site: Site) -> None:
     assert 6 == len(EventLog(site.instance).syncs_of(KEY).metadata)
 
 
+@ON_EACH_STORAGE
 def test_a_run_whose_sync_has_failed_fails_though_the_sensor_has_reported_it(site: Site) -> None:
     """The failed sync is the tick's one sync, and the run ends as it did."""
     site.warehouse.behave("Charge", fails("Stripe is down"))
@@ -199,6 +201,7 @@ def test_a_run_whose_sync_has_failed_fails_though_the_sensor_has_reported_it(sit
     assert not site.has_run(run, "revenue")
 
 
+@ON_EACH_STORAGE
 @pytest.mark.parametrize(
     "config", [{}, {"sync_mode": "resync", "confirm_resync": ["Charge"]}], ids=["reload", "resync"]
 )
@@ -251,6 +254,7 @@ def test_an_overtaken_run_gives_the_sync_that_the_rows_are_from(site: Site) -> N
     assert 2 == len(site.warehouse.jobs("Charge"))
 
 
+@ON_EACH_STORAGE
 def test_an_overtaken_failure_fails_its_run_and_not_the_check(site: Site) -> None:
     """The check shows the table's last sync, which was good; the run shows its own."""
     site.warehouse.behave("Charge", fails("Stripe is down", times=1))

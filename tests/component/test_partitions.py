@@ -13,8 +13,6 @@ from dw_orchestration import Table, asset_spec, build_job_status_sensor, build_p
 from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from component_projects import DgProject
 
     from dw_orchestration.testing.warehouse import EmbeddedWarehouse
@@ -42,13 +40,6 @@ def days():
 def daily(each: Table) -> dg.AssetSpec:
     """A table's asset with a partition for each day."""
     return asset_spec(each).replace_attributes(partitions_def=DAYS)
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    """A Dagster instance of the test's own."""
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
 
 
 @pytest.fixture

@@ -14,22 +14,22 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 import dagster as dg
+import yaml
 from dagster._core.scheduler.instigation import SensorInstigatorData
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-SETTINGS = """
-telemetry:
-  enabled: false
-run_coordinator:
-  module: dagster.core.run_coordinator
-  class: DefaultRunCoordinator
-"""
+# runs start at once, without a daemon
+SETTINGS: dict[str, Any] = {
+    "telemetry": {"enabled": False},
+    "run_coordinator": {"module": "dagster.core.run_coordinator", "class": "DefaultRunCoordinator"},
+}
 LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError { __typename
   ... on RepositoryLocation { repositories { name } } ... on PythonError { message } } } } } }"""
 LAUNCH = """mutation Launch($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
@@ -45,10 +45,19 @@ ENDS = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunS
 class Deployment:
     """A webserver with one code location, in its own folder."""
 
-    def __init__(self, home: Path, *, location: Path, port: int, env: dict[str, str], wait: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        location: Path,
+        port: int,
+        env: dict[str, str],
+        wait: Callable[..., Any],
+        settings: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self.home = home
         self.wait_until = wait
-        (home / "dagster.yaml").write_text(SETTINGS)
+        (home / "dagster.yaml").write_text(yaml.safe_dump({**SETTINGS, **settings}))
         self._address = f"http://127.0.0.1:{port}/graphql"
         self._location_file = location
         self._env = {**os.environ, "DAGSTER_HOME": str(home), **env}

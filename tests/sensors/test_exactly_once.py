@@ -1,9 +1,15 @@
 """Each finished sync is reported once, with every failure of ticks, runs and sources."""
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import ClassVar
+
 import dagster as dg
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from storages import instance_in
 from warehouse_model import WarehouseModel
 
 from dw_orchestration.sensors.cursor import SensorCursor
@@ -16,10 +22,13 @@ ENDS = st.sampled_from(["Completed", "Failed", "Billing limits"])
 class ExactlyOnce(RuleBasedStateMachine):
     """Syncs begin, end and are adopted in any order; ticks run, die, and find sources down."""
 
+    new_instance: ClassVar[Callable[[], AbstractContextManager[dg.DagsterInstance]]] = dg.DagsterInstance.ephemeral
+
     @initialize()
     def set_up(self) -> None:
         self.model = WarehouseModel(sources=2, tables=2, page=3)
-        self.instance = dg.DagsterInstance.ephemeral()
+        self.storage = type(self).new_instance()
+        self.instance = self.storage.__enter__()
         self.reports = Reports(self.model, self.instance)
         self.cursor = SensorCursor()
         # the first tick begins from each table's newest sync, so that history is not replayed
@@ -105,8 +114,25 @@ class ExactlyOnce(RuleBasedStateMachine):
         try:
             assert {job.id: 1 for job in self.finished} == self.reports.reported()
         finally:
-            self.instance.dispose()
+            self.storage.__exit__(None, None, None)
+
+
+class ExactlyOnceOnPostgres(ExactlyOnce):
+    """The same on Postgres, where reading the event log is other SQL."""
+
+
+@pytest.fixture
+def _on_postgres(postgres_storages, tmp_path_factory) -> None:
+    @contextmanager
+    def new_instance() -> Iterator[dg.DagsterInstance]:
+        with postgres_storages.new() as storage, instance_in(tmp_path_factory.mktemp("i"), storage=storage) as instance:
+            yield instance
+
+    ExactlyOnceOnPostgres.new_instance = staticmethod(new_instance)
 
 
 TestExactlyOnce = ExactlyOnce.TestCase
 TestExactlyOnce.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+
+TestExactlyOnceOnPostgres = pytest.mark.usefixtures("_on_postgres")(ExactlyOnceOnPostgres.TestCase)
+TestExactlyOnceOnPostgres.settings = settings(max_examples=3, stateful_step_count=25, deadline=None, derandomize=True)

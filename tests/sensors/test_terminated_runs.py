@@ -25,7 +25,6 @@ from tests.acceptance.proxy import FaultyProxy, Proxied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from dagster._core.definitions.sensor_definition import SensorExecutionData
 
@@ -37,11 +36,10 @@ NOTHING_LEFT = "The run has left no sync behind."
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def instance(request: pytest.FixtureRequest) -> dg.DagsterInstance:
     """An instance that threads can share."""
-    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        yield instance
+    found: dg.DagsterInstance = request.getfixturevalue(getattr(request, "param", "shared_instance"))
+    return found
 
 
 @pytest.fixture
@@ -107,6 +105,7 @@ def a_run(
         assert not run.result(30)
 
 
+@pytest.mark.parametrize("instance", ["shared_instance", "postgres_instance"], indirect=True)
 def test_the_sync_that_the_run_started_is_cancelled(stuck, instance, wait_until) -> None:
     """The run is still waiting somewhere, as its process hangs: it sees its sync end as cancelled."""
     with a_run(stuck, instance, wait_until) as job_id:
