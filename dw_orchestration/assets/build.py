@@ -38,6 +38,18 @@ EVERY_CHECK: tuple[CheckName, ...] = get_args(CheckName)
 _NOT_FOR_STEPS = frozenset({SchemaClass.EXTERNAL, SchemaClass.OBSERVE_ONLY})
 # fields of a run's config whose default would sync, drop or skip tables that nobody asked for
 SET_BY_THE_RUN = frozenset({"sync_mode", "confirm_resync", "accept_jobs_since", "trigger_after"})
+# Dagster and its launchers read these of a run alone; ECS starts a task for a run and never for a step
+_TAGS_OF_RUNS = (
+    "dagster/max_runtime",
+    "dagster/max_retries",
+    "dagster/retry_strategy",
+    "dagster/retry_on_asset_or_op_failure",
+    "dagster/isolation",
+    "dagster-celery/run_priority",
+    "ecs/",
+)
+# and these of a step alone
+_TAGS_OF_STEPS = ("dagster/concurrency_key", "dagster-celery/priority")
 # the settings of `op`, by Dagster's own names, and what its decorators call them
 _OP_SETTINGS = {"tags": "op_tags", "pool": "pool", "description": "description"}
 
@@ -214,11 +226,38 @@ def _op_settings(op: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a step with the names of Dagster's decorators.
 
     Raises:
-        SetupError: There is no such setting; names and backfill policies are not the user's choice.
+        SetupError: There is no such setting, since names and backfill policies are not the user's choice. Or a tag has
+            no effect on a step.
     """
     if unknown := sorted(op.keys() - _OP_SETTINGS.keys()):
         raise SetupError(f"`op` has no setting {', '.join(unknown)}. There are {', '.join(_OP_SETTINGS)}.")
+    try:
+        check_op_tags(op.get("tags") or {})
+    except ValueError as error:
+        raise SetupError(str(error)) from None
     return {_OP_SETTINGS[name]: value for name, value in op.items()}
+
+
+def check_op_tags(tags: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The tags of steps.
+
+    Raises:
+        ValueError: A tag has no effect on a step, which would be noticed on the day it is needed.
+    """
+    if of_runs := [tag for tag in tags if tag.startswith(_TAGS_OF_RUNS)]:
+        raise ValueError(f"{', '.join(of_runs)} has no effect on a step, only on a run: put it into `run_tags`")
+    return tags
+
+
+def check_run_tags(tags: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The tags of runs.
+
+    Raises:
+        ValueError: A tag has no effect on a run.
+    """
+    if of_steps := [tag for tag in tags if tag.startswith(_TAGS_OF_STEPS)]:
+        raise ValueError(f"{', '.join(of_steps)} has no effect on a run, only on a step: put it into `op: tags`")
+    return tags
 
 
 def _config_type(defaults: PostHogSyncConfig | None) -> type[PostHogSyncConfig]:

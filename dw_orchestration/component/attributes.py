@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 import dagster as dg
 from dagster.components.utils.translation import TranslationFn
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, create_model
 
-from dw_orchestration.assets.build import SET_BY_THE_RUN, CheckName
+from dw_orchestration.assets.build import SET_BY_THE_RUN, CheckName, check_op_tags, check_run_tags
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.component.schema import schema_of, written_as
 from dw_orchestration.component.templates import checked, filled_in
@@ -195,8 +195,10 @@ class OpArgs(BaseModel):
 
     model_config = _AS_IN_YAML
 
-    tags: Mapping[str, Any] | None = Field(
-        default=None, description="Tags of the steps, such as resources on Kubernetes or `dagster/max_runtime`."
+    tags: Annotated[Mapping[str, Any], AfterValidator(check_op_tags)] | None = Field(
+        default=None,
+        description="Tags of the steps, such as `dagster-k8s/config` for their pods. What is for a run, such as"
+        " `dagster/max_runtime`, goes into `run_tags`: on a step it does nothing.",
     )
     pool: str | None = Field(
         default=None, description="Dagster's concurrency pool for the steps, to limit how many sync at a time."
@@ -245,6 +247,16 @@ Retry = Annotated[
 Op = Annotated[
     Mapping[str, Any],
     _value(OpArgs | None, "Tags, concurrency pool and description of the steps.", made=_given),
+]
+RunTags = Annotated[
+    Mapping[str, Any],
+    _value(
+        Annotated[Mapping[str, Any], AfterValidator(check_run_tags)] | None,
+        "Tags of the runs that schedules and sensors request, and of the maintenance jobs: `dagster/max_runtime`,"
+        " `dagster/priority`, or `dagster-k8s/config` for their pods. Dagster has no such tags for runs that are"
+        " launched by hand.",
+        made=lambda tags: tags or {},
+    ),
 ]
 
 # --- files and state ---

@@ -77,6 +77,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
     sync: attributes.Sync = field(default_factory=dict)
     retry_policy: attributes.Retry = None
     op: attributes.Op = field(default_factory=dict)
+    run_tags: attributes.RunTags = field(default_factory=dict)
     freshness: attributes.Freshness = True
     checks: attributes.Checks = EVERY_CHECK
     auto_heal: attributes.AutoHeal = 0
@@ -275,6 +276,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
             scheduling=self.scheduling,
             # a name that fits one of the selected tables may fit several once the disabled ones are among them
             overrides=self.overrides if include_disabled is None else (),
+            run_tags=self.run_tags,
         )
 
     def _restored(self, snapshot: WarehouseSnapshot) -> WarehouseSnapshot:
@@ -373,7 +375,7 @@ def _history_definitions(
     return dg.Definitions(
         assets=[build_sync_history(ever_enabled, history_resource_key=history_key)],
         asset_checks=[build_drift_check(tables), build_state_age_check(tables, max_age=max_age)],
-        schedules=[build_sync_history_schedule(resource_key=tables.resource_key)],
+        schedules=[build_sync_history_schedule(resource_key=tables.resource_key, run_tags=tables.run_tags)],
         sensors=[build_drift_sensor(tables, max_age=max_age)],
     )
 

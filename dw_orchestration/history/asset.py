@@ -1,6 +1,6 @@
 """The sync history: every job of every source, kept in DuckDB, as an asset."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -101,6 +101,7 @@ def build_sync_history_schedule(
     name: str | None = None,
     cron_schedule: str = "15 0 * * *",
     default_status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.STOPPED,
+    run_tags: Mapping[str, Any] | None = None,
 ) -> dg.ScheduleDefinition:
     """The schedule that updates the sync history, by default every day at 00:15 UTC.
 
@@ -109,6 +110,7 @@ def build_sync_history_schedule(
         name: The schedule's name; by default made of the resource's key.
         cron_schedule: When, in UTC.
         default_status: Whether the schedule runs before anybody switches it on.
+        run_tags: Tags of its runs.
     """
     return dg.ScheduleDefinition(
         name=name or f"{resource_key}_sync_history",
@@ -116,6 +118,8 @@ def build_sync_history_schedule(
         cron_schedule=cron_schedule,
         execution_timezone="UTC",
         default_status=default_status,
+        # without a function, a schedule gives its tags to its runs
+        tags=run_tags,
         description="Keeps the jobs of all sources, before PostHog's list of them moves on.",
     )
 

@@ -114,7 +114,12 @@ def _job(operation: Operation, run: Run, tables: Tables, takeover_file: Path | N
         )
         yield dg.Output(None, metadata=_result_metadata(context, report))
 
-    @dg.job(name=name, description=operation.description, config=_refusing_secrets(operation, step.name, config_schema))
+    @dg.job(
+        name=name,
+        description=operation.description,
+        config=_refusing_secrets(operation, step.name, config_schema),
+        tags=tables.run_tags,
+    )
     def job() -> None:
         step()
 

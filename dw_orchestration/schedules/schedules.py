@@ -129,7 +129,9 @@ def build_posthog_schedules(
     groups = scheduled_tables(tables)
     every_key = [asset_key(table) for group in groups for table in group.tables]
     shared_job = dg.define_asset_job(
-        f"{tables.resource_key}_scheduled_syncs", selection=dg.AssetSelection.assets(*every_key)
+        f"{tables.resource_key}_scheduled_syncs",
+        selection=dg.AssetSelection.assets(*every_key),
+        tags=tables.run_tags,
     )
     targets = [shared_job if len(groups) > OWN_JOBS_UP_TO else group.selection for group in groups]
     return [
@@ -184,7 +186,7 @@ def _schedule(
             run_config={}
             if tables.scheduling is SchedulingMode.DRIVE
             else _ensure(group, moment, ops={ops[table.key_path] for table in due}),
-            tags={"posthog/tick": moment.strftime("%Y-%m-%dT%H.%M")},
+            tags={**tables.run_tags, "posthog/tick": moment.strftime("%Y-%m-%dT%H.%M")},
         )
 
     return dg.ScheduleDefinition(

@@ -198,7 +198,9 @@ class Tick:
         """A sync for each table that PostHog has silently stopped scheduling, up to the allowed number."""
         day = f"{self._server_now():%Y-%m-%d}"
         return [
-            dg.RunRequest(run_key=f"heal:{table.id}:{day}", asset_selection=[asset_key(table)])
+            dg.RunRequest(
+                run_key=f"heal:{table.id}:{day}", asset_selection=[asset_key(table)], tags=self.tables.run_tags
+            )
             for table in self.forgotten
         ]
 

@@ -63,6 +63,7 @@ class Tables(Sequence[Table]):
         scheduling: How Dagster's schedules work together with PostHog's own.
         overrides: Other times for some tables than PostHog's, if Dagster has schedules. Freshness and the check
             `not_stale` follow what syncs a table more often, PostHog itself or its schedule.
+        run_tags: Tags of the runs that schedules and sensors request, and of the maintenance jobs.
 
     Raises:
         SetupError: A selected name fits several tables, the translation gives two tables the same key or a table a
@@ -90,12 +91,14 @@ class Tables(Sequence[Table]):
         restore: Callable[[WarehouseSnapshot], WarehouseSnapshot] | None = None,
         scheduling: SchedulingMode = SchedulingMode.ENSURE,
         overrides: Sequence[Override] = (),
+        run_tags: Mapping[str, Any] | None = None,
     ) -> None:
         self.snapshot = restore(snapshot) if restore else snapshot
         self.scheduling = SchedulingMode(scheduling)
         self.resource_key = resource_key
         self.step_per = step_per
         self.checks = checks
+        self.run_tags = dict(run_tags or {})
         self.problems: list[str] = []
         """Selectors that take no table, each as a sentence. Tables come and go in PostHog, so this is not an error."""
         self._choices: dict[str, Any] = {

@@ -15,14 +15,19 @@ from component_snapshots import OFF, project, source, table
 from dagster.components.resolved.errors import ResolutionException
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
+from warehouse_model import WarehouseModel
 
 from dw_orchestration import PostHogSyncConfig, PostHogWarehouseComponent, build_posthog_assets
+from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.component.attributes import TableAttributes
 from dw_orchestration.errors import SetupError
+from dw_orchestration.operations.jobs import RESYNC
+from dw_orchestration.operations.registry import OPERATIONS
 from dw_orchestration.posthog.enums import AccessMethod
 from dw_orchestration.resources.local import LocalWarehouse
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.schedules.schedules import SchedulingMode
+from dw_orchestration.sensors.job_status import Tick
 from dw_orchestration.tables.tables import Tables
 
 if TYPE_CHECKING:
@@ -182,6 +187,9 @@ def test_a_warehouse_takes_what_yaml_makes(
         ("op: {pool: 7, tags: {a: 1}}", ("op", {"pool": "7", "tags": {"a": 1}})),
         ("sync: {wait: 'false', start_timeout_s: '9'}", ("sync", {"wait": False, "start_timeout_s": 9.0})),
         ("retry_policy: {max_retries: '2', delay: '{{ env.DELAY }}'}", ("retry_policy", dg.RetryPolicy(2, 30))),
+        ("run_tags: {dagster/max_runtime: 60}", ("run_tags", {"dagster/max_runtime": 60})),
+        ("run_tags: {team: '{{ env.TABLES }}'}", ("run_tags", {"team": "a,b"})),
+        ("run_tags:", ("run_tags", {})),
         ("sync:", ("sync", {})),
     ],
 )
@@ -422,11 +430,59 @@ def test_steps_have_their_settings() -> None:
     """Retries, pool, tags and description are those of every step, with the names that Dagster has for them."""
     for step in steps(
         "retry_policy: {max_retries: 2, delay: 5, backoff: exponential}\n"
-        "op: {pool: posthog, tags: {dagster/max_runtime: 60}, description: Syncs}\n"
+        "op: {pool: posthog, tags: {dagster/priority: 60}, description: Syncs}\n"
     ):
         assert dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL) == step.op.retry_policy
-        assert ("posthog", {"dagster/max_runtime": "60"}) == (step.op.pool, step.op.tags)
+        assert ("posthog", {"dagster/priority": "60"}) == (step.op.pool, step.op.tags)
         assert "Syncs" == step.op.description
+
+
+def test_every_run_that_is_requested_has_the_tags(tmp_path: Path) -> None:
+    """Each schedule, each job, and a table that is healed: a limit that one of them lacks is noticed too late.
+
+    A mapping is passed as JSON, as Dagster and its launchers read it.
+    """
+    files = f"history_file: {tmp_path}/history.duckdb\ntakeover_file: {tmp_path}/takeover.json\n"
+    files += "overrides: [{tables: ['*'], cron: '0 0 * * *'}]\n"
+    tags = "run_tags: {dagster/max_runtime: 60, dagster-k8s/config: {container_config: {resources: {}}}}"
+    expected = {"dagster/max_runtime": "60", "dagster-k8s/config": '{"container_config": {"resources": {}}}'}
+    made, midnight = component(files + tags), datetime(2026, 11, 4, tzinfo=UTC)
+    repository = made.build_defs_from_snapshot(SHOP).get_repository_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        requested = [
+            request
+            for schedule in repository.schedule_defs
+            for request in schedule.evaluate_tick(
+                dg.build_schedule_context(instance, scheduled_execution_time=midnight, repository_def=repository)
+            ).run_requests
+        ]
+        healing = Tick(WarehouseModel(), made.tables(SHOP), EventLog(instance), forgotten=[made.tables(SHOP)[0]])
+        requested += healing.run_requests()
+    jobs = [job for job in repository.get_all_jobs() if job.name.startswith("posthog_warehouse_")]
+    assert (4, len([each for each in (*OPERATIONS, RESYNC) if each.has_job])) == (len(requested), len(jobs))
+    for each in (*requested, *jobs):
+        assert expected.items() <= each.tags.items()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (
+            "op: {tags: {dagster/max_runtime: 60}}",
+            "dagster/max_runtime has no effect on a step.*put it into `run_tags`",
+        ),
+        ("op: {tags: {ecs/cpu: '256', a: b}}", "ecs/cpu has no effect on a step"),
+        ("run_tags: {dagster-celery/priority: 1}", "has no effect on a run.*put it into `op: tags`"),
+    ],
+)
+def test_a_tag_in_the_wrong_place_is_told(wrong: str, told: str) -> None:
+    """What Dagster reads of runs alone does nothing on a step, and the other way round."""
+    with pytest.raises(ResolutionException, match=told):
+        component(wrong)
+    name, value = next(iter(yaml.safe_load(wrong).items()))
+    if name == "op":
+        with pytest.raises(SetupError, match=told):
+            build_posthog_assets(Tables(SHOP), op=value)
 
 
 def test_defaults_of_runs_are_in_the_launchpad() -> None:
