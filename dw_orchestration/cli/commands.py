@@ -12,18 +12,17 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from dw_orchestration.cli.output import Session, session_of
+from dw_orchestration.cli.printing import Form, Json, Quiet, Wide
 from dw_orchestration.operations.operation import Operation
 from dw_orchestration.tables.errors import UsageError
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else: summary, failed, rows.")]
 
 
 def command_of(operation: Operation) -> Callable[..., int]:
     """The function of which typer makes the operation's command."""
     payloads = set(operation.payloads())
 
-    def command(ctx: typer.Context, *, as_json: bool, **given: Any) -> int:
-        session = session_of(ctx, as_json=as_json)
+    def command(ctx: typer.Context, *, as_json: bool, quiet: bool, wide: bool, **given: Any) -> int:
+        session = session_of(ctx, Form(as_json=as_json, quiet=quiet, wide=wide))
         values = {
             name: _payload(session, value) if name in payloads else value
             for name, value in given.items()
@@ -49,6 +48,8 @@ def command_of(operation: Operation) -> Callable[..., int]:
             for name, (annotation, default) in parameters.items()
         ),
         inspect.Parameter("as_json", keyword, default=False, annotation=Json),
+        inspect.Parameter("quiet", keyword, default=False, annotation=Quiet),
+        inspect.Parameter("wide", keyword, default=False, annotation=Wide),
     ]
     # typer reads the signature and the annotations of the function
     command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]  # functions have one if it is set

@@ -2,17 +2,22 @@
 
 import sys
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dw_orchestration.cli.commands import Json
 from dw_orchestration.cli.output import Exit, session_of
+from dw_orchestration.cli.printing import Form, Json
 from dw_orchestration.operations.logs import find_job, followed_lines, log_lines, report_of_lines
 from dw_orchestration.operations.operation import TableParams
 from dw_orchestration.posthog.enums import LogLevel
 from dw_orchestration.posthog.logs import as_text
 from dw_orchestration.tables.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dw_orchestration.posthog.models import LogLine
 
 LEVELS = ", ".join(level.lower() for level in LogLevel)
 _TABLE = TableParams.model_fields["table"].description
@@ -33,17 +38,22 @@ def logs(
     as_json: Json = False,
 ) -> int:
     """Show what PostHog logged during a sync: what it read, how many rows, and why it failed."""
-    session = session_of(ctx, as_json=as_json)
+    session = session_of(ctx, Form(as_json=as_json))
     levels = [_level(each) for each in level or ()]
     if follow and as_json:
         raise UsageError("--follow prints lines as they come, and --json one document at the end: choose one.")
     with session.connection.project() as project:
         found = project.tables().table(table)
         sync = find_job(project, found, job)
-        if not follow:
+        if follow:
+            lines: Iterable[LogLine] = followed_lines(
+                project, found, sync, levels=levels, limit=limit, sleep=time.sleep
+            )
+        else:
             lines = log_lines(project, found, sync, levels=levels, limit=limit)
-            return session.show(report_of_lines(found, sync, lines))
-        for line in followed_lines(project, found, sync, levels=levels, limit=limit, sleep=time.sleep):
+        if as_json:
+            return session.show(report_of_lines(found, sync, list(lines)))
+        for line in lines:
             sys.stdout.write(f"{as_text(line)}\n")
             sys.stdout.flush()
     return Exit.DONE

@@ -1,15 +1,13 @@
-"""What the command prints, as a table for people or one JSON document for programs, and its exit status."""
+"""One call of the command: what it connects to, what it prints, and its exit status."""
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, cast
 
 from dw_orchestration.cli.connection import Connection, variable
-from dw_orchestration.operations.report import Report
+from dw_orchestration.cli.printing import DEFAULT_FORM, Form, print_error, print_report
 from dw_orchestration.operations.secrets import Secrets
 from dw_orchestration.posthog.errors import (
     AuthenticationError,
@@ -24,16 +22,15 @@ from dw_orchestration.posthog.errors import (
     UnexpectedAnswerError,
 )
 from dw_orchestration.tables.errors import SetupError, SnapshotError, UsageError
-from dw_orchestration.text import VisibleError, visible_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import typer
 
+    from dw_orchestration.operations.report import Report
+    from dw_orchestration.text import VisibleError
 
-# a pipe has no width: nothing is cut or wrapped there
-WIDE = 100_000
 
 # Errors that the command reports in one sentence; any other error is a bug.
 KNOWN = (PostHogError, SetupError, SnapshotError)
@@ -84,12 +81,12 @@ class Session:
 
     Attributes:
         connection: To which warehouse.
-        as_json: Whether programs read the output.
+        form: How its output is printed.
         secrets: Those that it has looked up.
     """
 
     connection: Connection
-    as_json: bool = False
+    form: Form = DEFAULT_FORM
     secrets: Secrets = field(default_factory=Secrets)
 
     def values(self, named: Mapping[str, object]) -> dict[str, object]:
@@ -98,45 +95,22 @@ class Session:
 
     def show(self, report: Report, *, code: Exit | None = None) -> int:
         """Print the report, without the secrets; the exit status."""
-        report = report.with_texts(self.secrets.hidden)
-        if self.as_json:
-            self._print_document(report, error=None)
-        else:
-            _print_table(report)
+        print_report(report.with_texts(self.secrets.hidden), form=self.form)
         return code if code is not None else Exit.FAILED if report.failed else Exit.DONE
 
     def fail(self, error: VisibleError) -> int:
         """Print what went wrong, without the secrets; the exit status."""
-        text = self.secrets.hidden(error.text)
-        if self.as_json:
-            self._print_document(Report(summary=text, failed=True), error=type(error).__name__)
-        sys.stderr.write(f"{visible_lines(text)}\n")
+        print_error(error, self.secrets.hidden(error.text), form=self.form)
         return exit_for(error)
 
-    def _print_document(self, report: Report, *, error: str | None) -> None:
-        document = report.document() | {"error": error}
-        sys.stdout.write(json.dumps(document) + "\n")
 
+def session_of(ctx: typer.Context, form: Form) -> Session:
+    """The session that the options before the command's name have made, with the form of its output.
 
-def session_of(ctx: typer.Context, *, as_json: bool) -> Session:
-    """The session that the options before the command's name have made."""
+    Raises:
+        UsageError: Two forms were asked for.
+    """
     session = cast("Session", ctx.obj)
-    session.as_json = as_json
+    session.form = form
+    form.check()
     return session
-
-
-def _print_table(report: Report) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(width=None if sys.stdout.isatty() else WIDE, file=sys.stdout)
-    if report.rows:
-        table = Table(box=SIMPLE_HEAD, pad_edge=False)
-        for column in report.columns:
-            table.add_column(column.replace("_", " "), overflow="fold")
-        for cells in report.cells():
-            table.add_row(*map(Text, cells))
-        console.print(table)
-    console.print(Text(visible_lines(report.summary)))

@@ -1,4 +1,7 @@
-"""What people see while tables are synced: bars on a terminal, lines elsewhere; always on the error output."""
+"""What people see while tables are synced: one line for all and the running tables on a terminal, lines elsewhere.
+
+Always on the error output. What failed is printed as it fails, with PostHog's reason, and stays.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
 from dw_orchestration.operations.report import counted
+from dw_orchestration.operations.syncing import GOOD
 from dw_orchestration.posthog.enums import SyncType
 from dw_orchestration.sync.events import Adopted, BillingStopped, Ended, Notice, SyncEvent
 from dw_orchestration.sync.events import Progress as Moved
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from dw_orchestration.tables.table import Table
+
+# more running tables are counted, but have no line
+MOST_LINES = 10
 
 
 class Progress(Protocol):
@@ -43,16 +50,14 @@ def progress_of(tables: Sequence[Table], *, mode: SyncMode) -> Iterator[Progress
         return
     columns = (
         # of characters that every encoding has
-        SpinnerColumn("line"),
+        SpinnerColumn("line", finished_text=" "),
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rows"),
-        TimeElapsedColumn(),
+        BarColumn(bar_width=20),
         TextColumn("{task.fields[state]}", markup=False),
+        TimeElapsedColumn(),
     )
     with Bars(*columns, console=console) as bars:
-        yield _Rows(names, bars, {table.id: _expected_rows(table, mode=mode) for table in tables})
+        yield _Bars(names, bars, {table.id: _expected_rows(table, mode=mode) for table in tables})
 
 
 class _Lines:
@@ -75,30 +80,70 @@ class _Lines:
         self._console.print(Text(visible_lines(text)))
 
 
-class _Rows:
-    def __init__(self, names: Mapping[str, str], bars: Bars, totals: Mapping[str, int | None]) -> None:
+class _Bars:
+    """A line for all tables, and one for each of those that run; a table that failed leaves a line with the reason."""
+
+    def __init__(self, names: Mapping[str, str], bars: Bars, expected: Mapping[str, int | None]) -> None:
+        self._names = names
         self._bars = bars
-        self._tasks: dict[str, TaskID] = {
-            key: bars.add_task(name, total=totals[key], start=False, state="waiting") for key, name in names.items()
-        }
+        self._expected = expected
+        self._rows: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._running: set[str] = set()
+        self._done = self._failed = 0
+        self._all = bars.add_task(counted(len(names), "table"), total=len(names), state="")
+        self._update()
 
     def tell(self, event: SyncEvent) -> None:
         match event:
             case Adopted():
-                self._bars.start_task(self._tasks[event.schema_id])
-                self._bars.update(self._tasks[event.schema_id], state="syncing")
+                self._running.add(event.schema_id)
+                self._show(event.schema_id)
             case Moved():
-                self._bars.update(self._tasks[event.schema_id], completed=event.job.rows_synced or 0)
+                self._rows[event.schema_id] = rows = event.job.rows_synced or 0
+                if event.schema_id in self._tasks:
+                    self._bars.update(self._tasks[event.schema_id], completed=rows, state=_rows(rows))
             case Ended():
-                rows = event.job.rows_synced or 0 if event.job else 0
-                task = self._tasks[event.schema_id]
-                self._bars.update(task, completed=rows, total=max(rows, 1), state=event.outcome.value)
-                self._bars.stop_task(task)
+                self._end(event)
             case Notice() | BillingStopped():
                 self.say(event.text if isinstance(event, Notice) else str(event.error))
+        self._update()
 
     def say(self, text: str) -> None:
         self._bars.console.print(Text(visible_lines(text)))
+
+    def _show(self, schema_id: str) -> None:
+        if len(self._tasks) < MOST_LINES:
+            name, total = self._names[schema_id], self._expected[schema_id]
+            self._tasks[schema_id] = self._bars.add_task(f"  {name}", total=total, state="")
+
+    def _end(self, event: Ended) -> None:
+        self._running.discard(event.schema_id)
+        if event.job is not None:
+            self._rows[event.schema_id] = event.job.rows_synced or 0
+        if event.outcome.value in GOOD:
+            self._done += 1
+        else:
+            self._failed += 1
+            reason = event.error.text if event.error is not None else event.outcome.value
+            self._bars.console.print(Text(f"{self._names[event.schema_id]}: {visible(reason)}", style="red"))
+        if (task := self._tasks.pop(event.schema_id, None)) is not None:
+            self._bars.remove_task(task)
+            for waiting in sorted(self._running - self._tasks.keys())[:1]:
+                self._show(waiting)
+
+    def _update(self) -> None:
+        parts = [
+            f"{self._done} done",
+            f"{len(self._running)} running",
+            *([f"{self._failed} failed"] if self._failed else []),
+            _rows(sum(self._rows.values())),
+        ]
+        self._bars.update(self._all, completed=self._done + self._failed, state=", ".join(parts))
+
+
+def _rows(count: int) -> str:
+    return counted(count, "row")
 
 
 def _expected_rows(table: Table, *, mode: SyncMode) -> int | None:

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from dw_orchestration.cli.commands import Json
 from dw_orchestration.cli.output import Exit, session_of
+from dw_orchestration.cli.printing import Form, Json, Quiet, Wide
 from dw_orchestration.cli.progress import Progress, progress_of
 from dw_orchestration.operations.confirmation import confirmed_tables
 from dw_orchestration.operations.operation import ConfirmedTablesParams
@@ -45,9 +45,11 @@ def sync(
     wait: Annotated[bool, _option("wait")] = _DEFAULTS.wait,
     poll_min_s: Annotated[float, _option("poll_min_s", min=0.1)] = _DEFAULTS.poll_min_s,
     as_json: Json = False,
+    quiet: Quiet = False,
+    wide: Wide = False,
 ) -> int:
     """Sync tables now and follow them to their end; Ctrl-C cancels what it has started."""
-    session = session_of(ctx, as_json=as_json)
+    session = session_of(ctx, Form(as_json=as_json, quiet=quiet, wide=wide))
     mode = SyncMode.RESYNC if resync else SyncMode.RELOAD
     slowest_s = max(_DEFAULTS.poll_max_s, poll_min_s)
     settings = SyncSettings(

@@ -56,9 +56,10 @@ def cancel_syncs(
     cancelled = sum(row["result"] == "cancelled" for row in rows)
     failed = sum(row["result"] in BAD for row in rows)
     summary = f"{counted(cancelled, 'sync')} cancelled, of {counted(len(rows), 'table')}."
+    rows = [row for row in rows if row["result"] != NOTHING]
     if failed:
         summary += f" {counted(failed, 'table')} may still be syncing."
-    return Report(summary=summary, rows=rows, columns=COLUMNS, failed=failed > 0)
+    return Report(summary=summary, rows=rows, columns=COLUMNS, dispensable=("job_id",), failed=failed > 0)
 
 
 def running_jobs(client: PostHogWarehouseClient, tables: Sequence[Table]) -> dict[str, Job]:

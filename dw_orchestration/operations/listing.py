@@ -35,7 +35,9 @@ def list_sources(project: Project) -> Report:
     """
     records = {source.id: source for source in project.sources()}
     rows = [_source_row(named, records[named.id]) for named in Tables.live(records.values()).sources]
-    return Report(summary=f"{counted(len(rows), 'source')}.", rows=rows, columns=SOURCE_COLUMNS)
+    return Report(
+        summary=f"{counted(len(rows), 'source')}.", rows=rows, columns=SOURCE_COLUMNS, dispensable=("id", "type")
+    )
 
 
 def list_tables(project: Project, tables: Sequence[str] = ()) -> Report:
@@ -47,7 +49,12 @@ def list_tables(project: Project, tables: Sequence[str] = ()) -> Report:
     """
     live = project.tables(settings=True)
     rows = [_table_row(table) for table in (live.matching(tables) if tables else live)]
-    return Report(summary=f"{counted(len(rows), 'table')}.", rows=rows, columns=TABLE_COLUMNS)
+    return Report(
+        summary=f"{counted(len(rows), 'table')}.",
+        rows=rows,
+        columns=TABLE_COLUMNS,
+        dispensable=("sync_type", "enabled"),
+    )
 
 
 def list_jobs(project: Project, tables: Sequence[str] = (), *, limit: int = 20) -> Report:
@@ -72,7 +79,9 @@ def list_jobs(project: Project, tables: Sequence[str] = (), *, limit: int = 20) 
     ]
     newest = islice(heapq.merge(*streams, key=lambda job: job.created_at, reverse=True), limit)
     rows = [_job_row(chosen[job.schema_id], job) for job in newest]
-    return Report(summary=f"{counted(len(rows), 'sync')}.", rows=rows, columns=JOB_COLUMNS)
+    return Report(
+        summary=f"{counted(len(rows), 'sync')}.", rows=rows, columns=JOB_COLUMNS, dispensable=("id", "duration_s")
+    )
 
 
 def _jobs_of(

@@ -22,13 +22,15 @@ class Report:
     Attributes:
         summary: A sentence or two.
         rows: One for each thing; all have the same keys, which programs rely on.
-        columns: The keys that people are shown, in their order.
+        columns: The keys that people are shown, in their order; the first one names the row.
+        dispensable: The columns that a narrow terminal leaves out first, the least important one first.
         failed: Whether something that was asked for has not been done.
     """
 
     summary: str
     rows: Sequence[Row] = ()
     columns: Sequence[str] = ()
+    dispensable: Sequence[str] = ()
     failed: bool = False
 
     def cells(self) -> list[list[str]]:
@@ -45,8 +47,11 @@ class Report:
 
     def document(self) -> dict[str, object]:
         """For JSON: the same keys for every operation."""
-        rows = [{key: _plain(value) for key, value in row.items()} for row in self.rows]
-        return {"summary": self.summary, "failed": self.failed, "rows": rows}
+        return {"summary": self.summary, "failed": self.failed, "rows": self.plain_rows()}
+
+    def plain_rows(self) -> list[Row]:
+        """The rows as programs read them: enumerations and times as text."""
+        return [{key: _plain(value) for key, value in row.items()} for row in self.rows]
 
     def with_texts(self, change: Callable[[str], str]) -> Report:
         """The same, every text of it changed: to keep something out of it."""

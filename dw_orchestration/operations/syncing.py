@@ -31,6 +31,7 @@ class Outcomes:
 
     def __init__(self, tables: Sequence[Table]) -> None:
         self._rows: dict[str, Row] = {table.id: _row(table) for table in tables}
+        self._is_interrupted = False
 
     def note(self, event: SyncEvent) -> None:
         """Record an event of the engine."""
@@ -49,6 +50,7 @@ class Outcomes:
 
     def note_cancelled(self, report: CancelReport) -> None:
         """Take in how cancelling a table's sync went."""
+        self._is_interrupted = True
         self._rows[report.schema_id] |= {
             "outcome": report.result.value,
             "job_id": report.job_id,
@@ -60,7 +62,12 @@ class Outcomes:
         """How the tables ended; one that has not ended is `left`."""
         rows = list(self._rows.values())
         good = sum(row["outcome"] in GOOD for row in rows)
-        summary = f"{good} of {counted(len(rows), 'table')} synced."
+        started = sum(row["outcome"] == SyncOutcome.SUBMITTED for row in rows)
+        summary = f"{good - started} of {counted(len(rows), 'table')} synced."
+        if started:
+            summary = f"{counted(started, 'sync')} started, of {counted(len(rows), 'table')}: PostHog continues."
+        if self._is_interrupted:
+            summary = f"Cancelled by you. {summary}"
         return Report(summary=summary, rows=rows, columns=COLUMNS, failed=good < len(rows))
 
 

@@ -15,13 +15,13 @@ def test_lists_are_for_people_and_for_programs(dw, stripe) -> None:
     """A table in words, or one JSON document whose keys are stable."""
     stripe.sync("Customer")
 
-    assert "stripe_acme   Stripe   2" in dw("sources").out
+    assert "stripe_acme\tStripe\t2\t2\t" in dw("sources").out
     (source,) = dw("sources", "--json").rows
     assert ("stripe_acme", "Stripe", "acme", 2, 2) == tuple(
         source[key] for key in ("source", "type", "prefix", "tables", "enabled")
     )
     tables = dw("tables", "--json").document
-    assert {"summary", "failed", "rows", "error"} == tables.keys()
+    assert {"summary", "failed", "rows", "error", "error_type"} == tables.keys()
     assert [("stripe_acme.Charge", None), ("stripe_acme.Customer", 2)] == [
         (row["table"], row["rows"]) for row in tables["rows"]
     ]
@@ -36,7 +36,7 @@ def test_unknown_table_is_a_usage_error_with_the_nearest(dw) -> None:
     """The sentence goes to the error output; programs find it in the document too."""
     ran = dw("tables", "Chrge", "--json")
     assert (2, "No table is named 'Chrge'. Did you mean stripe_acme.Charge?\n") == (ran.code, ran.err)
-    assert ("UnknownNameError", True, []) == (ran.document["error"], ran.document["failed"], ran.rows)
+    assert ("UnknownNameError", True, []) == (ran.document["error_type"], ran.document["failed"], ran.rows)
 
 
 def test_settings_are_shown_and_then_set(dw, everything, stripe) -> None:
@@ -97,7 +97,7 @@ def test_data_is_deleted_with_the_names(dw, stripe) -> None:
     stripe.sync("Customer")
     ran = dw("delete-data", "Customer", "--confirm", "acme.Customer")
     assert (0, []) == (ran.code, stripe.rows("Customer"))
-    assert "2 rows of 1 table deleted." in ran.out
+    assert "2 rows of 1 table deleted." in ran.err
 
 
 def test_sync_follows_the_tables_to_their_end(dw, stripe) -> None:
@@ -164,17 +164,21 @@ def test_sync_that_is_not_awaited_ends_as_submitted(dw, stripe) -> None:
     stripe.behave("Charge", never_ends())
     ran = dw("sync", *FAST, "Charge", "--no-wait", "--json")
     assert (0, "submitted") == (ran.code, ran.rows[0]["outcome"])
+    assert "1 sync started, of 1 table: PostHog continues." == ran.document["summary"]
     assert "Running" == stripe.jobs("Charge")[0].status
     assert "stripe_acme.Charge" in dw("cancel", "Charge").out
     assert "Failed" == stripe.jobs("Charge")[0].status
 
 
-def test_bars_on_a_terminal(dw) -> None:
-    """People at a terminal see rows move; the bars are on the error output."""
-    ran = dw("sync", *FAST, "Customer", "--json", FORCE_COLOR="1", TERM="xterm")
-    assert "completed" in ran.err
-    assert "2/2" in ran.err
-    assert "completed" == ran.rows[0]["outcome"]
+def test_bars_on_a_terminal(dw, stripe) -> None:
+    """People at a terminal see one line for all, and the reason of each failure, on the error output."""
+    stripe.behave("Charge", fails("Stripe is down"))
+
+    ran = dw("sync", *FAST, "*", "--json", FORCE_COLOR="1", TERM="xterm")
+
+    assert "1 done, 0 running, 1 failed, 2 rows" in ran.err
+    assert 1 == sum("stripe_acme.Charge: " in line and "Stripe is down" in line for line in ran.err.splitlines())
+    assert ["failed", "completed"] == [row["outcome"] for row in ran.rows]
 
 
 def test_source_from_a_file_and_from_standard_input(dw, stripe, tmp_path) -> None:
@@ -192,7 +196,7 @@ def test_source_from_a_file_and_from_standard_input(dw, stripe, tmp_path) -> Non
 
     assert [0, 0, 2, 0, 0] == [ran.code for ran in (made, changed, unset, refreshed, gone)]
     assert "stripe_two.Charge" in made.out
-    assert "stripe_two: stripe_secret_key changed." in changed.out
+    assert "stripe_two: stripe_secret_key changed." in changed.err
     assert "stripe_secret_key asks for the environment variable STRIPE_KEY, which is not set" in unset.err
     printed = "".join(ran.out + ran.err for ran in (made, changed, unset, refreshed, gone))
     assert not any(secret in printed for secret in ("sk_env", "sk_typed"))

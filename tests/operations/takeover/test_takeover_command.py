@@ -38,9 +38,9 @@ def test_plan_apply_and_give_back(command, project, tmp_path) -> None:
     assert {"a.customers": "30day", "a.invoices": "30day", "b.customers": "6hour", "b.invoices": "30day"} == applied
     assert remembered
     assert before == project.frequencies()
-    assert "Nothing is changed yet. 4 tables would move" in plan.stdout
-    assert "3 tables: 3 moved out of the way." in apply.stdout
-    assert "3 tables: 3 given back." in give_back.stdout
+    assert "Nothing is changed yet. 4 tables would move" in plan.stderr
+    assert "3 tables: 3 moved out of the way." in apply.stderr
+    assert "3 tables: 3 given back." in give_back.stderr
 
 
 def test_file_can_be_another_one(command, project, tmp_path) -> None:

@@ -1,0 +1,189 @@
+"""How a report is printed: a table for a terminal, tab-separated lines for a pipe, names alone, or JSON.
+
+On a terminal nothing is cut and no name is folded: the table leaves out columns until it fits, texts stand below it,
+and times are relative. `--wide` shows everything, however wide.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dw_orchestration.operations.report import as_text
+from dw_orchestration.tables.errors import UsageError
+from dw_orchestration.text import visible, visible_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import Console
+
+    from dw_orchestration.operations.report import Report, Row
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document: summary, failed, error, rows.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print names alone, one a line.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Print all columns and exact times, however wide.")]
+
+# texts, which a terminal shows below the table, each with the name of its row
+REMARKS = frozenset({"error", "note", "why"})
+# a column of other texts is wrapped where it is wider than this
+WIDEST_TEXT = 40
+# between two columns
+GAP = 2
+UNITS = (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("min", timedelta(minutes=1)))
+# a pipe has no width, and neither has a wide table
+NO_LIMIT = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """The form that a user has asked for."""
+
+    as_json: bool = False
+    quiet: bool = False
+    wide: bool = False
+
+    def check(self) -> None:
+        """Refuse two forms at once.
+
+        Raises:
+            UsageError: More than one was asked for.
+        """
+        if sum((self.as_json, self.quiet, self.wide)) > 1:
+            raise UsageError("--json, --quiet and --wide are three forms of the output: give one of them.")
+
+
+DEFAULT_FORM = Form()
+
+
+def print_report(report: Report, *, form: Form) -> None:
+    """Print a report on the standard output; where a program reads lines there, the summary is on the other one."""
+    if form.as_json:
+        _print_json(report.document() | {"error": None, "error_type": None})
+    elif form.quiet:
+        _print_lines(dict.fromkeys(visible(as_text(row.get(report.columns[0]))) for row in report.rows))
+    elif sys.stdout.isatty() or form.wide:
+        _print_table(report, wide=form.wide)
+    else:
+        rows = report.plain_rows()
+        _print_lines("\t".join(_plain_cell(row.get(column)) for column in report.columns) for row in rows)
+        sys.stderr.write(f"{visible_lines(report.summary)}\n")
+
+
+def print_error(error: Exception, text: str, *, form: Form) -> None:
+    """Print what went wrong; as a document too, for a program that expects one."""
+    if form.as_json:
+        _print_json({"summary": text, "failed": True, "rows": [], "error": text, "error_type": type(error).__name__})
+    sys.stderr.write(f"{visible_lines(text)}\n")
+
+
+def _print_json(document: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(document) + "\n")
+
+
+def _print_lines(lines: Sequence[str] | Iterator[str] | dict[str, None]) -> None:
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+def _print_table(report: Report, *, wide: bool) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=sys.stdout, width=NO_LIMIT if wide else None)
+    columns = list(report.columns) if wide else _fitting(report, console.width)
+    if report.rows:
+        # a name that is wider than the terminal runs over its edge: a folded one cannot be copied
+        console.width = max(console.width, _width(report, columns[0]))
+        _print_rows(console, report.rows, columns, wide=wide)
+    if not wide:
+        for remark in _remarks(report):
+            console.print(Text(remark))
+    hidden = [column for column in report.columns if column not in columns and column not in REMARKS]
+    more = f" Not shown: {', '.join(map(_head, hidden))} (--wide)." if hidden and report.rows else ""
+    console.print(Text(visible_lines(report.summary) + more))
+
+
+def _print_rows(console: Console, rows: Sequence[Row], columns: Sequence[str], *, wide: bool) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    now = None if wide else datetime.now(UTC)
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+    for column in columns:
+        is_number = all(isinstance(row.get(column), int | float | None) for row in rows)
+        table.add_column(
+            _head(column),
+            justify="right" if is_number else "left",
+            no_wrap=wide or not _is_text(column, columns),
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*(Text(_cell(row.get(column), now=now)) for column in columns))
+    console.print(table)
+
+
+def _fitting(report: Report, width: int) -> list[str]:
+    """The columns that fit into a width. The first one, which has the name, always stays."""
+    columns = [column for column in report.columns if column not in REMARKS]
+    for dispensable in [*report.dispensable, *reversed(columns[1:])]:
+        if sum(_width(report, column) + GAP for column in columns) <= width:
+            break
+        if dispensable in columns:
+            columns.remove(dispensable)
+    return columns
+
+
+def _width(report: Report, column: str) -> int:
+    now = datetime.now(UTC)
+    widest = max((len(_cell(row.get(column), now=now)) for row in report.rows), default=0)
+    limit = WIDEST_TEXT if _is_text(column, report.columns) else NO_LIMIT
+    return max(len(_head(column)), min(widest, limit))
+
+
+def _remarks(report: Report) -> Iterator[str]:
+    """The texts of the rows, one a line, each once."""
+    found = (
+        f"{visible(as_text(row.get(report.columns[0])))}: {visible(text)}"
+        for row in report.rows
+        for column in report.columns
+        if column in REMARKS and (text := as_text(row.get(column)))
+    )
+    yield from dict.fromkeys(found)
+
+
+def _is_text(column: str, columns: Sequence[str]) -> bool:
+    """Whether a column may be wrapped: names, ids and results may not."""
+    return column != columns[0] and column in {"before", "after", "message", "description", "webhook_url", "synced"}
+
+
+def _head(column: str) -> str:
+    return column.replace("_", " ")
+
+
+def _cell(value: object, *, now: datetime | None) -> str:
+    """A value as people read it; a time as of now, if that is given."""
+    if isinstance(value, datetime) and now is not None:
+        return ago(value, now=now)
+    return visible(as_text(value))
+
+
+def _plain_cell(value: object) -> str:
+    """A value for a program: numbers without separators, times in ISO 8601, and never a tab or a new line."""
+    if isinstance(value, list):
+        return ",".join(map(_plain_cell, value))
+    return "" if value is None else visible(str(value).lower() if isinstance(value, bool) else str(value))
+
+
+def ago(moment: datetime, *, now: datetime) -> str:
+    """Such as `just now`, `2 min ago`, `3 h ago`, `5 d ago`, `in 3 h`."""
+    span = abs(now - moment)
+    if span < timedelta(minutes=1):
+        return "just now"
+    unit, length = next(each for each in UNITS if span >= each[1])
+    text = f"{span // length} {unit}"
+    return f"{text} ago" if moment <= now else f"in {text}"

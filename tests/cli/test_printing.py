@@ -1,0 +1,140 @@
+"""How reports look on terminals of 80 and 200 columns, in a pipe, as names alone and as JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dw_orchestration.cli.printing import DEFAULT_FORM, Form, ago, print_report
+from dw_orchestration.operations.report import Report
+from dw_orchestration.tables.errors import UsageError
+
+ID = "0196f0de-5d0b-7a31-9d1c-3f2b7c1a9e55"
+LONG_NAME = "postgres_production_eu.order_line_items"
+REASON = "could not connect: " + "host db.internal is unreachable " * 8
+
+
+class Terminal(io.StringIO):
+    """An output that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def report() -> Report:
+    """Two tables, one of which failed."""
+    moment = datetime.now(UTC) - timedelta(minutes=2, seconds=5)
+    rows = [
+        {"table": LONG_NAME, "rows": 1234567, "at": moment, "status": "Completed", "error": None, "id": ID},
+        {"table": "stripe_acme.Charge", "rows": 5, "at": moment, "status": "Failed", "error": REASON, "id": ID},
+    ]
+    columns = ("table", "rows", "at", "status", "error", "id")
+    return Report(summary="2 tables.", rows=rows, columns=columns, dispensable=("id", "rows"))
+
+
+def shown(report: Report, *, width: int, monkeypatch: pytest.MonkeyPatch, form: Form = DEFAULT_FORM) -> str:
+    """What a terminal of this width shows."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    print_report(report, form=form)
+    return re.sub(r"\x1b\[[\d;]*m", "", sys.stdout.getvalue())
+
+
+@pytest.mark.parametrize("width", [30, 80, 120, 200])
+def test_no_name_is_folded_or_cut(report, monkeypatch, width) -> None:
+    """The name is whole on one line, even if it is wider than the terminal; nothing else is."""
+    lines = shown(report, width=width, monkeypatch=monkeypatch).splitlines()
+
+    assert any(line.strip().startswith(LONG_NAME) for line in lines)
+    if width >= 80:
+        assert max(map(len, lines)) <= width
+
+
+def test_narrow_terminal_leaves_out_what_matters_least(report, monkeypatch) -> None:
+    """The dispensable columns go first, and the last line says which; a wide terminal has all."""
+    narrow = shown(report, width=80, monkeypatch=monkeypatch)
+    roomy = shown(report, width=200, monkeypatch=monkeypatch)
+
+    assert (False, True) == (ID in narrow, ID in roomy)
+    assert "2 tables. Not shown: id (--wide)." in " ".join(narrow.split())
+    assert "Not shown" not in roomy
+    assert "1,234,567" in narrow
+
+
+def test_times_are_relative_on_a_terminal(report, monkeypatch) -> None:
+    """A person reads how long ago; `--wide` has the exact time."""
+    assert "2 min ago" in shown(report, width=80, monkeypatch=monkeypatch)
+    assert f"{datetime.now(UTC):%Y-%m-%d}" in shown(report, width=80, monkeypatch=monkeypatch, form=Form(wide=True))
+
+
+def test_reasons_are_below_the_table(report, monkeypatch) -> None:
+    """An error takes no room from the columns: it stands below, after the name of its table."""
+    text = shown(report, width=80, monkeypatch=monkeypatch)
+
+    table, below = text.split("stripe_acme.Charge: ")
+    assert "could not connect" not in table
+    assert " ".join(REASON.split()) in " ".join(below.split())
+
+
+def test_pipe_has_a_line_a_row_for_programs(report, capsys) -> None:
+    """Tabs, no rules, no separators in numbers, exact times; the summary is not among the lines."""
+    print_report(report, form=Form())
+    out, err = capsys.readouterr()
+
+    first, second = (line.split("\t") for line in out.splitlines())
+    assert (LONG_NAME, "1234567", "Completed", "", ID) == (first[0], first[1], *first[3:])
+    assert datetime.fromisoformat(first[2]).tzinfo is not None
+    assert REASON.strip() == second[4].strip()
+    assert "2 tables.\n" == err
+
+
+def test_names_alone(report, capsys) -> None:
+    """`-q` prints what the next command takes."""
+    print_report(report, form=Form(quiet=True))
+
+    assert f"{LONG_NAME}\nstripe_acme.Charge\n" == capsys.readouterr().out
+
+
+def test_document_has_the_error_and_its_class_apart(dw) -> None:
+    """`error` is the message, `error_type` its class; both are there, and empty, where nothing failed."""
+    bad, good = dw("tables", "Chrge", "--json"), dw("tables", "--json")
+
+    document = json.loads(bad.out)
+    assert ("UnknownNameError", True) == (document["error_type"], document["error"].startswith("No table is named"))
+    assert (None, None) == (good.document["error_type"], good.document["error"])
+
+
+def test_two_forms_are_refused(dw) -> None:
+    """One form of output at a time."""
+    ran = dw("tables", "--json", "-q")
+
+    assert (2, True) == (ran.code, "give one of them" in ran.err)
+    with pytest.raises(UsageError):
+        Form(quiet=True, wide=True).check()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "just now"),
+        (59, "just now"),
+        (60, "1 min ago"),
+        (3599, "59 min ago"),
+        (3600, "1 h ago"),
+        (86_399, "23 h ago"),
+        (86_400, "1 d ago"),
+        (90 * 86_400, "90 d ago"),
+        (-3 * 3600, "in 3 h"),
+    ],
+)
+def test_ago(seconds, text) -> None:
+    """Whole units, rounded down."""
+    now = datetime(2026, 11, 30, tzinfo=UTC)
+
+    assert text == ago(now - timedelta(seconds=seconds), now=now)
