@@ -5,6 +5,7 @@ It reads these environment variables:
     POSTHOG_PROJECT_ID, POSTHOG_PERSONAL_API_KEY   the project and its key; set both or neither
     POSTHOG_HOST                                   PostHog's server, by default https://us.posthog.com
     DW_ORCHESTRATION_HOME                          the folder for the state and the embedded warehouse
+    DW_ORCHESTRATION_REQUEST_BUDGET                where all machines count their requests, if there are several
 
 The command `dw` reads the same ones.
 """
@@ -24,6 +25,7 @@ from dw_orchestration.shop_report import revenue_by_day
 from dw_orchestration.tables.errors import SetupError, StateNotRefreshedError
 
 _KEY = "POSTHOG_PERSONAL_API_KEY"
+_BUDGET = "DW_ORCHESTRATION_REQUEST_BUDGET"
 DEFAULT_HOME = ".dw_orchestration"
 # set by `dagster dev` and `dg` for all of their processes
 _IN_DEVELOPMENT = "DAGSTER_IS_DEV_CLI"
@@ -87,6 +89,7 @@ def _project_component(environment: Mapping[str, str]) -> PostHogWarehouseCompon
             project_id=project_id,
             # the variable, and not the key: Dagster shows and stores what a resource is given
             api_key=dg.EnvVar(_KEY),
+            request_budget=dg.EnvVar(_BUDGET) if environment.get(_BUDGET) else None,
         ),
         state_file=home / f"state_{project_id}.json",
         takeover_file=home / f"takeover_{project_id}.json",

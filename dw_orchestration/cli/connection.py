@@ -2,11 +2,14 @@
 
 --project-id, --api-key, --host     a PostHog project; also POSTHOG_PROJECT_ID, POSTHOG_PERSONAL_API_KEY, POSTHOG_HOST
 --home                              the folder of an embedded warehouse; also DW_ORCHESTRATION_HOME
+
+DW_ORCHESTRATION_REQUEST_BUDGET is where all machines count their requests. It contains a password, so it is no option.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from dw_orchestration.operations.project import Project
 from dw_orchestration.tables.errors import SetupError, UsageError
+from dw_orchestration.text import visible_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,12 +30,17 @@ HOST_VARIABLE = "POSTHOG_HOST"
 PROJECT_VARIABLE = "POSTHOG_PROJECT_ID"
 KEY_VARIABLE = "POSTHOG_PERSONAL_API_KEY"
 HOME_VARIABLE = "DW_ORCHESTRATION_HOME"
+BUDGET_VARIABLE = "DW_ORCHESTRATION_REQUEST_BUDGET"
 EMBEDDED = "embedded warehouse"
 
 
 def variable(name: str) -> str | None:
     """The value of an environment variable, which a payload names."""
     return os.environ.get(name)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{visible_lines(text)}\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +97,15 @@ class Connection:
 
     def _posthog(self) -> PostHogWarehouseClient:
         from dw_orchestration.posthog.client import PostHogWarehouseClient
+        from dw_orchestration.posthog.rate_limit import RateLimits
 
         if not self.project_id or not self.api_key:
             missing = f"{KEY_VARIABLE} (or --api-key)" if self.project_id else f"{PROJECT_VARIABLE} (or --project-id)"
             raise SetupError(
                 f"{missing} is not set. Set the project and its key, or neither for an embedded warehouse."
             )
-        return PostHogWarehouseClient(self.host, self.project_id, self.api_key)
+        limits = RateLimits(server=variable(BUDGET_VARIABLE) or None)
+        return PostHogWarehouseClient(self.host, self.project_id, self.api_key, rate_limits=limits, notify=_say)
 
     def _embedded(self) -> PostHogWarehouseClient:
         if not (self.home / "state.sqlite").exists():

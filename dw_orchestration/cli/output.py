@@ -11,6 +11,7 @@ from dw_orchestration.cli.printing import DEFAULT_FORM, Form, print_error, print
 from dw_orchestration.operations.secrets import Secrets
 from dw_orchestration.posthog.errors import (
     AuthenticationError,
+    BudgetSpentError,
     PermissionDeniedError,
     PostHogError,
     ProjectNotFoundError,
@@ -57,7 +58,7 @@ MEANINGS = {
 }
 
 _SET_UP = (AuthenticationError, PermissionDeniedError, ProjectNotFoundError, ReadOnlyError, RedirectRefusedError)
-_UNREACHABLE = (TransportError, RateLimitedError, ServerError, UnexpectedAnswerError)
+_UNREACHABLE = (TransportError, BudgetSpentError, RateLimitedError, ServerError, UnexpectedAnswerError)
 
 
 def exit_for(error: Exception) -> Exit:

@@ -16,7 +16,7 @@ from dw_orchestration.resources.warehouse import PostHogWarehouseResource, Wareh
 
 _PATHS = ("home", "fixtures")
 # the texts of a project; where one is nothing but a variable, Dagster reads it in each process that needs it
-_TEXTS = ("project_id", "api_key", "host")
+_TEXTS = ("project_id", "api_key", "host", "request_budget")
 
 
 def _args_of(resource: type[WarehouseResource], name: str) -> type[BaseModel]:

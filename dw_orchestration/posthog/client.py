@@ -130,6 +130,7 @@ class PostHogWarehouseClient:
         rate_limits: How many requests to send; None for no limit.
         sleep: Waits between attempts.
         now: The clock for a `Retry-After` date, if the answer has no `Date`.
+        notify: Called with a sentence for people when a request waits for long; by default it is logged.
         http_transport: Replaces the network in tests.
 
     Attributes:
@@ -158,12 +159,17 @@ class PostHogWarehouseClient:
         rate_limits: RateLimits | None = DEFAULT_RATE_LIMITS,
         sleep: Callable[[float], None] = time.sleep,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        notify: Callable[[str], None] = logger.warning,
         http_transport: HttpTransport | None = None,
     ) -> None:
         origin = normalised_host(host)
         self.project_id = checked_project_id(project_id)
         self._unreadable: dict[UnreadableRow, None] = {}
-        budget = RateBudget.for_key(api_key, host=origin, limits=rate_limits, sleep=sleep) if rate_limits else None
+        budget = (
+            RateBudget.for_key(api_key, host=origin, limits=rate_limits, sleep=sleep, notify=notify)
+            if rate_limits
+            else None
+        )
         self.transport = Transport(
             origin,
             api_key,
@@ -173,6 +179,7 @@ class PostHogWarehouseClient:
             budget=budget,
             sleep=sleep,
             now=now,
+            notify=notify,
             http_transport=http_transport,
         )
 
@@ -213,6 +220,13 @@ class PostHogWarehouseClient:
     def waited_s(self) -> float:
         """How long requests waited for the rate limit. Subtract this time from deadlines."""
         return self.transport.waited_s
+
+    def finish_within(self, seconds: float) -> None:
+        """From now on, wait for nothing past this time: neither for the rate limit, nor to repeat a request.
+
+        For callers with a deadline. A request that the rate limit does not allow until then raises `BudgetSpentError`.
+        """
+        self.transport.finish_within(seconds)
 
     def close(self) -> None:
         """Close all connections."""

@@ -8,6 +8,7 @@ Catch the narrowest class that you can act on:
     │   └── LostAnswerError          sent, but the answer was lost: it may have taken effect, unless it only reads
     │       └── AnswerTimeoutError   ... because it took too long
     ├── ReadOnlyError                the client is read-only; nothing was sent
+    ├── BudgetSpentError             the request budget is used up for longer than the caller waits; nothing was sent
     └── ApiError                     PostHog answered with an error
         ├── BadRequestError          400
         │   └── BillingLimitError    400 with the monthly limit's text
@@ -39,6 +40,7 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "BillingLimitError",
+    "BudgetSpentError",
     "LostAnswerError",
     "MissingScopeError",
     "NotFoundError",
@@ -105,6 +107,21 @@ class AnswerTimeoutError(LostAnswerError):
 
 class ReadOnlyError(PostHogError):
     """The client is read-only, and the request would change something. Nothing was sent."""
+
+
+class BudgetSpentError(PostHogError):
+    """The request budget is used up, and the caller has no time to wait for it. Nothing was sent.
+
+    Attributes:
+        retry_after_s: When the next request is allowed, in seconds.
+    """
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(
+            f"The request budget of the API key is used up: the next request is allowed in {retry_after_s:.0f} s."
+            " Raise `requests_per_minute`, or give what sends the most requests another key."
+        )
+        self.retry_after_s = retry_after_s
 
 
 class ApiError(PostHogError):

@@ -1,17 +1,23 @@
 """Which requests are retried, and after how long. No other module retries a request."""
 
+import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 import tenacity
 
-from dw_orchestration.posthog.errors import ApiError, PostHogError, UnreachableError
+from dw_orchestration.posthog.errors import ApiError, BudgetSpentError, PostHogError, UnreachableError
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 TOO_MANY_REQUESTS = 429
 SERVER_ERRORS = 500
+# A longer pause is reported to people.
+LONG_PAUSE_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +63,23 @@ class RetryPolicy:
             return True
         return method != "POST" and (status is None or status >= SERVER_ERRORS)
 
-    def call(self, attempt: Callable[[], T], *, method: str, sleep: Callable[[float], None]) -> T:
+    def call(
+        self,
+        attempt: Callable[[], T],
+        *,
+        method: str,
+        sleep: Callable[[float], None],
+        left_s: Callable[[], float] = lambda: math.inf,
+        notify: Callable[[str], None] = _log.warning,
+    ) -> T:
         """Call `attempt` until it succeeds or fails with an error that is not retried.
+
+        Args:
+            attempt: Sends the request.
+            method: Its HTTP method.
+            sleep: Waits.
+            left_s: How long a pause may be now.
+            notify: Called with a sentence for people about a long pause.
 
         Raises:
             PostHogError: The error of the last attempt.
@@ -69,13 +90,24 @@ class RetryPolicy:
         def should_retry(state: tenacity.RetryCallState) -> bool:
             exc = _error_of(state)
             # tenacity calls this for every exception, including KeyboardInterrupt.
-            return isinstance(exc, PostHogError) and self._allows(exc, method=method, attempt=state.attempt_number)
+            if not isinstance(exc, PostHogError) or isinstance(exc, BudgetSpentError):
+                return False
+            return self._allows(exc, method=method, attempt=state.attempt_number)
 
         def pause_s(state: tenacity.RetryCallState) -> float:
             requested = _retry_after_s(_error_of(state))
             return backoff(state) if requested is None else requested
 
-        retrying = tenacity.Retrying(retry=should_retry, wait=pause_s, sleep=sleep, reraise=True)
+        def is_too_late(state: tenacity.RetryCallState) -> bool:
+            return state.upcoming_sleep > left_s()
+
+        def report(state: tenacity.RetryCallState) -> None:
+            if state.upcoming_sleep >= LONG_PAUSE_S:
+                notify(f"Waiting {state.upcoming_sleep:.0f} s before the request is repeated: {_error_of(state)}")
+
+        retrying = tenacity.Retrying(
+            retry=should_retry, wait=pause_s, stop=is_too_late, before_sleep=report, sleep=sleep, reraise=True
+        )
         return retrying(attempt)
 
     def _allows(self, exc: PostHogError, *, method: str, attempt: int) -> bool:

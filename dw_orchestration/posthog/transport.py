@@ -5,6 +5,7 @@ into an error of this package.
 """
 
 import logging
+import math
 import re
 import threading
 import time
@@ -97,6 +98,8 @@ class Transport:
         budget: RateBudget | None = None,
         sleep: Callable[[float], None] = time.sleep,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+        notify: Callable[[str], None] = _log.warning,
         http_transport: HttpTransport | None = None,
     ) -> None:
         self.host = normalised_host(host)
@@ -109,6 +112,9 @@ class Transport:
         self._budget = budget
         self._sleep = sleep
         self._now = now
+        self._monotonic = monotonic
+        self._notify = notify
+        self._finish_at = math.inf
         self._counting = threading.Lock()
         self._http = self._client(http_transport)
         warn_of_clear_text(self.host)
@@ -121,6 +127,13 @@ class Transport:
     def waited_s(self) -> float:
         """How long requests waited for the rate limit. Subtract this time from deadlines."""
         return self._budget.waited_s if self._budget else 0.0
+
+    def finish_within(self, seconds: float) -> None:
+        """From now on, wait for nothing past this time: neither for the rate limit, nor to repeat a request.
+
+        A request that is sent until then may still take its `read_s`.
+        """
+        self._finish_at = self._monotonic() + seconds
 
     def close(self) -> None:
         """Close all connections."""
@@ -150,6 +163,7 @@ class Transport:
             UsageError: The transport is closed, or this cannot be sent.
             ReadOnlyError: The transport is read-only, and the method is not GET.
             TransportError: No complete answer was received.
+            BudgetSpentError: The rate limit is used up until after the time of `finish_within`.
             ApiError: PostHog answered with an error.
         """
         if self._read_only and method != "GET":
@@ -160,7 +174,12 @@ class Transport:
         if self._http.is_closed:
             raise errors.UsageError(f"{method} {path} was not sent: the client is closed. Create a new one.")
         request = self._request(method, path, params=params, json=json, slow=slow)
-        return self._retry.call(lambda: self._try(request), method=method, sleep=self._sleep)
+        return self._retry.call(
+            lambda: self._try(request), method=method, sleep=self._sleep, left_s=self._left_s, notify=self._notify
+        )
+
+    def _left_s(self) -> float:
+        return max(self._finish_at - self._monotonic(), 0.0)
 
     def _client(self, http_transport: HttpTransport | None) -> httpx.Client:
         return httpx.Client(
@@ -185,7 +204,7 @@ class Transport:
             "write": read_s,
             "pool": read_s,
             # not known to the library: for `_Network`
-            "total": timeouts.total_s + (timeouts.slow_read_s if slow else 0.0),
+            "total": min(timeouts.total_s + (timeouts.slow_read_s if slow else 0.0), self._left_s() + timeouts.read_s),
         }
         try:
             return self._http.build_request(
@@ -213,7 +232,7 @@ class Transport:
     def _send(self, sent: httpx.Request, request: httpx.Request) -> tuple[Answer, httpx.URL | None]:
         """Send a request, or what another one was redirected to; its answer, and where it redirects to."""
         if self._budget:
-            self._budget.take()
+            self._budget.take(longest_s=self._left_s())
         with self._counting:
             self.requests += 1
         try:

@@ -56,9 +56,15 @@ class WarehouseResource(dg.ConfigurableResource[PostHogWarehouseClient]):
         """
 
     @contextmanager
-    def connect(self) -> Iterator[PostHogWarehouseClient]:
-        """A client for the time of a `with` statement."""
+    def connect(self, *, finish_within_s: float | None = None) -> Iterator[PostHogWarehouseClient]:
+        """A client for the time of a `with` statement.
+
+        Args:
+            finish_within_s: As for `PostHogWarehouseClient.finish_within`; by default there is no such time.
+        """
         with self.client() as client:
+            if finish_within_s is not None:
+                client.finish_within(finish_within_s)
             yield client
 
     def take_snapshot(self, *, previous: WarehouseSnapshot | None = None) -> WarehouseSnapshot:
@@ -150,8 +156,17 @@ class PostHogWarehouseResource(WarehouseResource):
     requests_per_minute: int = Field(
         default=DEFAULT_REQUESTS_PER_MINUTE,
         ge=0,
-        description="How many requests a minute, and ten times as many an hour, all processes of this machine may send"
-        " with this key; 0 for no limit. The default is half of what PostHog allows, because others use it too.",
+        description="How many requests a minute, and ten times as many an hour, all processes of this machine, or with"
+        " `request_budget` of all machines, may send with this key; 0 for no limit. The default is half of what PostHog"
+        " allows, because others use it too.",
+    )
+    request_budget: str | None = Field(
+        default=None,
+        description="Where the requests of all machines that use this key are counted: `postgresql://…`, which can be"
+        " the database of Dagster's own storage, or `redis://…`. Needs the extra `postgres` or `redis`. Without it,"
+        " each machine counts its own. Use `dg.EnvVar`, since the address contains a password.",
+        repr=False,
+        json_schema_extra={IS_SECRET: True},
     )
     request_timeout_s: float = Field(
         default=30.0,
@@ -175,10 +190,12 @@ class PostHogWarehouseResource(WarehouseResource):
         """A new client of this project.
 
         Raises:
-            SetupError: The host, the project id or the key cannot be right.
+            SetupError: The host, the project id, the key or the budget's address cannot be right, or the extra for the
+                budget is not installed.
         """
         ready = self.with_environment()
-        per_minute = ready.requests_per_minute
+        per_minute, server = ready.requests_per_minute, ready.request_budget or None
+        limits = RateLimits(per_minute=per_minute, per_hour=10 * per_minute, server=server) if per_minute else None
         return PostHogWarehouseClient(
             ready.host,
             ready.project_id,
@@ -190,7 +207,9 @@ class PostHogWarehouseResource(WarehouseResource):
                 total_s=4 * ready.request_timeout_s,
             ),
             retry=RetryPolicy(attempts=ready.max_attempts),
-            rate_limits=RateLimits(per_minute=per_minute, per_hour=10 * per_minute) if per_minute else None,
+            rate_limits=limits,
+            # in the log of the run that waits
+            notify=dg.get_dagster_logger("dw_orchestration").warning,
         )
 
     @property
@@ -214,6 +233,8 @@ class PostHogWarehouseResource(WarehouseResource):
         """The resource as definitions hold it: when they load is the time to report how its key is exposed."""
         if self.api_key and not _is_variable(self.api_key):
             _warn_of_literal_key(self.project_id)
+        if self.request_budget and not _is_variable(self.request_budget):
+            _warn_of_literal_budget()
         warn_of_clear_text(self.name)
         return super().get_resource_definition()
 
@@ -235,6 +256,16 @@ def _warn_of_literal_key(project_id: str) -> None:
         " it stores the config schemas of jobs: in the snapshots in the run storage, and in Dagster+. Its UI shows a"
         ' mask. Use `dg.EnvVar("POSTHOG_PERSONAL_API_KEY")`, in YAML "{{ env.POSTHOG_PERSONAL_API_KEY }}", and replace'
         " the key in PostHog."
+    )
+
+
+@cache
+def _warn_of_literal_budget() -> None:
+    """Once per process, as for the key."""
+    dg.get_dagster_logger("dw_orchestration").warning(
+        "The address of the request budget is written out, so Dagster keeps it in clear where it stores the config"
+        ' schemas of jobs. Use `dg.EnvVar("DW_ORCHESTRATION_REQUEST_BUDGET")`, in YAML'
+        ' "{{ env.DW_ORCHESTRATION_REQUEST_BUDGET }}", and change the password.'
     )
 
 

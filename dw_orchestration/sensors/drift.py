@@ -9,7 +9,7 @@ import dagster as dg
 
 from dw_orchestration.assets.checks import CheckOutcome
 from dw_orchestration.history.asset import sync_history_key
-from dw_orchestration.posthog.errors import PostHogError
+from dw_orchestration.posthog.errors import BudgetSpentError, PostHogError
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.tables.drift import drift_between, tables_to_come
 from dw_orchestration.tables.errors import SetupError, SnapshotError
@@ -20,6 +20,8 @@ from dw_orchestration.text import in_markdown
 STATE_IS_CURRENT = "state_is_current"
 STATE_IS_FRESH = "state_is_fresh"
 DEFAULT_MAX_AGE = timedelta(days=1)
+# a tick waits for nothing after this time, because Dagster ends it after a minute
+TICK_BUDGET_S = 20.0
 
 _CURE = "Refresh the state with `dg utils refresh-defs-state`; in development, reload the code location."
 
@@ -46,8 +48,11 @@ def build_drift_sensor(
         now: The time of day.
     """
 
-    def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        current = _current(tables, getattr(context.resources, tables.resource_key))
+    def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        try:
+            current = _current(tables, getattr(context.resources, tables.resource_key), finish_within_s=TICK_BUDGET_S)
+        except BudgetSpentError as error:
+            return dg.SkipReason(f"The state is not compared before the next tick: {error}")
         outcomes = [current]
         if max_age is not None:
             outcomes.append(_fresh(tables, max_age=max_age, now=now()))
@@ -117,14 +122,16 @@ def build_state_age_check(
     return state_is_fresh
 
 
-def _current(tables: Tables, warehouse: WarehouseResource) -> CheckOutcome:
+def _current(tables: Tables, warehouse: WarehouseResource, *, finish_within_s: float | None = None) -> CheckOutcome:
     try:
-        with warehouse.connect() as client:
+        with warehouse.connect(finish_within_s=finish_within_s) as client:
             # without what a refresh asks beyond this: durations are no drift
             live = WarehouseSnapshot.take(
                 client, host=warehouse.name, project_id=client.project_id, previous=tables.snapshot
             )
         drift = drift_between(tables, tables.of(live))
+    except BudgetSpentError:
+        raise
     except (PostHogError, SetupError, SnapshotError) as error:
         return _warning(tables, STATE_IS_CURRENT, f"Unknown, because the check failed: {in_markdown(error.text)}")
     summary = drift.summary() if drift.is_empty else f"{drift.summary()} {_CURE}"

@@ -11,7 +11,7 @@ import dagster as dg
 from dw_orchestration.assets.event_log import Adoption, EventLog, TableLog, shared_keys
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.api import WarehouseApi
-from dw_orchestration.posthog.errors import PostHogError
+from dw_orchestration.posthog.errors import BudgetSpentError, PostHogError
 from dw_orchestration.posthog.jobs import is_over, table_was_disabled_or_deleted
 from dw_orchestration.posthog.models import Job, Schema, Source
 from dw_orchestration.posthog.rows import Rows, includes
@@ -76,10 +76,10 @@ def build_job_status_sensor(
         now: The time of day.
     """
 
-    def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         warehouse: WarehouseResource = getattr(context.resources, tables.resource_key)
         before = SensorCursor.parse(context.cursor)
-        with _connected(warehouse) as api:
+        with _connected(warehouse, finish_within_s=tick_budget_s) as api:
             work = Tick(
                 api,
                 tables,
@@ -91,6 +91,8 @@ def build_job_status_sensor(
             )
             try:
                 cursor = work.run(before)
+            except BudgetSpentError as error:
+                return dg.SkipReason(f"No sync is reported, and the next tick continues here: {error}")
             except PostHogError as error:
                 raise dg.DagsterError(f"The list of sources cannot be read, so no sync is reported: {error}") from None
         if (
@@ -122,8 +124,8 @@ def _is_wanted(event: AssetEvent, tables: Tables) -> bool:
     return not isinstance(event, dg.AssetCheckEvaluation) or tables.has_check(event.check_name)
 
 
-def _connected(warehouse: WarehouseResource) -> AbstractContextManager[WarehouseApi]:
-    return warehouse.connect()
+def _connected(warehouse: WarehouseResource, *, finish_within_s: float) -> AbstractContextManager[WarehouseApi]:
+    return warehouse.connect(finish_within_s=finish_within_s)
 
 
 @dataclass
@@ -169,6 +171,11 @@ class Tick:
             try:
                 kept[source_id] = self._deal_with(sources[source_id], kept.get(source_id))
                 self.trouble.pop(source_id, None)
+            except BudgetSpentError as error:
+                # no trouble of the source's: the next tick starts here
+                self.problems.append(f"Stopped early: {str(error).rstrip('.')}")
+                resume_at = source_id
+                break
             except PostHogError as error:
                 self._note_trouble(sources[source_id], error)
         return SensorCursor(

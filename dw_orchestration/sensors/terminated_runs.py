@@ -17,6 +17,8 @@ from dw_orchestration.tables.tables import Tables
 
 # the runs behind one whose syncs may still be running, which are dealt with in the same tick
 _RUNS_AT_ONCE = 50
+# a tick waits for nothing after this time, because Dagster ends it after a minute
+TICK_BUDGET_S = 15.0
 
 
 def build_terminated_runs_sensor(
@@ -84,7 +86,7 @@ def _cancel(warehouse: WarehouseResource, left: Sequence[StartedJob]) -> tuple[l
     if not left:
         return [], []
     try:
-        with warehouse.connect() as client:
+        with warehouse.connect(finish_within_s=TICK_BUDGET_S) as client:
             reports = list(cancel_started_jobs(client, left))
     except (PostHogError, SetupError) as error:
         return [], [str(error)]

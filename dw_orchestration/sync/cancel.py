@@ -15,7 +15,7 @@ from datetime import datetime
 
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.enums import CancelOutcome
-from dw_orchestration.posthog.errors import NotFoundError, PostHogError, ProjectNotFoundError
+from dw_orchestration.posthog.errors import BudgetSpentError, NotFoundError, PostHogError, ProjectNotFoundError
 from dw_orchestration.posthog.jobs import is_over
 from dw_orchestration.posthog.models import Job
 from dw_orchestration.sync.clock import Clock, Now
@@ -68,7 +68,7 @@ class Cancellation:
         try:
             jobs = JobReader(self._api, source_id).read([table.query for table in tables])
         except PostHogError as exc:
-            self._problems |= {table.id: f"PostHog is unreachable: {exc}" for table in tables}
+            self._problems |= {table.id: _unread(exc) for table in tables}
             return ()
         now = Now(self._clock.monotonic(), self._clock.now())
         for table in tables:
@@ -104,6 +104,10 @@ class Cancellation:
             return _table_report(table, CancelResult.NO_JOB, "no job has appeared, but the sync may still start")
         problem = self._problems.get(table.id, "its sync is still shown as running")
         return _table_report(table, CancelResult.NOT_CONFIRMED, problem)
+
+
+def _unread(exc: PostHogError) -> str:
+    return str(exc) if isinstance(exc, BudgetSpentError) else f"PostHog is unreachable: {exc}"
 
 
 def _table_report(table: TableSync, result: CancelResult, text: str) -> CancelReport:
@@ -142,8 +146,7 @@ def cancel_started_jobs(api: WarehouseApi, jobs: Iterable[StartedJob]) -> Iterat
             yield from (_job_report(job, CancelResult.ALREADY_FINISHED, text) for job in started)
             continue
         except PostHogError as exc:
-            text = f"PostHog is unreachable: {exc}"
-            yield from (_job_report(job, CancelResult.NOT_CONFIRMED, text) for job in started)
+            yield from (_job_report(job, CancelResult.NOT_CONFIRMED, _unread(exc)) for job in started)
             continue
         for job in started:
             yield _cancel_job(api, job, [row for row in found if row.schema_id == job.schema_id and not is_over(row)])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from dw_orchestration.cli.connection import Connection
+from dw_orchestration.cli.connection import BUDGET_VARIABLE, Connection
 from dw_orchestration.cli.output import Exit, exit_for
 from dw_orchestration.errors import LocalWarehouseError, SetupError, SnapshotError
-from dw_orchestration.posthog import errors
+from dw_orchestration.posthog import errors, retries
 from dw_orchestration.tables.errors import UsageError
 from dw_orchestration.testing import throttled
 from dw_orchestration.version import __version__
@@ -22,6 +22,7 @@ WRONG = [
     (["--api-key", "phx_wrong"], {}, 3, "PostHog does not accept the API key"),
     (["--project-id", "4711"], {}, 3, "PostHog does not know the project"),
     (["--host", "https://us.i.posthog.com"], {}, 3, "only ingests events"),
+    ([], {BUDGET_VARIABLE: "mysql://me:pw@host"}, 3, "The address of the request budget is invalid: use postgresql://"),
     (["--home", "here", "--project-id", "1"], {}, 2, "give one of the two"),
     (["--home", "/nowhere"], {}, 3, "There is no embedded warehouse in /nowhere. Name the folder"),
 ]
@@ -33,6 +34,7 @@ def test_wrong_set_up_is_one_sentence_with_its_exit_status(dw, elsewhere) -> Non
         ran = dw(*arguments, "sources", **environment)
         assert (code, "", 1) == (ran.code, ran.out, ran.err.count("\n")), arguments
         assert said in ran.err
+        assert "pw@" not in ran.err
 
 
 @pytest.fixture
@@ -48,6 +50,15 @@ def test_busy_server_is_told_apart(dw, stripe) -> None:
     stripe.reset()
     assert (4, "RateLimitedError") == (ran.code, ran.document["error"])
     assert "Try again in 900 s" in ran.err
+
+
+def test_a_long_wait_is_reported(dw, stripe, monkeypatch) -> None:
+    """A command that waits because PostHog asks for it says so, and then prints its answer."""
+    monkeypatch.setattr(retries, "LONG_PAUSE_S", 0.5)
+    stripe.answer(throttled(1, retry_after_s=1))
+    ran = dw("sources", "--json")
+    assert (0, "") == (ran.code, ran.document["error"] or "")
+    assert ran.err.startswith("Waiting 1 s before the request is repeated: PostHog's rate limit is reached")
 
 
 def test_folder_of_an_embedded_warehouse(dw, stripe) -> None:
@@ -91,6 +102,7 @@ PROBLEM = errors.Problem(status=400, method="GET", path="/", host="h")
         (errors.MissingScopeError(PROBLEM), Exit.SET_UP),
         (errors.ReadOnlyError("x"), Exit.SET_UP),
         (errors.RateLimitedError(PROBLEM), Exit.UNREACHABLE),
+        (errors.BudgetSpentError(60), Exit.UNREACHABLE),
         (errors.ServerError(PROBLEM), Exit.UNREACHABLE),
         (errors.LostAnswerError("x"), Exit.UNREACHABLE),
         (errors.BadRequestError(PROBLEM), Exit.FAILED),

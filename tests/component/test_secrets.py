@@ -42,6 +42,7 @@ warehouse:
   host: "{{{{ env.POSTHOG_HOST | default('https://eu.posthog.com') }}}}"
   project_id: "{{{{ env.POSTHOG_PROJECT_ID }}}}"
   api_key: "{{{{ env.OTHER_KEY | default(env.POSTHOG_PERSONAL_API_KEY) }}}}"
+  request_budget: "{{{{ env.DW_ORCHESTRATION_REQUEST_BUDGET }}}}"
 ''')
 # the default location comes first: it fetches the state of both
 defs = dg.Definitions.merge(definitions_for(os.environ), dg.build_defs_for_component(in_yaml))
@@ -113,6 +114,8 @@ def site(
         "POSTHOG_PROJECT_ID": endpoint["project_id"],
         "POSTHOG_PERSONAL_API_KEY": endpoint["api_key"],
         "SHOP_PASSWORD": PASSWORD,
+        # nothing listens there, and no run may fail for that
+        "DW_ORCHESTRATION_REQUEST_BUDGET": f"redis://me:{PASSWORD}@127.0.0.1:{free_port()}/0",
         "DW_ORCHESTRATION_HOME": str(tmp_path / "state"),
     }
     deployment = Deployment(tmp_path, location=location, port=free_port(), env=settings, wait=wait_until)
@@ -138,6 +141,8 @@ def test_no_secret_is_shown_or_stored(site: Site, postgres_server: DatabaseLogin
         assert ("ENV_VAR", "POSTHOG_PERSONAL_API_KEY") == shown[name]["api_key"]
         fields = {field["name"]: field for each in resources if each["name"] == name for field in each["configFields"]}
         assert fields["api_key"]["isSecret"]
+        assert ("ENV_VAR", "DW_ORCHESTRATION_REQUEST_BUDGET") == shown[name]["request_budget"]
+        assert fields["request_budget"]["isSecret"]
     prefilled = {job: site.launchpad(job) for job in JOBS}
     assert site.key not in json.dumps([details, prefilled])
 
@@ -161,6 +166,7 @@ def test_no_secret_is_shown_or_stored(site: Site, postgres_server: DatabaseLogin
     assert [dg.DagsterRunStatus.SUCCESS] * 3 == [site.deployment.end_of(run) for run in runs]
 
     kept = site.kept()
+    assert "The request budget in Redis cannot be used" in kept
     assert "POSTHOG_PERSONAL_API_KEY" in kept
     assert "SHOP_PASSWORD" in kept
     assert site.key not in kept
@@ -197,13 +203,19 @@ def test_a_template_of_one_variable_is_read_where_it_is_needed(
 
 
 def test_a_literal_key_is_reported_when_definitions_load(caplog: pytest.LogCaptureFixture) -> None:
-    """The warning says where the key is seen and what to use instead, without the key, once per project."""
+    """The warning says where the key is seen and what to use instead, without the key, once per project.
+
+    The address of the request budget is treated in the same way, because it contains a password.
+    """
     with caplog.at_level(logging.WARNING):
         for key in ("phx_of_nobody", dg.EnvVar("A_KEY_FROM_ELSEWHERE")):
-            resource = PostHogWarehouseResource(project_id="70001", api_key=key)
+            resource = PostHogWarehouseResource(project_id="70001", api_key=key, request_budget=key)
+            assert "phx_of_nobody" not in repr(resource)
             for _ in range(2):
                 dg.Definitions.validate_loadable(dg.Definitions(resources={"posthog_warehouse": resource}))
-    (told,) = [record.getMessage() for record in caplog.records if "written out" in record.getMessage()]
+    told, of_budget = [record.getMessage() for record in caplog.records if "written out" in record.getMessage()]
+    assert 'dg.EnvVar("DW_ORCHESTRATION_REQUEST_BUDGET")' in of_budget
+    assert "phx_of_nobody" not in of_budget
     assert "project 70001" in told
     assert "snapshots in the run storage" in told
     assert 'dg.EnvVar("POSTHOG_PERSONAL_API_KEY")' in told
