@@ -40,12 +40,12 @@ test: installed  ## All tests, of the installed wheel
 
 test-oldest: wheel  ## Tests with the oldest of everything that pyproject.toml allows
 	$(call environment,oldest,$(OLDEST_PYTHON))
-	$(UV_PIP) --python $(VENV)/oldest -c constraints-oldest.txt "$$(ls dist/*.whl)[local]" $(TEST_TOOLS)
+	$(UV_PIP) --python $(VENV)/oldest -c constraints-oldest.txt "$$(ls dist/*.whl)[local,redis]" $(TEST_TOOLS)
 	$(call test_outside,oldest)
 
 test-newest: wheel  ## Tests with the newest of everything that there is today
 	$(call environment,newest,$(NEWEST_PYTHON))
-	$(UV_PIP) --python $(VENV)/newest --upgrade "$$(ls dist/*.whl)[local]" $(TEST_TOOLS)
+	$(UV_PIP) --python $(VENV)/newest --upgrade "$$(ls dist/*.whl)[local,redis]" $(TEST_TOOLS)
 	$(call test_outside,newest)
 
 check: $(VENV)/.dev  ## Format, lint, types, directions of imports, plain English, pages up to date
@@ -75,7 +75,7 @@ installed: wheel $(VENV)/tests/.ready $(VENV)/user/.ready $(VENV)/core/.ready
 
 oldest-constraints: $(VENV)/.dev  ## Write down anew what the oldest of everything is
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --resolution lowest-direct --python-version 3.11 \
-	  --extra local --output-file constraints-oldest.txt pyproject.toml
+	  --extra local --extra redis --output-file constraints-oldest.txt pyproject.toml
 
 clean:  ## Remove the environments, the embedded warehouse and everything that was built
 	rm -rf $(VENV) $(HOME_DIR) dist build site *.egg-info

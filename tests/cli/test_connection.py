@@ -53,7 +53,7 @@ def test_busy_server_is_told_apart(dw, stripe) -> None:
 
 
 def test_a_long_wait_is_reported(dw, stripe, monkeypatch) -> None:
-    """A command that waits because PostHog asks for it says so, and then prints its answer."""
+    """A command that waits because PostHog asks for it prints why, and then its answer."""
     monkeypatch.setattr(retries, "LONG_PAUSE_S", 0.5)
     stripe.answer(throttled(1, retry_after_s=1))
     ran = dw("sources", "--json")
