@@ -147,6 +147,21 @@ class RateLimit:
         return 0
 
 
+class Arrivals:
+    """How many requests arrived within the last minute."""
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque()
+
+    def more(self) -> int:
+        """Count another one, and return how many there are."""
+        now = time.monotonic()
+        self._times.append(now)
+        while self._times[0] <= now - 60:
+            self._times.popleft()
+        return len(self._times)
+
+
 class Counted:
     """Counts what comes in, takes its time, and refuses what is too much."""
 
@@ -155,6 +170,7 @@ class Counted:
         self._counts = counts
         self._limit = limit
         self._latency_s = latency_s
+        self._arrived = Arrivals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through, or refuse it."""
@@ -162,6 +178,7 @@ class Counted:
             await self._app(scope, receive, send)
             return
         path = scope["path"].rstrip("/")
+        self._counts["most_in_60_s"] = max(self._counts["most_in_60_s"], self._arrived.more())
         self._counts["reload" if path.endswith("/reload") else "other"] += 1
         self._counts[f"{scope['method']} {UUID.sub('{id}', path.split('/', 4)[-1])}"] += 1
         await asyncio.sleep(self._latency_s)

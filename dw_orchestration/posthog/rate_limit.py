@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 # Calls that no window counts any more are deleted from time to time. Until then they cost only disk space.
 CALLS_BETWEEN_CLEANUPS = 200
+# A request is counted before it is sent, and arrives later: under load some later than others. PostHog counts arrivals.
+DELAYS_DIFFER_MS = 2000
 # After a refusal that is not due to a full window, such as a lock.
 SHORTEST_WAIT_S = 0.01
 # A shorter wait needs no explanation, and a longer one is reported to people.
@@ -102,8 +104,8 @@ class RateBudget:
         self.waited_s = 0.0
         self._name = name
         self._rates = [
-            Rate(limits.per_minute, Duration.MINUTE),
-            Rate(limits.per_hour, Duration.HOUR),
+            Rate(limits.per_minute, Duration.MINUTE + DELAYS_DIFFER_MS),
+            Rate(limits.per_hour, Duration.HOUR + DELAYS_DIFFER_MS),
         ]
         self._now = now
         self._monotonic = monotonic
