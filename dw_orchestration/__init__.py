@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dw_orchestration.operations.jobs import build_maintenance_jobs as build_maintenance_jobs
     from dw_orchestration.posthog.client import PostHogWarehouseClient as PostHogWarehouseClient
     from dw_orchestration.resources.local import LocalWarehouse as LocalWarehouse
+    from dw_orchestration.resources.state import load_state as load_state
     from dw_orchestration.resources.warehouse import PostHogWarehouseResource as PostHogWarehouseResource
     from dw_orchestration.schedules import ScheduleOverride as ScheduleOverride
     from dw_orchestration.schedules import SchedulingMode as SchedulingMode
@@ -52,6 +53,7 @@ _MODULES = {
     "build_posthog_assets": "assets",
     "build_posthog_schedules": "schedules",
     "build_terminated_runs_sensor": "sensors",
+    "load_state": "resources.state",
 }
 
 __all__ = ["__version__", "errors", *_MODULES]  # noqa: PLE0604  these are texts

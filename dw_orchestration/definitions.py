@@ -11,7 +11,7 @@ The command `dw` reads the same ones.
 """
 
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
@@ -20,6 +20,7 @@ from dagster_duckdb import DuckDBResource
 from dw_orchestration.component import PostHogWarehouseComponent
 from dw_orchestration.posthog.client import checked_project_id
 from dw_orchestration.resources.local import LocalWarehouse
+from dw_orchestration.resources.state import is_run_process
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.shop_report import revenue_by_day
 from dw_orchestration.tables.errors import SetupError, StateNotRefreshedError
@@ -29,8 +30,6 @@ _BUDGET = "DW_ORCHESTRATION_REQUEST_BUDGET"
 DEFAULT_HOME = ".dw_orchestration"
 # set by `dagster dev` and `dg` for all of their processes
 _IN_DEVELOPMENT = "DAGSTER_IS_DEV_CLI"
-# set by us in the process that refreshed the state, and inherited by the runs and steps that it starts
-_REFRESHED = "DW_ORCHESTRATION_STATE_REFRESHED"
 
 
 @dg.definitions
@@ -39,7 +38,7 @@ def defs() -> dg.Definitions:
     return definitions_for(os.environ)
 
 
-def definitions_for(environment: MutableMapping[str, str]) -> dg.Definitions:
+def definitions_for(environment: Mapping[str, str]) -> dg.Definitions:
     """The definitions of the project that the environment names, or of the embedded warehouse.
 
     If only one of project and key is set, there is one asset whose description names the other, as for any setup error.
@@ -113,15 +112,11 @@ def _shop_report(warehouse: LocalWarehouse) -> dg.Definitions:
     )
 
 
-def _loaded(component: PostHogWarehouseComponent, environment: MutableMapping[str, str]) -> dg.Definitions:
-    """The component's definitions; in development a code server refreshes their state as it starts.
-
-    Its runs and steps do not: they inherit the mark, and ask PostHog for nothing to load.
-    """
+def _loaded(component: PostHogWarehouseComponent, environment: Mapping[str, str]) -> dg.Definitions:
+    """The component's definitions; in development a code server refreshes their state as it starts."""
     state_file = component.state_file
-    if state_file is not None and environment.get(_IN_DEVELOPMENT) and environment.get(_REFRESHED) != str(state_file):
-        environment[_REFRESHED] = str(state_file)
-        problem = ""
+    if state_file is not None and environment.get(_IN_DEVELOPMENT) and not is_run_process():
+        problem = None
         try:
             component.write_state_to_path(state_file)
         except StateNotRefreshedError as error:

@@ -13,6 +13,7 @@ from typing import Any, Self
 import dagster as dg
 from dagster.components import DefsStateConfig, DefsStateConfigArgs, ResolvedDefsStateConfig
 from dagster.components.resolved.errors import ResolutionException
+from dagster.components.utils.project_paths import get_local_state_path
 from dagster_duckdb import DuckDBResource
 from pydantic import BaseModel
 
@@ -28,7 +29,15 @@ from dw_orchestration.component.warehouses import Warehouse
 from dw_orchestration.history.asset import build_sync_history, build_sync_history_schedule
 from dw_orchestration.operations.jobs import build_maintenance_jobs
 from dw_orchestration.operations.takeover_file import TakeoverStore
-from dw_orchestration.resources.state import refresh_state
+from dw_orchestration.resources.state import (
+    code_server_has_tables,
+    fetch_stored,
+    how_to_get,
+    is_run_process,
+    note_tables,
+    refresh_state,
+    store,
+)
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.schedules.schedules import build_posthog_schedules
 from dw_orchestration.sensors.drift import build_drift_check, build_drift_sensor, build_state_age_check
@@ -42,7 +51,7 @@ from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
 from dw_orchestration.text import in_markdown
 
 _IN_A_SHARED_PLACE = DefsStateConfigArgs.versioned_state_storage().management_type
-_NO_STATE = "There is no state yet. Fetch it with `dg utils refresh-defs-state`."
+_IN_CODE_SERVER = DefsStateConfigArgs.legacy_code_server_snapshots().management_type
 # set by `dagster dev` and `dg` for all of their processes
 _IN_DEVELOPMENT = dg.EnvVar("DAGSTER_IS_DEV_CLI")
 _LEGAL_NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -178,10 +187,35 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
             StateNotRefreshedError: PostHog is unreachable, or has lost most of its tables. The last state stays.
         """
         path = self.state_file or state_path
-        refresh_state(self.warehouse, path, allow_shrinking=self.allow_shrinking)
+        if stored := self._stored_key():
+            fetch_stored(stored, path)
+        try:
+            refresh_state(self.warehouse, path, allow_shrinking=self.allow_shrinking)
+        except StateNotRefreshedError as error:
+            if not self._is_in_code_server or not path.exists():
+                raise
+            # it has no other state than what is written here: the last good one, with the reason why it is not new
+            _log().warning(str(error))
+            return
+        if stored and self._is_in_code_server:
+            store(stored, path)
         if path != state_path:
             # where Dagster looks for what it has asked for
             WarehouseSnapshot.read(path).write(state_path)
+
+    @property
+    def _is_in_code_server(self) -> bool:
+        return self.state_file is None and self.defs_state.management_type is _IN_CODE_SERVER
+
+    def _stored_key(self) -> str | None:
+        """Under which Dagster's state storage has the last state; None where it is a file that stays."""
+        if self.state_file is not None:
+            return None
+        config = self.defs_state_config
+        if config.management_type is _IN_CODE_SERVER:
+            # Dagster keeps this state in the memory of the code server: a copy of our own outlives it
+            return f"{config.key}[{self.warehouse.project or 'last'}]"
+        return config.key if config.management_type is _IN_A_SHARED_PLACE else None
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The definitions, from the state where it is kept; a refresh that fails here leaves the last one serving.
@@ -207,25 +241,28 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
                 " `dg utils refresh-defs-state` as the image is built."
             )
 
-    def build_defs_from_state(
-        self,
-        context: dg.ComponentLoadContext,  # noqa: ARG002  part of the method that this overrides
-        state_path: Path | None,
-    ) -> dg.Definitions:
+    def build_defs_from_state(self, context: dg.ComponentLoadContext, state_path: Path | None) -> dg.Definitions:
         """The definitions; a pure function of the state file."""
-        return self.not_connected(_NO_STATE) if state_path is None else self.build_defs_from_file(state_path)
+        if state_path is not None:
+            return self.build_defs_from_file(state_path)
+        config = self.defs_state_config
+        if config.management_type is _IN_A_SHARED_PLACE:
+            place = f"in Dagster's state storage, under {config.key}"
+        else:
+            place = f"at {get_local_state_path(config.key, context.project_root)}"
+        return self.not_connected(how_to_get(place))
 
-    def build_defs_from_file(self, path: Path, *, if_missing: str = _NO_STATE) -> dg.Definitions:
+    def build_defs_from_file(self, path: Path, *, if_missing: str | None = None) -> dg.Definitions:
         """The definitions for a state file; without a file that can be read, they state what is wrong with it.
 
         Args:
             path: The state file.
-            if_missing: What to state if there is none.
+            if_missing: What to state if there is none; by default, how to get one.
         """
         try:
             snapshot = WarehouseSnapshot.read(path)
         except FileNotFoundError:
-            return self.not_connected(if_missing)
+            return self.not_connected(if_missing or how_to_get(f"at {path.absolute()}"))
         except SnapshotError as error:
             return self.not_connected(str(error))
         # a file of the user's own is used as it stands
@@ -248,6 +285,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
             _log().warning(f"`{self.name}` selects or excludes tables that do not exist. {problem}")
         if tables.all and not tables:
             return self.not_connected(tables.why_empty())
+        note_tables(self.name)
         definitions = _table_definitions(self, tables)
         if self.history_file is None:
             return definitions
@@ -284,7 +322,14 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         return TakeoverStore.of(snapshot, self.takeover_file).restore(snapshot) if self.takeover_file else snapshot
 
     def not_connected(self, problem: str) -> dg.Definitions:
-        """The problem in place of the tables, and the resources: sensors and assets of the user's own may need them."""
+        """The problem in place of the tables, and the resources: sensors and assets of the user's own may need them.
+
+        Raises:
+            SetupError: This is a run of a code server that has the tables. Dagster would only report that they do not
+                exist.
+        """
+        if code_server_has_tables(self.name):
+            raise SetupError(f"This run cannot load the tables of `{self.name}`, which its code server has. {problem}")
         return dg.Definitions.merge(not_connected(problem, name=self.name), dg.Definitions(resources=self.resources()))
 
     def resources(self) -> dict[str, dg.ConfigurableResource[Any]]:
@@ -304,7 +349,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
             return self._without_refresh(context, problem=str(error))
 
     def _defs_of_file(self, context: dg.ComponentLoadContext, state_file: Path) -> dg.Definitions:
-        if not _is_to_be_fetched(state_file):
+        if is_run_process() or not _is_to_be_fetched(state_file):
             return self.build_defs_from_state(context, state_file)
         try:
             self.write_state_to_path(state_file)

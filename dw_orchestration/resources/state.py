@@ -1,10 +1,14 @@
-"""Refreshing the state: the last good one stays until there is a better one."""
+"""The state: code servers fetch it, runs and steps read it; the last good one stays until there is a better one."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
+
+# not public, and there is no other way to learn whether Dagster loads definitions for a run
+from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
+from dagster.components import DefsStateConfigArgs
 
 from dw_orchestration.posthog.errors import MissingScopeError, PostHogError
 from dw_orchestration.resources.warehouse import WarehouseResource
@@ -13,6 +17,103 @@ from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 # A project that has lost more of its tables than it kept is more likely the wrong one, or half an answer
 KEPT_SHARE = 0.5
+
+_IN_STORAGE = DefsStateConfigArgs.versioned_state_storage().management_type
+
+
+def is_run_process() -> bool:
+    """Whether definitions are loaded again for a run or a step, and not by a code server or a command."""
+    return DefinitionsLoadContext.get().load_type is DefinitionsLoadType.RECONSTRUCTION
+
+
+def note_tables(name: str) -> None:
+    """Let the runs of this code server know that it has loaded the tables of a component."""
+    DefinitionsLoadContext.get().add_to_pending_reconstruction_metadata(_tables_of(name), "loaded")
+
+
+def code_server_has_tables(name: str) -> bool:
+    """Whether this is a process of a run whose code server has loaded the tables of a component."""
+    return is_run_process() and _tables_of(name) in DefinitionsLoadContext.get().reconstruction_metadata
+
+
+def _tables_of(name: str) -> str:
+    return f"dw_orchestration/tables/{name}"
+
+
+def how_to_get(place: str) -> str:
+    """What to do about a state that is missing.
+
+    Args:
+        place: Where it was expected.
+    """
+    if not is_run_process():
+        return f"There is no state yet {place}. Fetch it with `dg utils refresh-defs-state`."
+    return (
+        f"There is no state {place}. Runs and steps read the state of their code server, and never fetch it from"
+        " PostHog. Write it into the image (`dg utils refresh-defs-state` during the build), keep it in a `state_file`"
+        " on a volume that all processes mount, or in a bucket with `defs_state: {management_type:"
+        " VERSIONED_STATE_STORAGE}`."
+    )
+
+
+def load_state(warehouse: WarehouseResource, path: Path) -> WarehouseSnapshot:
+    """The state for definitions in Python: a code server fetches it if there is no file, runs and steps only read it.
+
+    Args:
+        warehouse: What to fetch it from.
+        path: The state file.
+
+    Raises:
+        SnapshotError: The file cannot be read, or a process of a run does not find it.
+        StateNotRefreshedError: The warehouse is unreachable, or its answer was refused.
+
+    Example:
+        ```python
+        tables = Tables(load_state(warehouse, Path("state.json")))
+        ```
+    """
+    try:
+        return WarehouseSnapshot.read(path)
+    except FileNotFoundError:
+        if is_run_process():
+            raise SnapshotError(how_to_get(f"at {path.absolute()}")) from None
+    refresh_state(warehouse, path)
+    return WarehouseSnapshot.read(path)
+
+
+def fetch_stored(key: str, path: Path) -> None:
+    """Put the last state of Dagster's state storage where the next one will be written: Dagster gives an empty path.
+
+    A state that cannot be read is none, with a warning, because the next one replaces it.
+
+    Args:
+        key: Under which the state is stored.
+        path: Where to put it.
+    """
+    storage = _state_storage()
+    info = storage.get_latest_defs_state_info() if storage else None
+    version = info.info_mapping.get(key) if info else None
+    if storage is None or version is None or version.management_type is not _IN_STORAGE:
+        return
+    try:
+        storage.download_state_to_path(key, version.version, path)
+    except Exception as error:  # noqa: BLE001  the storage may be any class, with any errors
+        path.unlink(missing_ok=True)
+        dg.get_dagster_logger("dw_orchestration").warning(
+            f"The last state, {key} in version {version.version}, cannot be read from Dagster's state storage"
+            f" ({error}). The new state is not compared with it."
+        )
+
+
+def store(key: str, path: Path) -> None:
+    """Keep a copy of a state in Dagster's state storage, if there is one, for the next code server to compare with."""
+    if storage := _state_storage():
+        storage.upload_state_from_path(key, version="last", path=path)
+
+
+def _state_storage() -> dg.UPathDefsStateStorage | None:
+    """The state storage of this process. It may be of another class: `get` is a method of their common base."""
+    return dg.UPathDefsStateStorage.get()  # type: ignore[return-value]
 
 
 def refresh_state(warehouse: WarehouseResource, path: Path, *, allow_shrinking: bool = False) -> None:

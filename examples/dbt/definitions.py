@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DbtCliResource, DbtProject, dbt_assets
 
-from dw_orchestration import LocalWarehouse, Tables, WarehouseSnapshot, build_posthog_assets
+from dw_orchestration import LocalWarehouse, Tables, build_posthog_assets, load_state
 
 HERE = Path(__file__).parent
 HOME = HERE / ".dw_orchestration"
@@ -26,10 +26,8 @@ def models(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[A
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The definitions; the state is fetched once, and read from its file by every other process."""
-    if not STATE.exists():
-        WAREHOUSE.take_snapshot().write(STATE)
+    """The definitions; the code server fetches the state once, and every other process reads it from its file."""
     return dg.Definitions(
-        assets=[*build_posthog_assets(Tables(WarehouseSnapshot.read(STATE))), models],
+        assets=[*build_posthog_assets(Tables(load_state(WAREHOUSE, STATE))), models],
         resources={"posthog_warehouse": WAREHOUSE, "dbt": DbtCliResource(project_dir=PROJECT)},
     )

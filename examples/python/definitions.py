@@ -9,12 +9,12 @@ from dw_orchestration import (
     LocalWarehouse,
     Table,
     Tables,
-    WarehouseSnapshot,
     asset_spec,
     build_job_status_sensor,
     build_posthog_assets,
     build_posthog_schedules,
     build_terminated_runs_sensor,
+    load_state,
 )
 
 HOME = Path(__file__).parent / ".dw_orchestration"
@@ -39,10 +39,8 @@ def customers_by_country(shop: dg.ResourceParam[Path]) -> dg.MaterializeResult[N
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The definitions; the state is fetched once, and read from its file by every other process."""
-    if not STATE.exists():
-        WAREHOUSE.take_snapshot().write(STATE)
-    tables = Tables(WarehouseSnapshot.read(STATE), spec_of=spec_of)
+    """The definitions; the code server fetches the state once, and every other process reads it from its file."""
+    tables = Tables(load_state(WAREHOUSE, STATE), spec_of=spec_of)
     return dg.Definitions(
         assets=[*build_posthog_assets(tables), customers_by_country],
         schedules=build_posthog_schedules(tables),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,9 @@ import dagster as dg
 import pytest
 from component_projects import as_project
 from component_snapshots import TAKEN_AT, project, source, table
+from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
+from dagster._core.storage.defs_state.base import set_defs_state_storage
+from dagster.components import DefsStateConfigArgs
 
 from dw_orchestration import PostHogWarehouseComponent
 from dw_orchestration.errors import StateNotRefreshedError
@@ -25,7 +30,10 @@ from dw_orchestration.tables.snapshot import WarehouseSnapshot
 from dw_orchestration.tables.tables import Tables
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from dagster._core.storage.defs_state import DefsStateStorage
 
     from dw_orchestration.resources.warehouse import WarehouseResource
     from dw_orchestration.testing.warehouse import EmbeddedWarehouse
@@ -75,6 +83,88 @@ def test_a_state_that_lost_most_of_its_tables_is_refused(
         component(embedded_warehouse.resource, allow_shrinking=True).write_state_to_path(path)
     assert kept == len(tables_in(path))
     assert WarehouseSnapshot.read(path).problem is None
+
+
+@contextmanager
+def code_server(storage: DefsStateStorage) -> Iterator[None]:
+    """A new process, as Dagster sets it up before it loads definitions."""
+    loading = DefinitionsLoadContext(load_type=DefinitionsLoadType.INITIALIZATION)
+    with set_defs_state_storage(storage), DefinitionsLoadContext.scoped(loading):
+        yield
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DefsStateStorage]:
+    """Dagster's own storage for states, in a folder."""
+    folder = tmp_path_factory.mktemp("instance")
+    (folder / "dagster.yaml").write_text(
+        "defs_state_storage: {module: dagster._core.storage.defs_state.blob_storage_state_storage,"
+        f" class: UPathDefsStateStorage, config: {{base_path: {folder.as_uri()}/state}}}}\n"
+        "telemetry: {enabled: false}\n"
+    )
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        yield instance.defs_state_storage
+
+
+def names(defs: dg.Definitions) -> set[str]:
+    """The last parts of the keys of what can be materialized."""
+    return {key.path[-1] for key in defs.resolve_asset_graph().materializable_asset_keys}
+
+
+def test_versioned_states_are_compared(embedded_warehouse, tmp_path, storage) -> None:
+    """In Dagster's state storage, too, a state that lost most tables is refused, and the last version serves."""
+    add_tables(embedded_warehouse, "a", "b", "c", "d")
+    ours = component(as_project(embedded_warehouse), defs_state=DefsStateConfigArgs.versioned_state_storage())
+    with code_server(storage):
+        asyncio.run(ours.refresh_state(tmp_path))
+    first = storage.get_latest_version(ours.defs_state_config.key)
+    for schema in embedded_warehouse.snapshot().schemas[1:]:
+        embedded_warehouse.client.delete_schema(schema.id)
+
+    with code_server(storage), pytest.raises(StateNotRefreshedError, match="1 tables where there were 4"):
+        asyncio.run(ours.refresh_state(tmp_path))
+
+    assert first == storage.get_latest_version(ours.defs_state_config.key)
+    with code_server(storage):
+        assert {"a", "b", "c", "d"} == names(dg.build_defs_for_component(ours))
+    with code_server(storage):
+        asyncio.run(replace(ours, allow_shrinking=True).refresh_state(tmp_path))
+    with code_server(storage):
+        assert {"a"} == names(dg.build_defs_for_component(ours))
+
+
+def test_the_state_of_the_last_code_server_serves(embedded_warehouse, storage, caplog) -> None:
+    """A code server that keeps its state in memory begins with that of the one before, if a better one is refused."""
+    add_tables(embedded_warehouse, "a", "b", "c", "d")
+    ours = component(
+        as_project(embedded_warehouse), name="eu", defs_state=DefsStateConfigArgs.legacy_code_server_snapshots()
+    )
+    with code_server(storage):
+        dg.build_defs_for_component(ours)
+    for schema in embedded_warehouse.snapshot().schemas[1:]:
+        embedded_warehouse.client.delete_schema(schema.id)
+
+    with code_server(storage), caplog.at_level(logging.WARNING):
+        assert {"a", "b", "c", "d"} == names(dg.build_defs_for_component(ours))
+    assert "1 tables where there were 4" in caplog.text
+    shut_out = replace(ours, warehouse=as_project(embedded_warehouse, api_key="phx_of_nobody"))
+    with code_server(storage):
+        assert {"a", "b", "c", "d"} == names(dg.build_defs_for_component(shut_out))
+    with code_server(storage):
+        assert {"a"} == names(dg.build_defs_for_component(replace(ours, allow_shrinking=True)))
+
+
+def test_a_stored_state_that_is_gone_is_no_measure(embedded_warehouse, tmp_path, storage, caplog) -> None:
+    """If the last version cannot be read, a warning names it, and the new one is stored."""
+    add_tables(embedded_warehouse, "a")
+    ours = component(
+        as_project(embedded_warehouse), name="gone", defs_state=DefsStateConfigArgs.versioned_state_storage()
+    )
+    storage.set_latest_version(ours.defs_state_config.key, "lost")
+    with code_server(storage), caplog.at_level(logging.WARNING):
+        asyncio.run(ours.refresh_state(tmp_path))
+    assert "in version lost, cannot be read from Dagster's state storage" in caplog.text
+    assert "lost" != storage.get_latest_version(ours.defs_state_config.key)
 
 
 def test_an_empty_project_says_so(embedded_warehouse, tmp_path, caplog) -> None:
