@@ -1,6 +1,6 @@
 """What a damaged file costs: each file that this package or the embedded warehouse keeps, damaged in each way.
 
-Each case starts from a copy of a home with a synced table, a state, a takeover file, a sync history and a rate budget.
+Each case starts from a copy of a home with a synced table, a state, a sync history and a rate budget.
 The file is truncated, emptied, replaced by garbage, by another version or by a directory, or made unreadable. Then the
 definitions are loaded and the table and the history are materialized. Outcomes:
 
@@ -32,7 +32,6 @@ import duckdb
 from measuring import print_table
 
 from dw_orchestration import PostHogWarehouseComponent
-from dw_orchestration.operations.takeover_file import TakeoverStore
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.rate_limit import RateLimits
 from dw_orchestration.resources.embedded_process import EmbeddedProcess
@@ -40,7 +39,7 @@ from dw_orchestration.resources.local import LocalWarehouse
 from dw_orchestration.testing.warehouse import EmbeddedWarehouse
 
 FILES = (
-    "state.json", "takeover.json", "takeover.json.lock", "sync_history.duckdb", "rate/budget.sqlite", "endpoint.json",
+    "state.json", "sync_history.duckdb", "rate/budget.sqlite", "endpoint.json",
     "state.sqlite", "state.sqlite-wal", "warehouse.duckdb", "staging", "server.lock", "lease.lock", "server.log",
     "start.log", "endpoint.draft",
 )  # fmt: skip
@@ -79,7 +78,6 @@ class Home:
         return PostHogWarehouseComponent(
             warehouse=self.resource,
             state_file=self.folder / "state.json",
-            takeover_file=self.folder / "takeover.json",
             history_file=self.folder / "sync_history.duckdb",
         )
 
@@ -113,9 +111,6 @@ class Home:
             for key in (KEY, "posthog_warehouse/sync_history"):
                 errors += _materialize(defs, key)
             self._request()
-            store = TakeoverStore(self.folder / "takeover.json", host="embedded warehouse", project_id="1")
-            with store.locked():
-                store.write(store.read())
         except Exception as error:  # noqa: BLE001  what a campaign counts
             is_traceback = not type(error).__module__.startswith("dw_orchestration")
             errors.append(f"{type(error).__name__}: {error}")

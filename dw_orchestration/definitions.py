@@ -74,7 +74,6 @@ def component_for(environment: Mapping[str, str]) -> PostHogWarehouseComponent:
         warehouse=LocalWarehouse(home=str(home)),
         schedules_running=True,
         state_file=home / "state_embedded.json",
-        takeover_file=home / "takeover_embedded.json",
         history_file=home / "sync_history.duckdb",
     )
 
@@ -91,7 +90,6 @@ def _project_component(environment: Mapping[str, str]) -> PostHogWarehouseCompon
             request_budget=dg.EnvVar(_BUDGET) if environment.get(_BUDGET) else None,
         ),
         state_file=home / f"state_{project_id}.json",
-        takeover_file=home / f"takeover_{project_id}.json",
         history_file=home / "sync_history.duckdb",
     )
 

@@ -10,7 +10,7 @@
         UnknownNameError        no source or table has this name
           AmbiguousNameError    several sources or tables have this name
         NotConfirmedError       data would be deleted, and the names were not repeated
-    SnapshotError               a state or takeover file cannot be read or written, or must not be replaced
+    SnapshotError               a state file cannot be read or written, or must not be replaced
       StateNotRefreshedError    the state could not be refreshed, and the last one stays in use
     CursorError                 a sensor's cursor cannot be read
 """

@@ -76,11 +76,6 @@ class Connection:
         """The project's place in files about it; the same as in the Dagster UI."""
         return EMBEDDED if self.is_embedded else self.host.rstrip("/")
 
-    @property
-    def takeover_file(self) -> Path:
-        """Where the default code location remembers what a takeover changed."""
-        return self.home.absolute() / f"takeover_{'embedded' if self.is_embedded else self.project_id}.json"
-
     @contextmanager
     def project(self) -> Iterator[Project]:
         """The project, for the time of a `with` statement.
@@ -93,7 +88,7 @@ class Connection:
             options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(rivals))
             raise UsageError(f"--home names an embedded warehouse, {options} a PostHog project: give one of the two.")
         with self._embedded() if self.is_embedded else self._posthog() as client:
-            yield Project(client, self.name, takeover_file=self.takeover_file)
+            yield Project(client, self.name)
 
     def _posthog(self) -> PostHogWarehouseClient:
         from dw_orchestration.posthog.client import PostHogWarehouseClient

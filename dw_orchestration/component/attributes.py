@@ -261,13 +261,6 @@ RunTags = Annotated[
 
 # --- files and state ---
 
-TakeoverFile = Annotated[
-    Path | None,
-    _path(
-        "A file that keeps what a takeover changed in PostHog; with it there is a job to take schedules over and to"
-        " give them back. Keep it where every process of the code location finds it."
-    ),
-]
 HistoryFile = Annotated[
     Path | None,
     _path(

@@ -28,7 +28,6 @@ from dw_orchestration.component.templates import where
 from dw_orchestration.component.warehouses import Warehouse
 from dw_orchestration.history.asset import build_sync_history, build_sync_history_schedule
 from dw_orchestration.operations.jobs import build_maintenance_jobs
-from dw_orchestration.operations.takeover_file import TakeoverStore
 from dw_orchestration.resources.state import (
     code_server_has_tables,
     fetch_stored,
@@ -51,6 +50,7 @@ from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
 from dw_orchestration.text import in_markdown
 
 _IN_A_SHARED_PLACE = DefsStateConfigArgs.versioned_state_storage().management_type
+_NO_STATE = "There is no state yet. Fetch it with `dg utils refresh-defs-state`."
 _IN_CODE_SERVER = DefsStateConfigArgs.legacy_code_server_snapshots().management_type
 # set by `dagster dev` and `dg` for all of their processes
 _IN_DEVELOPMENT = dg.EnvVar("DAGSTER_IS_DEV_CLI")
@@ -81,7 +81,6 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
     scheduling: attributes.Scheduling = SchedulingMode.ENSURE
     schedules_running: attributes.SchedulesRunning = False
     overrides: attributes.Overrides = ()
-    takeover_file: attributes.TakeoverFile = None
     step_per: attributes.StepSize = "source"
     sync: attributes.Sync = field(default_factory=dict)
     retry_policy: attributes.Retry = None
@@ -245,6 +244,8 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         """The definitions; a pure function of the state file."""
         if state_path is not None:
             return self.build_defs_from_file(state_path)
+        if not is_run_process():
+            return self.not_connected(_NO_STATE)
         config = self.defs_state_config
         if config.management_type is _IN_A_SHARED_PLACE:
             place = f"in Dagster's state storage, under {config.key}"
@@ -275,10 +276,6 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         """The definitions for a snapshot that is already at hand."""
         if snapshot.problem is not None and snapshot.has_no_tables:
             return self.not_connected(snapshot.problem)
-        try:
-            self._restored(snapshot)
-        except (SetupError, SnapshotError) as error:
-            return self.not_connected(str(error))
         tables = self.tables(snapshot)
         for problem in tables.problems:
             # tables come and go in PostHog, which must not take the code location down
@@ -296,9 +293,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         """The selected tables of a snapshot, named and translated as the attributes say.
 
         Raises:
-            SetupError: A selected name fits several tables, two keys are equal, or the takeover file belongs to another
-                project, or an override cannot be used.
-            SnapshotError: The takeover file cannot be read.
+            SetupError: A selected name fits several tables, two keys are equal, or an override cannot be used.
         """
         return Tables(
             snapshot,
@@ -310,16 +305,11 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
             step_per=self.step_per,
             checks=self.checks,
             namespace=None if self.name == DEFAULT_RESOURCE_KEY else self.name,
-            restore=self._restored,
             scheduling=self.scheduling,
             # a name that fits one of the selected tables may fit several once the disabled ones are among them
             overrides=self.overrides if include_disabled is None else (),
             run_tags=self.run_tags,
         )
-
-    def _restored(self, snapshot: WarehouseSnapshot) -> WarehouseSnapshot:
-        """The snapshot with the frequencies from before a takeover."""
-        return TakeoverStore.of(snapshot, self.takeover_file).restore(snapshot) if self.takeover_file else snapshot
 
     def not_connected(self, problem: str) -> dg.Definitions:
         """The problem in place of the tables, and the resources: sensors and assets of the user's own may need them.
@@ -396,7 +386,7 @@ def _table_definitions(component: "PostHogWarehouseComponent", tables: Tables) -
             tables,
             default_status=running if component.schedules_running else stopped,
         ),
-        jobs=build_maintenance_jobs(tables, sync_defaults=defaults, takeover_file=component.takeover_file),
+        jobs=build_maintenance_jobs(tables, sync_defaults=defaults),
         sensors=[
             build_job_status_sensor(tables, auto_heal=component.auto_heal),
             build_terminated_runs_sensor(tables),

@@ -1,7 +1,6 @@
 """The operations as jobs in the Dagster UI. The launchpad offers the fields of each operation's `Params`."""
 
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import dagster as dg
@@ -16,7 +15,6 @@ from dw_orchestration.operations.registry import OPERATIONS
 from dw_orchestration.operations.report import Report
 from dw_orchestration.operations.resync import AssetEvent, ResyncParams, resync_tables
 from dw_orchestration.operations.secrets import Secrets, refuse_written_out
-from dw_orchestration.operations.takeover import TAKEOVER
 from dw_orchestration.posthog.errors import PostHogError
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.tables.errors import SetupError, SnapshotError, UsageError
@@ -37,7 +35,6 @@ def build_maintenance_jobs(
     tables: Tables,
     *,
     sync_defaults: PostHogSyncConfig | None = None,
-    takeover_file: Path | None = None,
 ) -> list[dg.JobDefinition]:
     """The jobs `<resource_key>_<operation>`, each for the tables that PostHog has when it runs.
 
@@ -46,12 +43,9 @@ def build_maintenance_jobs(
     Args:
         tables: The tables of the project, for their asset keys.
         sync_defaults: Defaults of a resync, as for `build_posthog_assets`.
-        takeover_file: The file that remembers what a takeover changed. Without it there is no takeover job. The
-            processes that load the definitions and those that run the job all need the file.
     """
-    operations = [each for each in OPERATIONS if each.has_job and (takeover_file is not None or each is not TAKEOVER)]
-    jobs = [_job(operation, _plain_run(operation), tables, takeover_file) for operation in operations]
-    return [*jobs, _job(RESYNC, _resync_run(tables, sync_defaults or PostHogSyncConfig()), tables, takeover_file)]
+    jobs = [_job(operation, _plain_run(operation), tables) for operation in OPERATIONS if operation.has_job]
+    return [*jobs, _job(RESYNC, _resync_run(tables, sync_defaults or PostHogSyncConfig()), tables)]
 
 
 def _refused_run(*_: Any, **__: Any) -> Report:
@@ -92,7 +86,7 @@ def _resync_run(tables: Tables, sync_defaults: PostHogSyncConfig) -> Run:
     return run
 
 
-def _job(operation: Operation, run: Run, tables: Tables, takeover_file: Path | None) -> dg.JobDefinition:
+def _job(operation: Operation, run: Run, tables: Tables) -> dg.JobDefinition:
     name = f"{tables.resource_key}_{operation.name}"
     # untyped, as Dagster does not name its type in public
     config_schema: Any = config_of(operation.params).to_config_schema()
@@ -109,9 +103,7 @@ def _job(operation: Operation, run: Run, tables: Tables, takeover_file: Path | N
         if operation.deletes:
             _refuse_unattended(context)
         warehouse: WarehouseResource = getattr(context.resources, tables.resource_key)
-        report = yield from _carry_out(
-            context, operation, run, warehouse=warehouse, tables=tables, takeover_file=takeover_file
-        )
+        report = yield from _carry_out(context, operation, run, warehouse=warehouse, tables=tables)
         yield dg.Output(None, metadata=_result_metadata(context, report))
 
     @dg.job(
@@ -153,7 +145,6 @@ def _carry_out(
     *,
     warehouse: WarehouseResource,
     tables: Tables,
-    takeover_file: Path | None,
 ) -> Work:
     """Do it. A failure has the sentence of the error, without the traceback and without any secret."""
     secrets = Secrets()
@@ -161,7 +152,7 @@ def _carry_out(
         params = _params(operation, context.op_config or {}, secrets)
         with warehouse.client() as client:
             key_paths = {table.id: table.key_path for table in tables}
-            project = Project(client, warehouse.name, key_paths, takeover_file)
+            project = Project(client, warehouse.name, key_paths)
             report = yield from run(context, project, params, warehouse)
             return report.with_texts(secrets.hidden)
     except (PostHogError, SetupError, SnapshotError) as error:

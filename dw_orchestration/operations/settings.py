@@ -19,6 +19,7 @@ from dw_orchestration.posthog.models import IncrementalFields, SchemaUpdate
 from dw_orchestration.tables.cadence import cadence
 from dw_orchestration.tables.classify import cure_of
 from dw_orchestration.tables.errors import UsageError
+from dw_orchestration.tables.takeover import with_mark
 from dw_orchestration.text import visible
 
 if TYPE_CHECKING:
@@ -261,6 +262,7 @@ def _change(table: Table, update: SchemaUpdate, *, offer: IncrementalFields | No
             lacking = f"It has no column {update.incremental_field!r} that a sync can follow; there are: {fields}."
             return TableChange(table=table, problem=lacking)
         wanted["incremental_field_type"] = offered[update.incremental_field]
+    wanted = with_mark(table.schema, wanted)
     differences = [
         Difference(setting=name, before=before, after=wanted[name])
         for name in SchemaUpdate.model_fields

@@ -1,14 +1,15 @@
 """Take over: move PostHog's own schedules out of the way, so that Dagster alone decides when tables are synced.
 
 Tables stay enabled, at PostHog's longest frequency of 30 days: PostHog ends the long syncs of tables that are disabled.
-Only the frequency is changed. The time of day stays, so that the one sync a month that PostHog still starts falls on a
-tick of the table's own cadence, where the run of that tick adopts it.
+The frequency from before is in the seconds of the time of day (`dw_orchestration.tables.takeover`). Its hour and minute
+stay, so that the one sync a month that PostHog still starts falls on a tick of the table's own cadence, where the run
+of that tick adopts it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import islice
@@ -18,16 +19,22 @@ from pydantic import Field
 
 from dw_orchestration.operations.operation import Operation, SomeTablesParams
 from dw_orchestration.operations.report import Report, Row, counted
-from dw_orchestration.operations.takeover_file import OUT_OF_THE_WAY, TakenTable, TakeoverFile, TakeoverStore
-from dw_orchestration.posthog.enums import JobStatus, SyncFrequency
+from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.errors import ApiError
 from dw_orchestration.posthog.models import Schema, SchemaUpdate
-from dw_orchestration.posthog.rows import includes
 from dw_orchestration.tables.cadence import DAY, FREQUENCIES, Cadence, cadence
 from dw_orchestration.tables.classify import SchemaClass, why_not_synced
+from dw_orchestration.tables.takeover import (
+    OUT_OF_THE_WAY,
+    Settings,
+    is_forgotten,
+    is_taken,
+    out_of_the_way,
+    settings_before,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from dw_orchestration.operations.project import Project
     from dw_orchestration.posthog.client import PostHogWarehouseClient
@@ -36,6 +43,10 @@ if TYPE_CHECKING:
 
 # One request: PostHog shows this many jobs of a source at once.
 JOBS_READ = 50
+_FORGOTTEN = (
+    "No takeover's mark is in its time of day. If its syncs should be more frequent, set them with `dw set"
+    " --sync-frequency 6hour --apply`."
+)
 
 
 class TakeoverAction(StrEnum):
@@ -105,9 +116,12 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class _Wish:
+    """The settings that a table is to have; `outcome` is what is reported once it has them."""
+
     name: str
     source_id: str
-    frequency: SyncFrequency
+    settings: Settings
+    outcome: Outcome | None = None
 
 
 def take_over(
@@ -115,7 +129,6 @@ def take_over(
     tables: Sequence[str] = (),
     *,
     action: str = TakeoverAction.PLAN,
-    file: str | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(tz=UTC),
 ) -> Report:
     """Plan, apply or give back a takeover of the tables as PostHog has them now.
@@ -124,34 +137,27 @@ def take_over(
         project: The project whose schedules move.
         tables: Names and patterns of tables; none means all.
         action: What to do. All three can be repeated; repeating one that failed half-way completes it.
-        file: The file that remembers the frequencies; by default that of the project.
         now: The time of day.
 
     Raises:
         UnknownNameError: A name or pattern names no table, or a name several.
-        SetupError: The file belongs to another project, or is in use.
-        SnapshotError: The file cannot be read.
         PostHogError: PostHog is unreachable, or the key may not change anything.
     """
-    store = project.takeover_store(file)
     live = project.tables(settings=True)
     chosen = live.matching(tables) if tables else list(live)
     if action == TakeoverAction.GIVE_BACK:
-        # a deleted table matches no name: it is forgotten when everything is given back
-        only = {table.id for table in chosen} if tables else None
-        return report_of_outcomes(give_back(project.client, store, only=only))
+        return report_of_giving_back(give_back(project.client, chosen), chosen)
     rows = newest_rows_per_sync(project.client, live)
-    plan = plan_takeover(chosen, now=now(), taken=store.read(), rows_per_sync=rows)
+    plan = plan_takeover(chosen, now=now(), rows_per_sync=rows)
     if action == TakeoverAction.PLAN:
         return report_of_plan(plan)
-    return report_of_outcomes(apply_takeover(project.client, plan, store))
+    return report_of_outcomes(apply_takeover(project.client, plan))
 
 
 def plan_takeover(
     tables: Sequence[Table],
     *,
     now: datetime,
-    taken: TakeoverFile | None = None,
     rows_per_sync: Mapping[str, int] | None = None,
 ) -> TakeoverPlan:
     """What a takeover would change. Sends no request and changes nothing.
@@ -159,13 +165,12 @@ def plan_takeover(
     Args:
         tables: The tables to take over.
         now: When the plan is made; PostHog's next tick comes after it.
-        taken: What was taken over before.
         rows_per_sync: How many rows a sync imports, by schema id, where known.
     """
     rows = rows_per_sync or {}
     moves, left = [], {}
     for table in tables:
-        own, why = table.cadence, _why_left(table, taken)
+        own, why = table.own_cadence, _why_left(table)
         if own is None or why is not None:
             left[table.name] = why or "Dagster cannot tick at this table's frequency in PostHog."
         else:
@@ -187,85 +192,87 @@ def newest_rows_per_sync(client: PostHogWarehouseClient, tables: Tables) -> dict
     return rows
 
 
-def apply_takeover(client: PostHogWarehouseClient, plan: TakeoverPlan, store: TakeoverStore) -> list[Outcome]:
-    """Move PostHog's own schedules out of the way, and remember what they were.
+def apply_takeover(client: PostHogWarehouseClient, plan: TakeoverPlan) -> list[Outcome]:
+    """Move PostHog's own schedules out of the way, each with the mark of what it was.
 
-    What was there is on the disk before it is changed, as PostHog has it now and not as the plan saw it. When this ends
-    half-way, do it again: tables that are moved already are not stored again.
+    Frequency and mark are saved together, and are made of what PostHog has now, not of what the plan saw. So it can be
+    repeated at any time, and two at once do the same.
 
     Returns:
         What happened to each table of the plan. One that failed is as it was, and the others are moved.
 
     Raises:
-        SetupError: The file is of another project, or in use.
-        SnapshotError: The file cannot be read.
         PostHogError: PostHog is unreachable, or the key may not change anything.
     """
-    # a key that may only read should leave no trace in the file either
     client.check_access(write=True)
-    with store.locked():
-        file, live = store.read(), _live(client)
-        taken = {move.schema_id: table for move in plan.moves if (table := _taken(move, live, plan=plan)) is not None}
-        # those that fail stay in it too: a server that timed out may still be at it, and they do no harm there
-        store.write(file.with_tables(taken))
-        wishes = {key: _wish(table, OUT_OF_THE_WAY) for key, table in taken.items()}
-        outcomes = _fulfil(client, wishes, done=Change.MOVED)
-    passed_over = [_passed_over(move, live.get(move.schema_id)) for move in plan.moves if move.schema_id not in taken]
+    live = _live(client)
+    wishes = {move.schema_id: wish for move in plan.moves if (wish := _wish(move, live)) is not None}
+    outcomes = _fulfil(client, wishes, done=Change.MOVED)
+    _undo_without_mark(client, {key: wishes[key] for key in outcomes if outcomes[key].change is Change.FAILED}, live)
+    passed_over = [_passed_over(move, live.get(move.schema_id)) for move in plan.moves if move.schema_id not in wishes]
     return [*outcomes.values(), *passed_over]
 
 
-def give_back(
-    client: PostHogWarehouseClient, store: TakeoverStore, *, only: Collection[str] | None = None
-) -> list[Outcome]:
-    """Set the frequencies that the takeover found, and forget them.
+def give_back(client: PostHogWarehouseClient, tables: Sequence[Table]) -> list[Outcome]:
+    """Set the frequencies that the takeover found, and remove its marks.
 
-    A table that somebody set to another frequency since keeps that, and one that was deleted is forgotten; both are
-    named. When this ends half-way, do it again.
+    A table that somebody set to another frequency since keeps that, and is named. When this ends half-way, do it again.
 
     Args:
         client: Of the project that was taken over.
-        store: What was there before.
-        only: The ids of the schemas to give back; None means all.
+        tables: The tables to give back; those that were not taken over are passed over.
 
     Raises:
-        SetupError: The file is of another project, or in use.
-        SnapshotError: The file cannot be read.
         PostHogError: PostHog is unreachable, or the key may not change anything.
     """
     client.check_access(write=True)
-    with store.locked():
-        file, live = store.read(), _live(client)
-        chosen = {key: table for key, table in file.tables.items() if only is None or key in only}
-        wishes = {
-            key: _wish(table, table.frequency) for key, table in chosen.items() if key in live and file.holds(live[key])
-        }
-        outcomes = _fulfil(client, wishes, done=Change.GIVEN_BACK)
-        hidden = chosen.keys() - live.keys() if includes(client.unreadable, "schema") else frozenset()
-        outcomes |= {key: _hidden(chosen[key]) for key in sorted(hidden)}
-        failed = {key for key, outcome in outcomes.items() if outcome.change is Change.FAILED}
-        store.write(file.without(chosen.keys() - failed))
-    released = [_released(table, live.get(key)) for key, table in chosen.items() if key not in outcomes]
-    return [*outcomes.values(), *released]
+    live = _live(client)
+    chosen = [(table, live[table.id]) for table in tables if table.id in live]
+    wishes = {
+        table.id: _given_back(table, schema, before)
+        for table, schema in chosen
+        if (before := settings_before(schema)) is not None
+    }
+    outcomes = [*_fulfil(client, wishes, done=Change.GIVEN_BACK).values()]
+    outcomes += [
+        Outcome(name=table.name, change=Change.LEFT, detail=_FORGOTTEN)
+        for table, schema in chosen
+        if is_forgotten(schema)
+    ]
+    unreadable = dict.fromkeys(str(row) for row in client.unreadable if row.kind == "schema")
+    return [*outcomes, *map(_unreadable, unreadable)]
 
 
 def _live(client: PostHogWarehouseClient) -> dict[str, Schema]:
     return {schema.id: schema for schema in client.list_schemas()}
 
 
-def _taken(move: Move, live: Mapping[str, Schema], *, plan: TakeoverPlan) -> TakenTable | None:
-    """What to remember of a table; None if there is nothing to move any more."""
+def _wish(move: Move, live: Mapping[str, Schema]) -> _Wish | None:
+    """What to make of a table; None if there is nothing to move any more."""
     schema = live.get(move.schema_id)
-    if schema is None or not schema.should_sync or schema.sync_frequency in (None, OUT_OF_THE_WAY):
+    if schema is None or not schema.should_sync or (settings := out_of_the_way(schema)) is None:
         return None
-    return TakenTable(name=move.name, source_id=move.source_id, frequency=schema.sync_frequency, taken_at=plan.made_at)
+    return _Wish(name=move.name, source_id=move.source_id, settings=settings)
 
 
-def _wish(table: TakenTable, frequency: SyncFrequency) -> _Wish:
-    return _Wish(name=table.name, source_id=table.source_id, frequency=frequency)
+def _given_back(table: Table, schema: Schema, before: Settings) -> _Wish:
+    if is_taken(schema) or schema.sync_frequency is None:
+        return _Wish(name=table.name, source_id=table.source.id, settings=before)
+    # only the mark is the takeover's
+    detail = (
+        f"Somebody set its frequency to {schema.sync_frequency} since, which stays; before the takeover, it was"
+        f" {before.sync_frequency}."
+    )
+    return _Wish(
+        name=table.name,
+        source_id=table.source.id,
+        settings=Settings(schema.sync_frequency, before.sync_time_of_day),
+        outcome=Outcome(name=table.name, change=Change.LEFT, detail=detail),
+    )
 
 
 def _fulfil(client: PostHogWarehouseClient, wishes: Mapping[str, _Wish], *, done: Change) -> dict[str, Outcome]:
-    """Set the frequencies, and read them back: an answer of 200 or 500 proves nothing."""
+    """Save the settings, and read them back: an answer of 200 or 500 proves nothing."""
     if not wishes:
         return {}
     sources = dict.fromkeys(wish.source_id for wish in wishes.values())
@@ -278,9 +285,7 @@ def _fulfil(client: PostHogWarehouseClient, wishes: Mapping[str, _Wish], *, done
 
 def _set(client: PostHogWarehouseClient, source_id: str, wishes: Mapping[str, _Wish]) -> str | None:
     """Why a source's tables were not all set, as PostHog says it: the other sources are no worse for it."""
-    updates = {
-        key: SchemaUpdate(sync_frequency=wish.frequency) for key, wish in wishes.items() if wish.source_id == source_id
-    }
+    updates = {key: SchemaUpdate(**vars(wish.settings)) for key, wish in wishes.items() if wish.source_id == source_id}
     try:
         client.bulk_update_schemas(source_id, updates)
     except ApiError as error:
@@ -288,13 +293,28 @@ def _set(client: PostHogWarehouseClient, source_id: str, wishes: Mapping[str, _W
     return None
 
 
+def _undo_without_mark(
+    client: PostHogWarehouseClient, wishes: Mapping[str, _Wish], before: Mapping[str, Schema]
+) -> None:
+    """Move tables back that a server has moved without keeping the mark: nothing else knows their frequency."""
+    now = _live(client) if wishes else {}
+    for key, wish in wishes.items():
+        if key in now and is_forgotten(now[key]) and (frequency := before[key].sync_frequency) is not None:
+            own = Settings(frequency, before[key].sync_time_of_day)
+            _set(client, wish.source_id, {key: _Wish(name=wish.name, source_id=wish.source_id, settings=own)})
+
+
 def _outcome(wish: _Wish, schema: Schema | None, *, done: Change, problem: str | None) -> Outcome:
     said = f"PostHog said: {problem}" if problem else "PostHog said yes."
     if schema is None:
         return Outcome(name=wish.name, change=Change.FAILED, detail=f"The table is gone. {said}")
-    is_done = schema.sync_frequency is wish.frequency
-    detail = f"PostHog's frequency is {schema.sync_frequency}{' now' if is_done else ''}. {said}"
-    return Outcome(name=wish.name, change=done if is_done else Change.FAILED, detail=detail)
+    if wish.settings.are_of(schema):
+        detail = f"PostHog's frequency is {schema.sync_frequency} now. {said}"
+        return wish.outcome or Outcome(name=wish.name, change=done, detail=detail)
+    at = f" at {schema.sync_time_of_day}" if schema.sync_time_of_day else ""
+    return Outcome(
+        name=wish.name, change=Change.FAILED, detail=f"PostHog's frequency is {schema.sync_frequency}{at}. {said}"
+    )
 
 
 def _passed_over(move: Move, schema: Schema | None) -> Outcome:
@@ -304,19 +324,9 @@ def _passed_over(move: Move, schema: Schema | None) -> Outcome:
     return Outcome(name=move.name, change=Change.LEFT, detail=detail)
 
 
-def _hidden(table: TakenTable) -> Outcome:
-    detail = "PostHog shows records that cannot be read, and this may be one of them. Its frequency stays in the file."
-    return Outcome(name=table.name, change=Change.FAILED, detail=detail)
-
-
-def _released(table: TakenTable, schema: Schema | None) -> Outcome:
-    before = f"before the takeover, its frequency was {table.frequency}"
-    if schema is None:
-        return Outcome(name=table.name, change=Change.GONE, detail=f"It was deleted; {before}.")
-    if schema.sync_frequency is table.frequency:
-        return Outcome(name=table.name, change=Change.GIVEN_BACK, detail="It was as before already.")
-    detail = f"Somebody set its frequency to {schema.sync_frequency} since, which stays; {before}."
-    return Outcome(name=table.name, change=Change.LEFT, detail=detail)
+def _unreadable(row: str) -> Outcome:
+    detail = "This record of PostHog's cannot be read, and its table may be out of the way. Give back again later."
+    return Outcome(name=row, change=Change.FAILED, detail=detail)
 
 
 def _state(schema: Schema) -> str:
@@ -363,15 +373,25 @@ def report_of_outcomes(outcomes: Sequence[Outcome]) -> Report:
     return Report(summary=summary, rows=rows, columns=("table", "became", "why"), failed=bool(counts[Change.FAILED]))
 
 
-def _why_left(table: Table, taken: TakeoverFile | None) -> str | None:
+def report_of_giving_back(outcomes: Sequence[Outcome], tables: Sequence[Table]) -> Report:
+    """What was given back; a failure if there was nothing, as somebody expects that there is."""
+    report = report_of_outcomes(outcomes)
+    if any(outcome.change is not Change.LEFT or outcome.detail != _FORGOTTEN for outcome in outcomes):
+        return report
+    forgotten = f" PostHog syncs {counted(len(outcomes), 'table')} every 30 days: {_FORGOTTEN}" if outcomes else ""
+    summary = f"Nothing was given back: none of {counted(len(tables), 'table')} is out of the way.{forgotten}"
+    return replace(report, summary=summary, failed=True)
+
+
+def _why_left(table: Table) -> str | None:
     frequency = table.schema.sync_frequency
     if table.schema_class is not SchemaClass.SYNCABLE:
         return why_not_synced(table.schema, table.schema_class)
     if frequency is not OUT_OF_THE_WAY:
         return _why_refused(table)
-    if taken is None or not taken.holds(table.schema):
+    if (before := settings_before(table.schema)) is None:
         return "PostHog syncs it every 30 days anyway."
-    return f"It is out of the way already; before, PostHog's frequency was {taken.tables[table.id].frequency}."
+    return f"It is out of the way already; before, PostHog's frequency was {before.sync_frequency}."
 
 
 def _why_refused(table: Table) -> str | None:
@@ -409,11 +429,6 @@ class TakeoverParams(SomeTablesParams):
         " the way."
         " `give_back` restores them.",
     )
-    file: str | None = Field(
-        default=None,
-        description="The file that remembers the frequencies from before; by default the takeover file of the code"
-        " location.",
-    )
 
 
 TAKEOVER = Operation(
@@ -424,8 +439,8 @@ TAKEOVER = Operation(
     description="""Let Dagster alone decide when PostHog's tables are synced (`scheduling: drive`).
 
 PostHog syncs every table by its own schedule, next to Dagster's, and bills the rows of both. A takeover moves PostHog's
-schedules out of the way: it sets their frequency to 30 days, the longest there is, and remembers the frequencies from
-before in a file. Tables stay enabled, and nothing else is changed. One sync a month that PostHog starts by itself
-remains.
+schedules out of the way: it sets their frequency to 30 days, the longest there is. PostHog itself keeps the frequency
+from before, in the seconds of the time of day, which it ignores. Tables stay enabled, and nothing else is changed. One
+sync a month that PostHog starts by itself remains.
 """,
 )

@@ -47,7 +47,7 @@ def how_to_get(place: str) -> str:
         place: Where it was expected.
     """
     if not is_run_process():
-        return f"There is no state yet {place}. Fetch it with `dg utils refresh-defs-state`."
+        return f"There is no state {place} yet. Fetch it with `dg utils refresh-defs-state`."
     return (
         f"There is no state {place}. Runs and steps read the state of their code server, and never fetch it from"
         " PostHog. Write it into the image (`dg utils refresh-defs-state` during the build), keep it in a `state_file`"

@@ -15,11 +15,15 @@ from dw_orchestration.tables.names import KeyPath, unique_names
 from dw_orchestration.tables.scheduling import SchedulingMode
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
+from dw_orchestration.tables.takeover import is_forgotten
+from dw_orchestration.text import visible
 
 # PostHog's clock and ours may differ by seconds: a sync that seems to have begun just before the tick belongs to it
 TICK_TOLERANCE = timedelta(seconds=30)
 # PostHog begins its own syncs at the tick, but may be busy; what has not appeared after so long is started from here
 OWN_SYNC_WITHIN = timedelta(seconds=30)
+# how many tables a warning names
+NAMED_UP_TO = 5
 # A separate job shows only the tables of its schedule in the UI. Each is resolved against all assets, though: for
 # 10,000 tables that took 272 s and 4.5 GB, where one job for all schedules took 4 s.
 OWN_JOBS_UP_TO = 50
@@ -127,6 +131,7 @@ def build_posthog_schedules(
     """
     ops = {table.key_path: step.name for step in steps_of(tables) for table in step.tables}
     groups = scheduled_tables(tables)
+    _warn_of_forgotten(tables)
     every_key = [asset_key(table) for group in groups for table in group.tables]
     shared_job = dg.define_asset_job(
         f"{tables.resource_key}_scheduled_syncs",
@@ -138,6 +143,19 @@ def build_posthog_schedules(
         _schedule(group, target=target, ops=ops, tables=tables, default_status=default_status)
         for group, target in zip(groups, targets, strict=True)
     ]
+
+
+def _warn_of_forgotten(tables: Iterable[Table]) -> None:
+    """Name the tables that would tick once a month because a takeover's mark is lost: nothing else would be red."""
+    monthly = [table for table in tables if table.schedule is not None and is_forgotten(table.schema)]
+    if forgotten := [table.name for table in monthly if table.schedule == table.cadence]:
+        more = f" and {len(forgotten) - NAMED_UP_TO} more" if len(forgotten) > NAMED_UP_TO else ""
+        dg.get_dagster_logger("dw_orchestration").warning(
+            f"PostHog and Dagster's schedules sync {len(forgotten)} tables only every 30 days:"
+            f" {', '.join(map(visible, forgotten[:NAMED_UP_TO]))}{more}. That is the frequency of a takeover, and there"
+            " is no mark of one. For more frequent syncs, use `dw set --sync-frequency 6hour --apply TABLE`. If 30 days"
+            " is right, an override for the table removes this warning."
+        )
 
 
 def scheduled_tables(tables: Tables) -> list[ScheduledTables]:

@@ -21,7 +21,7 @@ class LocalWarehouseError(SetupError):
 
 
 class SnapshotError(VisibleError):
-    """A state or takeover file cannot be read or written, or must not be replaced by what was fetched."""
+    """A state file cannot be read or written, or must not be replaced by what was fetched."""
 
 
 class StateNotRefreshedError(SnapshotError):

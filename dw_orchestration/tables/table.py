@@ -8,6 +8,7 @@ from dw_orchestration.tables.cadence import Cadence, Rhythm, cadence
 from dw_orchestration.tables.classify import SchemaClass, classify
 from dw_orchestration.tables.names import KeyPath, snake, source_path, source_slug, table_path
 from dw_orchestration.tables.snapshot import SourceSnapshot
+from dw_orchestration.tables.takeover import as_before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,8 +17,7 @@ class Table:
 
     Attributes:
         source: Its source.
-        schema: Its record in PostHog, as the state or a live read shows it; with its frequency from before a takeover.
-        own_cadence: When PostHog syncs it by itself: every 30 days if it was taken over; None if PostHog does not.
+        schema: Its record in PostHog, as the state or a live read shows it.
         source_name: The name of its source: `<source type>[_<prefix>]`, or the source's id where two sources would
             have the same name.
         key_path: The parts of its asset key, after a translation where there is one.
@@ -30,7 +30,6 @@ class Table:
 
     source: SourceSnapshot
     schema: Schema
-    own_cadence: Cadence | None
     project: str
     source_name: str
     key_path: KeyPath
@@ -45,7 +44,6 @@ class Table:
         source: SourceSnapshot,
         schema: Schema,
         *,
-        own_cadence: Cadence | None,
         project: str,
         source_name: str | None = None,
         namespace: str | None = None,
@@ -60,7 +58,6 @@ class Table:
         return cls(
             source=source,
             schema=schema,
-            own_cadence=own_cadence,
             project=project,
             source_name=source_name or source_slug(source.source_type, source.prefix),
             key_path=key_path,
@@ -107,6 +104,11 @@ class Table:
     @property
     def cadence(self) -> Cadence | None:
         """When PostHog syncs it by itself, or would if it was not taken over; None if PostHog does not."""
+        return cadence(as_before(self.schema)) if self.schema.should_sync else None
+
+    @property
+    def own_cadence(self) -> Cadence | None:
+        """When PostHog syncs it by itself: every 30 days if it was taken over; None if PostHog does not."""
         return cadence(self.schema) if self.schema.should_sync else None
 
     @property

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Literal, Protocol, Self
 
 from dw_orchestration.posthog.models import Source
-from dw_orchestration.tables.cadence import Rhythm, cadence
+from dw_orchestration.tables.cadence import Rhythm
 from dw_orchestration.tables.classify import SchemaClass, is_disabled_by_user
 from dw_orchestration.tables.errors import AmbiguousNameError, SetupError, UnknownNameError
 from dw_orchestration.tables.names import KeyPath, colliding, identifier, source_slug, with_id
@@ -59,7 +59,6 @@ class Tables(Sequence[Table]):
         step_per: What one step syncs: the tables of a source, of the whole project, or each table on its own.
         checks: The names of the checks that each table has; None for all.
         namespace: Goes before all names in Dagster, so that several projects can be loaded next to each other.
-        restore: Applied to every snapshot that is used or compared, such as `TakeoverStore.restore`.
         scheduling: How Dagster's schedules work together with PostHog's own.
         overrides: Other times for some tables than PostHog's, if Dagster has schedules. Freshness and the check
             `not_stale` follow what syncs a table more often, PostHog itself or its schedule.
@@ -88,12 +87,11 @@ class Tables(Sequence[Table]):
         step_per: StepPer = "source",
         checks: Collection[str] | None = None,
         namespace: str | None = None,
-        restore: Callable[[WarehouseSnapshot], WarehouseSnapshot] | None = None,
         scheduling: SchedulingMode = SchedulingMode.ENSURE,
         overrides: Sequence[Override] = (),
         run_tags: Mapping[str, Any] | None = None,
     ) -> None:
-        self.snapshot = restore(snapshot) if restore else snapshot
+        self.snapshot = snapshot
         self.scheduling = SchedulingMode(scheduling)
         self.resource_key = resource_key
         self.step_per = step_per
@@ -109,10 +107,9 @@ class Tables(Sequence[Table]):
             "step_per": step_per,
             "checks": checks,
             "namespace": namespace,
-            "restore": restore,
         }
         self._specs: dict[str, HasKey] = {}
-        self.all = _named(self.snapshot, settings=snapshot, namespace=namespace)
+        self.all = _named(snapshot, namespace=namespace)
         taken = self._taken(select, exclude, include_disabled=include_disabled)
         chosen = self._scheduled(_unique_keys([table for table in self.all if table.id in taken]))
         self._tables = self._translated(chosen, spec_of)
@@ -229,8 +226,7 @@ class Tables(Sequence[Table]):
         return NameIndex("table", self.all, table_tiers)
 
     def _with_disabled(self) -> dict[str, Any]:
-        # restored already
-        return self._choices | {"include_disabled": True, "restore": None}
+        return self._choices | {"include_disabled": True}
 
     def _taken(self, select: Sequence[Selector], exclude: Sequence[Selector], *, include_disabled: bool) -> set[str]:
         taken = self._selected(select) if select else {table.id for table in self.all}
@@ -278,16 +274,13 @@ def _is_syncable(table: Table) -> bool:
     return table.schema_class is SchemaClass.SYNCABLE
 
 
-def _named(snapshot: WarehouseSnapshot, *, settings: WarehouseSnapshot, namespace: str | None) -> list[Table]:
-    """All tables of a snapshot; `settings` is the same one with the effect of a takeover."""
+def _named(snapshot: WarehouseSnapshot, *, namespace: str | None) -> list[Table]:
+    """All tables of a snapshot."""
     names = _source_names(snapshot.sources)
-    enabled = (schema for source in settings.sources for schema in source.schemas if schema.should_sync)
-    own = {schema.id: cadence(schema) for schema in enabled}
     return [
         Table.of(
             source,
             schema,
-            own_cadence=own.get(schema.id),
             project=snapshot.project,
             source_name=names[source.id],
             namespace=namespace,

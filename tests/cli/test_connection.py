@@ -76,14 +76,6 @@ def test_version_needs_no_warehouse(dw) -> None:
     assert (0, f"dw-orchestration {__version__}\n") == ((ran := dw("--version", **NONE)).code, ran.out)
 
 
-def test_takeover_file_is_the_default_code_locations(tmp_path) -> None:
-    """The command and the job of the default code location share it."""
-    project = Connection(project_id="42", api_key="phx_k", home=tmp_path)
-    assert (tmp_path / "takeover_42.json", "https://us.posthog.com") == (project.takeover_file, project.name)
-    embedded = Connection(home=tmp_path)
-    assert (tmp_path / "takeover_embedded.json", "embedded warehouse") == (embedded.takeover_file, embedded.name)
-
-
 def test_connection_does_not_print_the_key() -> None:
     """It may be printed while debugging."""
     assert "phx_k" not in repr(Connection(project_id="1", api_key="phx_k"))

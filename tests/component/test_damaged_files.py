@@ -13,7 +13,6 @@ from component_snapshots import project, source, table
 from dw_orchestration import PostHogWarehouseComponent
 from dw_orchestration.definitions import definitions_for
 from dw_orchestration.errors import StateNotRefreshedError
-from dw_orchestration.operations.takeover_file import TakeoverStore
 from dw_orchestration.resources.local import LocalWarehouse
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource, WarehouseResource
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from dw_orchestration.testing.warehouse import EmbeddedWarehouse
 
 GOOD = project(source("Stripe", [table("Customer")]))
-TAKEN_OVER = '{"version": 1, "host": "https://eu.posthog.com", "project_id": "1", "tables": {}}'
 USED_BY_DAGSTER = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
 
 
@@ -107,31 +105,6 @@ def test_a_damaged_state_is_fetched_again_in_development(
     keys = {spec.key.to_user_string() for spec in dg.build_defs_for_component(ours).resolve_all_asset_specs()}
     assert "posthog/stripe/customer" in keys
     assert ["Customer"] == [schema.name for schema in WarehouseSnapshot.read(path).schemas]
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_takeover_file_takes_one_component_down(tmp_path: Path, damage: str) -> None:
-    """A takeover file that cannot be read is an asset that names the file and the cure, and the file is kept."""
-    GOOD.write(tmp_path / "state.json")
-    path = tmp_path / "takeover.json"
-    DAMAGES[damage](path)
-    ours = PostHogWarehouseComponent(
-        warehouse=eu_project(), state_file=tmp_path / "state.json", takeover_file=path, name="eu"
-    )
-    defs = dg.build_defs_for_component(ours)
-    assert f"The takeover file {path} cannot be read" in what_it_says(defs)
-    assert path.exists()
-    dg.Definitions.validate_loadable(with_a_sensor_of_the_users(defs, "eu"))
-
-
-def test_a_takeover_file_of_another_project_takes_one_component_down(tmp_path: Path) -> None:
-    """A takeover file of another project is an asset that names both."""
-    GOOD.write(tmp_path / "state.json")
-    (tmp_path / "takeover.json").write_text(TAKEN_OVER.replace('"1"', '"2"'))
-    ours = PostHogWarehouseComponent(
-        warehouse=eu_project(), state_file=tmp_path / "state.json", takeover_file=tmp_path / "takeover.json"
-    )
-    assert "is of project 2 at" in what_it_says(dg.build_defs_for_component(ours))
 
 
 @pytest.mark.parametrize(
@@ -228,17 +201,6 @@ def test_a_projects_states_in_a_locked_folder(
     )
     told = what_it_says(dg.load_from_defs_folder(path_within_project=dg_project.root))
     assert str(dg_project.defs / ".local_defs_state") in told
-
-
-@pytest.mark.parametrize("place", ["takeover.json.lock", "takeover.json.unfinished"])
-def test_a_takeover_that_cannot_be_stored_is_an_error(tmp_path: Path, place: str) -> None:
-    """A takeover file that cannot be written is an error of this package that names the folder."""
-    (tmp_path / place).mkdir()
-    store = TakeoverStore(path=tmp_path / "takeover.json", host="h", project_id="1")
-    with pytest.raises(Exception, match="cannot be written") as caught, store.locked():
-        store.write(store.read())
-    assert "SnapshotError" == type(caught.value).__name__
-    assert str(tmp_path) in str(caught.value)
 
 
 # --- whose state it is ---

@@ -34,7 +34,6 @@ def component(warehouse: EmbeddedWarehouse, name: str, folder: Path) -> PostHogW
         name=name,
         overrides=[ScheduleOverride(tables=["*customer"], cron="30 7 * * mon-fri")],
         history_file=folder / f"{name}.duckdb",
-        takeover_file=folder / f"{name}.takeover.json",
         state_file=folder / f"{name}.state.json",
     )
 

@@ -21,7 +21,6 @@ from dagster.components import DefsStateConfigArgs
 from dw_orchestration import PostHogWarehouseComponent
 from dw_orchestration.errors import StateNotRefreshedError
 from dw_orchestration.operations.takeover import apply_takeover, plan_takeover
-from dw_orchestration.operations.takeover_file import TakeoverStore
 from dw_orchestration.posthog.enums import SyncFrequency
 from dw_orchestration.posthog.models import SchemaUpdate
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
@@ -331,13 +330,11 @@ def test_a_takeover_is_drift_until_the_state_is_refreshed(embedded_warehouse, tm
         embedded_warehouse.resource,
         name="eu",
         history_file=tmp_path / "history.duckdb",
-        takeover_file=tmp_path / "takeover.json",
         state_file=tmp_path / "state.json",
     )
     ours.write_state_to_path(tmp_path / "state.json")
     state = WarehouseSnapshot.read(tmp_path / "state.json")
-    store = TakeoverStore.of(state, tmp_path / "takeover.json")
-    apply_takeover(embedded_warehouse.client, plan_takeover(Tables(state), now=TAKEN_AT), store)
+    apply_takeover(embedded_warehouse.client, plan_takeover(Tables(state), now=TAKEN_AT))
 
     (drift,) = drift_checks(ours)
     assert drift.startswith("Tables: 1 synced at other times.")

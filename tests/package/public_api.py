@@ -33,6 +33,7 @@ from dw_orchestration import (
     build_posthog_schedules,
     build_terminated_runs_sensor,
     errors,
+    load_state,
 )
 from dw_orchestration.testing import TableBehaviour, fails, runs_for, throttled
 from dw_orchestration.testing.warehouse import EmbeddedWarehouse
@@ -134,6 +135,11 @@ def failed_tables(resource: PostHogWarehouseResource | LocalWarehouse) -> Sequen
                     found.append(job.table.name)
             client.get_source(source)  # type: ignore[arg-type]
     return found
+
+
+def definitions_of(path: Path) -> dg.Definitions:
+    """The definitions from the state in a file."""
+    return definitions(assert_type(load_state(PROJECT, path), WarehouseSnapshot))
 
 
 def why_not(resource: PostHogWarehouseResource) -> str:

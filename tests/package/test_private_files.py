@@ -13,7 +13,6 @@ from warehouse import WarehouseProcess
 
 from dw_orchestration.files import make_private_folder, private_files
 from dw_orchestration.history.store import HistoryStore
-from dw_orchestration.operations.takeover_file import TakeoverStore
 from dw_orchestration.posthog.rate_limit import RateBudget, RateLimits
 
 if TYPE_CHECKING:
@@ -34,15 +33,13 @@ def open_to_others(folder) -> list[str]:
 
 
 def test_an_embedded_warehouse_is_its_users_alone(tmp_path, no_umask, wait_until) -> None:
-    """The folder has 0700 and all in it 0600, with any umask: rows, keys, logs, state, takeover and history."""
+    """The folder has 0700 and all in it 0600, with any umask: rows, keys, logs, state and history."""
     home = tmp_path / "home"
     warehouse = WarehouseProcess(home, fixtures=tmp_path / "fixtures")
     try:
         source_id = warehouse.add_files("Hubspot", {"contacts": [{"id": 1}]}, should_sync=True)
         wait_until(lambda: any(job.rows_synced for job in warehouse.client.list_jobs(source_id)), 60)
         warehouse.resource.take_snapshot().write(home / "state_embedded.json")
-        takeover = TakeoverStore(path=home / "takeover_embedded.json", host="h", project_id="1")
-        takeover.write(takeover.read())
         with HistoryStore(DuckDBResource(database=str(home / "h.duckdb")), project="p").connection() as connection:
             connection.execute("create table t as select 1")
             during = open_to_others(home)

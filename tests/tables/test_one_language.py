@@ -156,7 +156,7 @@ def test_in_dw_sync(dw: Callable[..., Any], warehouse: EmbeddedWarehouse) -> Non
 )
 def test_in_every_job(operation: Operation, warehouse: EmbeddedWarehouse, tmp_path: Path) -> None:
     """The config of each job accepts every spelling, and its run fails with the same text for an unknown one."""
-    built = build_maintenance_jobs(Tables(warehouse.snapshot()), takeover_file=tmp_path / "takeover.json")
+    built = build_maintenance_jobs(Tables(warehouse.snapshot()))
     name = f"posthog_warehouse_{operation.name}"
     (job,) = [job for job in built if job.name == name]
 

@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
-from component_snapshots import OFF, TAKEN_AT, project, source, table
+from component_snapshots import OFF, project, source, table
 
 from dw_orchestration.assets.checks import check_specs, not_stale
 from dw_orchestration.assets.metadata import TableMetadata
 from dw_orchestration.assets.spec import asset_spec, table_spec
-from dw_orchestration.operations.takeover_file import OUT_OF_THE_WAY, TakenTable, TakeoverStore
 from dw_orchestration.posthog.enums import SyncFrequency, SyncType
 from dw_orchestration.schedules import ScheduleOverride, SchedulingMode
 from dw_orchestration.tables.drift import ChangeKind, drift_between
 from dw_orchestration.tables.tables import Tables
+from dw_orchestration.tables.takeover import out_of_the_way
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from dw_orchestration.tables.snapshot import WarehouseSnapshot
     from dw_orchestration.tables.table import Table
 
@@ -31,20 +29,15 @@ OBSERVE, ENSURE, DRIVE = SchedulingMode
 ON_WEEKDAYS = "at 30 7 * * mon-fri (Europe/Berlin), by Dagster"
 
 
-def state(frequency: SyncFrequency | None = SyncFrequency.SIX_HOURS, **settings: Any) -> WarehouseSnapshot:
+def state(sync_frequency: SyncFrequency | None = SyncFrequency.SIX_HOURS, **settings: Any) -> WarehouseSnapshot:
     """A project with one table."""
-    return project(source("Stripe", [table("orders", sync_frequency=frequency, **settings)]))
+    return project(source("Stripe", [table("orders", sync_frequency=sync_frequency, **settings)]))
 
 
-def taken_over(path: Path) -> TakeoverStore:
-    """A takeover file: before, PostHog synced the table every six hours."""
-    store = TakeoverStore.of(state(), path / "takeover.json")
+def taken_over() -> WarehouseSnapshot:
+    """The same after a takeover: before, PostHog synced the table every six hours."""
     (orders,) = Tables(state())
-    taken = TakenTable(
-        name=orders.name, source_id=orders.source.id, frequency=SyncFrequency.SIX_HOURS, taken_at=TAKEN_AT
-    )
-    store.write(store.read().with_tables({orders.id: taken}))
-    return store
+    return state(**vars(out_of_the_way(orders.schema)))
 
 
 def only(tables: Tables) -> Table:
@@ -63,11 +56,10 @@ def only(tables: Tables) -> Table:
     ],
 )
 def test_a_table_that_was_taken_over_is_expected_by_dagsters_schedule(
-    mode: SchedulingMode, overrides: list[ScheduleOverride], expected: timedelta, told: str, tmp_path: Path
+    mode: SchedulingMode, overrides: list[ScheduleOverride], expected: timedelta, told: str
 ) -> None:
     """Dagster's schedule drives the table; without schedules, PostHog's one sync a month is what remains."""
-    taken = state(OUT_OF_THE_WAY)
-    tables = Tables(taken, restore=taken_over(tmp_path).restore, scheduling=mode, overrides=overrides)
+    tables = Tables(taken_over(), scheduling=mode, overrides=overrides)
     spec = asset_spec(only(tables))
     assert dg.FreshnessPolicy.time_window(fail_window=expected) == spec.freshness_policy
     assert told == TableMetadata.of(spec.metadata).cadence
@@ -115,12 +107,9 @@ def test_an_override_promises_nothing_of_tables_that_it_cannot_sync(
         pytest.param(datetime(2026, 11, 10, 7, tzinfo=UTC), "stale", id="two_syncs_later"),
     ],
 )
-def test_rows_are_stale_when_two_syncs_of_the_schedule_are_missing(
-    now: datetime, expected: str, tmp_path: Path
-) -> None:
+def test_rows_are_stale_when_two_syncs_of_the_schedule_are_missing(now: datetime, expected: str) -> None:
     """A table that is synced on weekdays is not stale in the evening or at the weekend."""
-    taken = state(OUT_OF_THE_WAY)
-    orders = only(Tables(taken, restore=taken_over(tmp_path).restore, scheduling=DRIVE, overrides=[WEEKDAYS]))
+    orders = only(Tables(taken_over(), scheduling=DRIVE, overrides=[WEEKDAYS]))
     outcome = not_stale(orders, synced_at=datetime(2026, 11, 6, 6, 30, 5, tzinfo=UTC), now=now)
     assert outcome is not None
     assert expected == ("fresh" if outcome.passed else "stale")
@@ -148,8 +137,8 @@ def test_a_translation_sees_what_an_override_changes() -> None:
     assert tables.table("raw/posthog/stripe/orders") == only(tables)
 
 
-def test_a_takeover_is_drift_until_the_state_is_refreshed(tmp_path: Path) -> None:
+def test_a_takeover_is_drift_until_the_state_is_refreshed() -> None:
     """A state from before the takeover promises PostHog's own cadence, so the check `state_is_current` reports it."""
-    before = Tables(state(), restore=taken_over(tmp_path).restore, overrides=[WEEKDAYS])
-    (change,) = drift_between(before, before.of(state(OUT_OF_THE_WAY))).changes
+    before = Tables(state(), overrides=[WEEKDAYS])
+    (change,) = drift_between(before, before.of(taken_over())).changes
     assert (ChangeKind.CADENCE, "every 30 days at 00:00 UTC") == (change.kind, change.after)

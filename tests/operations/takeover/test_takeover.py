@@ -1,7 +1,6 @@
 """A takeover moves PostHog's own schedules out of the way, and gives back exactly what was there."""
 
 from datetime import UTC, datetime, time
-from pathlib import Path
 
 import httpx
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 
 from dw_orchestration import errors
 from dw_orchestration.operations.project import Project
+from dw_orchestration.operations.settings import change_settings
 from dw_orchestration.operations.takeover import (
     Change,
     TakeoverPlan,
@@ -19,11 +19,11 @@ from dw_orchestration.operations.takeover import (
     plan_takeover,
     take_over,
 )
-from dw_orchestration.operations.takeover_file import TakeoverStore
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import SyncFrequency
 from dw_orchestration.posthog.models import Schema, Source
-from dw_orchestration.schedules import SchedulingMode, build_posthog_schedules
+from dw_orchestration.schedules import ScheduleOverride, SchedulingMode, build_posthog_schedules
+from dw_orchestration.tables.snapshot import WarehouseSnapshot
 from dw_orchestration.tables.tables import Tables
 
 FREQUENCIES = ["5min", "15min", "30min", "1hour", "6hour", "12hour", "24hour", "7day", "30day"]
@@ -64,28 +64,25 @@ def tables_of(snapshot) -> Tables:
     return Tables(snapshot, include_disabled=True)
 
 
-def ours(project, folder: Path) -> Project:
+def ours(project) -> Project:
     """The project as operations have it."""
-    return Project(project.client, project.endpoint.host, takeover_file=folder / "takeover.json")
+    return Project(project.client, project.endpoint.host)
 
 
-def store_for(project, folder: Path) -> TakeoverStore:
-    return TakeoverStore.of(project.snapshot(), folder / "takeover.json")
+def plan_for(project) -> TakeoverPlan:
+    return plan_takeover(tables_of(project.snapshot()), now=NOW)
 
 
-def plan_for(project, store: TakeoverStore) -> TakeoverPlan:
-    return plan_takeover(tables_of(project.snapshot()), now=NOW, taken=store.read())
-
-
-def took_over(project, store: TakeoverStore) -> dict[str, Change]:
+def took_over(project) -> dict[str, Change]:
     """The outcome for each table when everything is taken over."""
-    outcomes = apply_takeover(project.client, plan_for(project, store), store)
+    outcomes = apply_takeover(project.client, plan_for(project))
     return {outcome.name.removeprefix("stripe_"): outcome.change for outcome in outcomes}
 
 
-def gave_back(project, store: TakeoverStore, **options) -> dict[str, Change]:
-    """The outcome for each table when everything is given back."""
-    outcomes = give_back(project.client, store, **options)
+def gave_back(project, *names: str, client: PostHogWarehouseClient | None = None) -> dict[str, Change]:
+    """The outcome for each table when these are given back, or everything."""
+    tables = tables_of(project.snapshot())
+    outcomes = give_back(client or project.client, tables.matching(names) if names else tables)
     return {outcome.name.removeprefix("stripe_"): outcome.change for outcome in outcomes}
 
 
@@ -94,7 +91,7 @@ def described(schedules) -> list[tuple[str, object, str]]:
     return sorted((schedule.name, schedule.cron_schedule, schedule.description) for schedule in schedules)
 
 
-def test_plan_says_what_would_change_and_changes_nothing(project, tmp_path) -> None:
+def test_plan_says_what_would_change_and_changes_nothing(project) -> None:
     """A plan names what each table is now, what it would be, when PostHog ticks next and what is saved."""
     project.set("a.customers", sync_frequency="1hour", sync_time_of_day=time(7, 11))
     before, snapshot = project.settings(), project.snapshot()
@@ -162,24 +159,24 @@ def test_plan_leaves_a_frequency_that_dagster_does_not_know(project) -> None:
     assert ((), 4) == (plan.moves, len(plan.left))
 
 
-def test_pattern_that_names_no_table_is_refused(project, tmp_path) -> None:
+def test_pattern_that_names_no_table_is_refused(project) -> None:
     """A mistyped table must not look like one with nothing to do."""
     with pytest.raises(errors.SetupError, match=r"'strype\.\*'.*stripe_a\.customers"):
-        take_over(ours(project, tmp_path), ["stripe_*", "strype.*"])
+        take_over(ours(project), ["stripe_*", "strype.*"])
 
 
-def test_takeover_keeps_tables_on_and_their_time_of_day(project, tmp_path) -> None:
-    """Only the frequency is changed: PostHog ends the long syncs of disabled tables."""
+def test_takeover_keeps_tables_on_and_their_time_of_day(project) -> None:
+    """Only the frequency and the seconds are changed: PostHog ends the long syncs of disabled tables."""
     project.set("a.customers", sync_frequency="24hour", sync_time_of_day=time(7, 11))
 
-    assert dict.fromkeys(NAMES, Change.MOVED) == took_over(project, store_for(project, tmp_path))
-    assert (True, "30day", time(7, 11)) == project.settings()["a.customers"]
+    assert dict.fromkeys(NAMES, Change.MOVED) == took_over(project)
+    assert (True, "30day", time(7, 11, 28)) == project.settings()["a.customers"]
 
 
-def test_embedded_scheduler_ticks_monthly_afterwards(project, tmp_path, wait_until) -> None:
+def test_embedded_scheduler_ticks_monthly_afterwards(project, wait_until) -> None:
     """A table that is out of the way is synced by PostHog itself once in 30 days."""
     project.set("a.customers", sync_frequency="24hour", sync_time_of_day=time(7, 11))
-    took_over(project, store_for(project, tmp_path))
+    took_over(project)
 
     for _ in range(35):
         project.clock.advance(hours=19, minutes=11)
@@ -195,74 +192,69 @@ def test_embedded_scheduler_ticks_monthly_afterwards(project, tmp_path, wait_unt
     frequencies=st.lists(st.sampled_from(FREQUENCIES), min_size=4, max_size=4),
     times=st.lists(st.none() | st.times(), min_size=4, max_size=4),
 )
-def test_law_of_giving_back(lasting_project, tmp_path_factory, frequencies, times) -> None:
-    """For all frequencies and times, Dagster's schedules stay the same and PostHog's come back exactly."""
+def test_law_of_giving_back(lasting_project, frequencies, times) -> None:
+    """For all frequencies and times, Dagster's schedules stay the same and PostHog's come back, to the minute."""
     project = lasting_project
     for name, frequency, at in zip(NAMES, frequencies, times, strict=True):
-        project.set(name, sync_frequency=frequency, sync_time_of_day=at and at.replace(microsecond=0))
-    store = store_for(project, tmp_path_factory.mktemp("law"))
+        project.set(name, sync_frequency=frequency, sync_time_of_day=at and at.replace(second=0, microsecond=0))
     before, own = (
         project.settings(),
         build_posthog_schedules(Tables(project.snapshot(), include_disabled=True, scheduling=SchedulingMode.DRIVE)),
     )
 
-    took_over(project, store)
-    driven = build_posthog_schedules(Tables(project.snapshot(), restore=store.restore, scheduling=SchedulingMode.DRIVE))
+    took_over(project)
+    driven = build_posthog_schedules(Tables(project.snapshot(), scheduling=SchedulingMode.DRIVE))
     moved = project.frequencies()
-    gave_back(project, store)
+    gave_back(project)
 
     assert described(own) == described(driven)
     assert dict.fromkeys(NAMES, "30day") == moved
     assert before == project.settings()
-    assert {} == store.read().tables
 
 
-def test_both_ways_can_be_repeated(project, tmp_path) -> None:
-    """A second takeover stores and changes nothing; a second giving back neither."""
-    store = store_for(project, tmp_path)
+def test_both_ways_can_be_repeated(project) -> None:
+    """A second takeover changes nothing; a second giving back neither."""
     before = project.settings()
-    took_over(project, store)
-    stored = store.read()
+    took_over(project)
+    taken = project.settings()
 
-    assert {} == took_over(project, store)
-    assert stored == store.read()
-    assert dict.fromkeys(NAMES, Change.GIVEN_BACK) == gave_back(project, store)
-    assert {} == gave_back(project, store)
+    assert {} == took_over(project)
+    assert taken == project.settings()
+    assert dict.fromkeys(NAMES, Change.GIVEN_BACK) == gave_back(project)
+    assert {} == gave_back(project)
     assert before == project.settings()
 
 
-def test_plan_that_is_applied_twice_stores_the_first_frequency(project, tmp_path) -> None:
-    """A table that is moved already is not stored with 30 days as what was there before."""
-    store = store_for(project, tmp_path)
-    plan = plan_for(project, store)
-    apply_takeover(project.client, plan, store)
+def test_plan_that_is_applied_twice_stores_the_first_frequency(project) -> None:
+    """A table that is moved already is not marked with 30 days as what was there before."""
+    plan = plan_for(project)
+    apply_takeover(project.client, plan)
 
-    again = apply_takeover(project.client, plan, store)
+    again = apply_takeover(project.client, plan)
 
     assert {Change.LEFT} == {outcome.change for outcome in again}
-    assert {"6hour"} == {str(table.frequency) for table in store.read().tables.values()}
+    gave_back(project)
+    assert {"6hour"} == set(project.frequencies().values())
 
 
-def test_what_is_there_counts_and_not_what_the_plan_saw(project, tmp_path) -> None:
+def test_what_is_there_counts_and_not_what_the_plan_saw(project) -> None:
     """A frequency that changed since the plan was made is the one that is given back."""
-    store = store_for(project, tmp_path)
-    plan = plan_for(project, store)
+    plan = plan_for(project)
     project.set("b.invoices", sync_frequency="1hour")
 
-    apply_takeover(project.client, plan, store)
-    gave_back(project, store)
+    apply_takeover(project.client, plan)
+    gave_back(project)
 
     assert "1hour" == project.frequencies()["b.invoices"]
 
 
-def test_table_deleted_or_turned_off_since_the_plan_is_passed_over(project, tmp_path) -> None:
-    """Such a table is named, and neither changed nor stored."""
-    store = store_for(project, tmp_path)
-    plan = plan_for(project, store)
+def test_table_deleted_or_turned_off_since_the_plan_is_passed_over(project) -> None:
+    """Such a table is named, and not changed."""
+    plan = plan_for(project)
     project.set("a.customers", should_sync=False)
     project.client.delete_schema(project.tables()["b.invoices"])
 
-    outcomes = apply_takeover(project.client, plan, store)
+    outcomes = apply_takeover(project.client, plan)
 
     assert {
         "stripe_a.customers": Change.LEFT,
@@ -270,50 +262,48 @@ def test_table_deleted_or_turned_off_since_the_plan_is_passed_over(project, tmp_
         "stripe_b.customers": Change.MOVED,
         "stripe_b.invoices": Change.GONE,
     } == {outcome.name: outcome.change for outcome in outcomes}
-    assert {"stripe_a.invoices", "stripe_b.customers"} == {table.name for table in store.read().tables.values()}
 
 
-def test_source_that_cannot_be_changed_does_not_stop_the_others(project, tmp_path) -> None:
+def test_source_that_cannot_be_changed_does_not_stop_the_others(project) -> None:
     """A source that is deleted meanwhile is named as failed; the other one is moved."""
-    store, plan = store_for(project, tmp_path), plan_for(project, store_for(project, tmp_path))
+    plan = plan_for(project)
 
     with interposed(project, lambda request: project.client.delete_source(request.url.path.split("/")[5])) as client:
-        outcomes = apply_takeover(client, plan, store)
+        outcomes = apply_takeover(client, plan)
 
     assert {Change.MOVED: 2, Change.FAILED: 2} == {
         change: sum(outcome.change is change for outcome in outcomes) for change in (Change.MOVED, Change.FAILED)
     }
 
 
-def test_takeover_that_ends_half_way_is_completed_by_another(project, tmp_path) -> None:
+def test_takeover_that_ends_half_way_is_completed_by_another(project) -> None:
     """When the server goes away in between, what was moved is remembered, and a second takeover moves the rest."""
-    store = store_for(project, tmp_path)
-    plan, before = plan_for(project, store), project.settings()
+    plan, before = plan_for(project), project.settings()
     with (
         interposed(project, lambda _: project.embedded.stop()) as client,
         pytest.raises(errors.TransportError),
     ):
-        apply_takeover(client, plan, store)
+        apply_takeover(client, plan)
     restarted(project)
 
     assert 2 == list(project.frequencies().values()).count("30day")
-    assert 2 == len(took_over(project, store))
-    gave_back(project, store)
+    assert 2 == len(took_over(project))
+    gave_back(project)
     assert before == project.settings()
 
 
-def test_giving_back_that_ends_half_way_is_completed_by_another(project, tmp_path) -> None:
+def test_giving_back_that_ends_half_way_is_completed_by_another(project) -> None:
     """When the server goes away in between, giving back again restores the rest."""
-    store, before = store_for(project, tmp_path), project.settings()
-    took_over(project, store)
+    before = project.settings()
+    took_over(project)
     with (
         interposed(project, lambda _: project.embedded.stop()) as client,
         pytest.raises(errors.TransportError),
     ):
-        give_back(client, store)
+        gave_back(project, client=client)
     restarted(project)
 
-    assert dict.fromkeys(NAMES, Change.GIVEN_BACK) == gave_back(project, store)
+    assert dict.fromkeys(["b.customers", "b.invoices"], Change.GIVEN_BACK) == gave_back(project)
     assert before == project.settings()
 
 
@@ -323,99 +313,139 @@ def restarted(project) -> None:
     project.endpoint = project.embedded.start()
 
 
-def test_what_somebody_changed_since_stays(project, tmp_path) -> None:
+def test_what_somebody_changed_since_stays(project) -> None:
     """A frequency that somebody chose after the takeover is theirs; the table is named, and forgotten."""
-    store = store_for(project, tmp_path)
-    took_over(project, store)
+    took_over(project)
     project.set("a.invoices", sync_frequency="12hour")
 
-    assert Change.LEFT is gave_back(project, store)["a.invoices"]
+    assert Change.LEFT is gave_back(project)["a.invoices"]
     assert {"a.customers": "6hour", "a.invoices": "12hour"} == {
         name: project.frequencies()[name] for name in ("a.customers", "a.invoices")
     }
-    assert {} == store.read().tables
 
 
-def test_schedule_follows_what_somebody_changed_since(project, tmp_path) -> None:
+def test_schedule_follows_what_somebody_changed_since(project) -> None:
     """A table that is not out of the way any more ticks as PostHog has it now."""
-    store = store_for(project, tmp_path)
-    took_over(project, store)
+    took_over(project)
     project.set("a.invoices", sync_frequency="12hour", sync_time_of_day=time(7, 11))
 
-    names = {each.name for each in build_posthog_schedules(Tables(project.snapshot(), restore=store.restore))}
+    names = {each.name for each in build_posthog_schedules(Tables(project.snapshot()))}
 
     assert {"stripe_a_every_12h", "stripe_a_every_6h", "stripe_b_every_6h"} == names
 
 
-def test_deleted_table_is_forgotten_and_named(project, tmp_path) -> None:
-    """A table that is gone cannot be given anything back."""
-    store = store_for(project, tmp_path)
-    took_over(project, store)
-    project.client.delete_schema(project.tables()["b.customers"])
+def test_only_what_is_asked_for_is_given_back(project) -> None:
+    """The others stay out of the way."""
+    took_over(project)
 
-    assert Change.GONE is gave_back(project, store)["b.customers"]
-    assert {} == store.read().tables
-
-
-def test_only_what_is_asked_for_is_given_back(project, tmp_path) -> None:
-    """The others stay out of the way, and remembered."""
-    store = store_for(project, tmp_path)
-    took_over(project, store)
-
-    gave_back(project, store, only={project.tables()["b.customers"]})
+    gave_back(project, "stripe_b.customers")
 
     assert {**dict.fromkeys(NAMES, "30day"), "b.customers": "6hour"} == project.frequencies()
-    assert {"stripe_a.customers", "stripe_a.invoices", "stripe_b.invoices"} == {
-        table.name for table in store.read().tables.values()
-    }
+    assert dict.fromkeys(set(NAMES) - {"b.customers"}, Change.GIVEN_BACK) == gave_back(project)
 
 
-def test_key_that_may_only_read_leaves_no_trace(project, tmp_path) -> None:
-    """Without the scope to write, nothing is stored and nothing changed."""
-    store = store_for(project, tmp_path)
+def test_key_that_may_only_read_leaves_no_trace(project) -> None:
+    """Without the scope to write, nothing is changed."""
     services = project.embedded.services
     key = services.store.add_key(scopes=["external_data_source:read"], at=services.now())
     reader = PostHogWarehouseClient(project.endpoint.host, 1, key, rate_limits=None)
 
     with reader, pytest.raises(errors.MissingScopeError):
-        apply_takeover(reader, plan_for(project, store), store)
+        apply_takeover(reader, plan_for(project))
 
-    assert not store.path.exists()
-
-
-def test_file_of_another_project_is_refused(project, tmp_path) -> None:
-    """What was stored of one project must not be taken for deleted tables of another."""
-    store = store_for(project, tmp_path)
-    took_over(project, store)
-    other = TakeoverStore(path=store.path, host=store.host, project_id="2")
-
-    with pytest.raises(errors.SetupError, match="of project 1"):
-        give_back(project.client, other)
+    assert {"6hour"} == set(project.frequencies().values())
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"version": 2, "host": "h", "project_id": "1"}'])
-def test_unreadable_file_is_refused_and_kept(tmp_path, text) -> None:
-    """It may be the only way back: nothing replaces it."""
-    store = TakeoverStore(path=tmp_path / "takeover.json", host="h", project_id="1")
-    store.path.write_text(text)
+def test_two_takeovers_at_once_do_the_same(project) -> None:
+    """The way back is saved together with the change, so the later one finds nothing to move."""
+    before, plan = project.settings(), plan_for(project)
+    with interposed(project, lambda _: apply_takeover(project.client, plan)) as client:
+        apply_takeover(client, plan)
 
-    with pytest.raises(errors.SnapshotError, match="fix it"):
-        store.read()
-    assert text == store.path.read_text()
-
-
-def test_two_takeovers_at_once_are_refused(project, tmp_path) -> None:
-    """The later one would forget what the earlier one stored."""
-    store = store_for(project, tmp_path)
-
-    with store.locked(), pytest.raises(errors.SetupError, match="Another takeover"):
-        give_back(project.client, store)
+    gave_back(project)
+    assert before == project.settings()
 
 
-def test_file_holds_no_secret(project, tmp_path) -> None:
-    """It goes into backups and repositories."""
-    store = store_for(project, tmp_path)
-    took_over(project, store)
+def test_every_process_knows_the_way_back(project) -> None:
+    """A process that has nothing but PostHog's address and key sees the cadences from before, and gives back."""
+    project.set("a.customers", sync_frequency="1hour", sync_time_of_day=time(7, 11))
+    before, cadences = project.settings(), [table.cadence for table in tables_of(project.snapshot())]
+    take_over(ours(project), action="apply")
 
-    assert {"version", "host", "project_id", "tables"} == store.read().model_dump().keys()
-    assert project.endpoint.api_key not in store.path.read_text()
+    with PostHogWarehouseClient(project.endpoint.host, 1, project.endpoint.api_key, rate_limits=None) as client:
+        elsewhere = Project(client, "elsewhere")
+        assert cadences == [table.cadence for table in elsewhere.tables(settings=True)]
+        assert ["every 30 days"] * 4 == [
+            table.own_cadence.describe_interval() for table in elsewhere.tables(settings=True)
+        ]
+        assert not take_over(elsewhere, action="give_back").failed
+    assert before == project.settings()
+
+
+def test_giving_nothing_back_fails(project) -> None:
+    """Somebody expects that there is something to give back: the report fails, with tables at 30 days and the cure."""
+    project.set("a.customers", sync_frequency="30day")
+
+    report = take_over(ours(project), action="give_back")
+
+    assert report.failed
+    assert "Nothing was given back: none of 4 tables is out of the way." in report.summary
+    assert "dw set --sync-frequency 6hour --apply" in report.summary
+    assert ["stripe_a.customers"] == [row["table"] for row in report.rows]
+    assert not take_over(ours(project), ["stripe_b.*"], action="apply").failed
+    assert take_over(ours(project), ["stripe_a.*"], action="give_back").failed
+    assert not take_over(ours(project), action="give_back").failed
+
+
+@pytest.mark.parametrize("at", [None, time(7, 11)])
+def test_the_mark_goes_with_a_frequency_that_is_set(project, at: time | None) -> None:
+    """`dw set` of another frequency removes the mark; another time of day keeps it."""
+    project.set("a.customers", sync_frequency="1hour", sync_time_of_day=at)
+    take_over(ours(project), ["stripe_a.customers"], action="apply")
+
+    change_settings(ours(project), ["stripe_a.customers"], apply=True, sync_time_of_day="08:20")
+    assert "every hour from 00:20 UTC" == tables_of(project.snapshot()).table("stripe_a.customers").cadence.describe()
+    change_settings(ours(project), ["stripe_a.customers"], apply=True, sync_frequency="12hour")
+
+    assert (True, "12hour", time(8, 20)) == project.settings()["a.customers"]
+
+
+@pytest.mark.parametrize("at", [None, time(7, 11)])
+def test_the_time_of_day_comes_back_where_somebody_chose_another_frequency(project, at: time | None) -> None:
+    """Only the mark is the takeover's then: without it, PostHog would sync the table at midnight."""
+    project.set("a.customers", sync_time_of_day=at)
+    took_over(project)
+    project.set("a.customers", sync_frequency="12hour")
+
+    assert Change.LEFT is gave_back(project)["a.customers"]
+    assert (True, "12hour", at) == project.settings()["a.customers"]
+
+
+def test_a_server_that_drops_the_mark_keeps_the_frequency(project) -> None:
+    """Where the seconds are not kept, the table is moved back at once, and fails."""
+    project.embedded.services.store._db.execute(
+        "create trigger forgetful after update of sync_time_of_day on schemas when new.sync_time_of_day is not null"
+        f" and new.id = '{project.tables()['a.invoices']}' and new.sync_time_of_day not like '%:00'"
+        " begin update schemas set sync_time_of_day = '00:00:00' where id = new.id; end"
+    )
+    outcomes = took_over(project)
+    assert (Change.FAILED, 3) == (outcomes["a.invoices"], list(outcomes.values()).count(Change.MOVED))
+    assert (True, "6hour", None) == project.settings()["a.invoices"]
+
+
+@pytest.mark.parametrize("mode", SchedulingMode)
+def test_a_monthly_table_without_a_mark_is_named(mode: SchedulingMode, caplog) -> None:
+    """Schedules that tick once a month are named when they are built, unless an override has other times."""
+    schemas = [
+        Schema(id=name, name=name, should_sync=True, sync_type="append", sync_frequency=frequency, sync_time_of_day=at)
+        for name, frequency, at in [("lost", "30day", None), ("moved", "30day", "00:00:36"), ("daily", "24hour", None)]
+    ]
+    state = WarehouseSnapshot.of_live([Source(id="s", source_type="Stripe", schemas=tuple(schemas))])
+
+    build_posthog_schedules(Tables(state, scheduling=mode))
+
+    assert (mode is not SchedulingMode.OBSERVE) == ("every 30 days: stripe.lost. " in caplog.text)
+    caplog.clear()
+    monthly = ScheduleOverride(tables=["lost"], cron="0 6 1 * *")
+    build_posthog_schedules(Tables(state, scheduling=mode, overrides=[monthly]))
+    assert "" == caplog.text

@@ -1,4 +1,4 @@
-"""The takeover on the command line: the same as the job, with the same file."""
+"""The takeover on the command line: the same as the job."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def command(project, tmp_path) -> Callable[..., Result]:
     return lambda *arguments: CliRunner().invoke(app, ["takeover", *arguments], env=environment)
 
 
-def test_plan_apply_and_give_back(command, project, tmp_path) -> None:
+def test_plan_apply_and_give_back(command, project) -> None:
     """Without an option nothing changes; `apply` moves the named tables, and `give_back` restores them."""
     before = project.frequencies()
 
@@ -30,25 +30,22 @@ def test_plan_apply_and_give_back(command, project, tmp_path) -> None:
     planned = project.frequencies()
     apply = command("--action", "apply", "stripe_a.*", "*_b.invoices")
     applied = project.frequencies()
-    remembered = (tmp_path / "home_of_state" / "takeover_1.json").exists()
     give_back = command("--action", "give_back")
 
     assert [0, 0, 0] == [result.exit_code for result in (plan, apply, give_back)]
     assert before == planned
     assert {"a.customers": "30day", "a.invoices": "30day", "b.customers": "6hour", "b.invoices": "30day"} == applied
-    assert remembered
     assert before == project.frequencies()
     assert "Nothing is changed yet. 4 tables would move" in plan.stderr
     assert "3 tables: 3 moved out of the way." in apply.stderr
     assert "3 tables: 3 given back." in give_back.stderr
 
 
-def test_file_can_be_another_one(command, project, tmp_path) -> None:
-    """A user's own code location names its file."""
-    own = tmp_path / "ours.json"
-    command("--action", "apply", "stripe_a.invoices", "--file", str(own))
-    assert ["a.invoices"] == [name for name, frequency in project.frequencies().items() if frequency == "30day"]
-    assert 1 == len(json.loads(own.read_text())["tables"])
+def test_giving_nothing_back_fails(command) -> None:
+    """The exit status says that nothing was given back."""
+    result = command("--action", "give_back")
+    assert 1 == result.exit_code
+    assert "Nothing was given back" in result.stdout
 
 
 def test_programs_read_rows(command) -> None:

@@ -12,7 +12,7 @@ from dw_orchestration.tables.tables import Tables
 
 
 @pytest.fixture
-def definitions(project, tmp_path) -> dg.Definitions:
+def definitions(project) -> dg.Definitions:
     """A code location with the project's tables and the job."""
     snapshot, endpoint = project.snapshot(), project.endpoint
     resource = PostHogWarehouseResource(
@@ -20,7 +20,7 @@ def definitions(project, tmp_path) -> dg.Definitions:
     )
     return dg.Definitions(
         assets=build_posthog_assets(Tables(snapshot, include_disabled=True)),
-        jobs=build_maintenance_jobs(Tables(snapshot, include_disabled=True), takeover_file=tmp_path / "takeover.json"),
+        jobs=build_maintenance_jobs(Tables(snapshot, include_disabled=True)),
         resources={"posthog_warehouse": resource},
     )
 
@@ -96,11 +96,18 @@ def test_failed_table_fails_the_run_and_is_named(definitions, project) -> None:
     )
 
 
-def test_carried_out_upon_what_posthog_holds_now(project, tmp_path) -> None:
+def test_carried_out_upon_what_posthog_holds_now(project) -> None:
     """The state that definitions are built from may be old: a table turned off since is not moved."""
     project.set("a.customers", should_sync=False)
 
-    ours = Project(project.client, project.endpoint.host, takeover_file=tmp_path / "takeover.json")
+    ours = Project(project.client, project.endpoint.host)
     report = take_over(ours, action="apply", now=project.clock)
 
     assert report.summary.startswith("3 tables: 3 moved out of the way.")
+
+
+def test_giving_nothing_back_fails_the_run(definitions) -> None:
+    """A run that gives nothing back is red, with the reason."""
+    result = run(definitions, action="give_back")
+    (failure,) = [event for event in result.all_node_events if event.is_step_failure]
+    assert "Nothing was given back" in failure.step_failure_data.user_failure_data.description
