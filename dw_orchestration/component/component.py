@@ -31,6 +31,7 @@ from dw_orchestration.operations.jobs import build_maintenance_jobs
 from dw_orchestration.resources.state import (
     code_server_has_tables,
     fetch_stored,
+    has_tables,
     how_to_get,
     is_run_process,
     note_tables,
@@ -191,7 +192,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         try:
             refresh_state(self.warehouse, path, allow_shrinking=self.allow_shrinking)
         except StateNotRefreshedError as error:
-            if not self._is_in_code_server or not path.exists():
+            if not self._is_in_code_server or not has_tables(path):
                 raise
             # it has no other state than what is written here: the last good one, with the reason why it is not new
             _log().warning(str(error))

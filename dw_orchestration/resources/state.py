@@ -152,6 +152,11 @@ def last_good_state(warehouse: WarehouseResource, path: Path) -> WarehouseSnapsh
     return state if state is not None and warehouse.is_origin_of(state) else None
 
 
+def has_tables(path: Path) -> bool:
+    """Whether a state file can be read and holds tables, of now or of the last good state."""
+    return _tables_in(path) is not None
+
+
 def _holds_nothing(path: Path) -> bool:
     """Whether nothing is lost with the file: one that cannot be read may be of a newer version of this package."""
     try:

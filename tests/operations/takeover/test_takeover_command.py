@@ -45,7 +45,7 @@ def test_giving_nothing_back_fails(command) -> None:
     """The exit status says that nothing was given back."""
     result = command("--action", "give_back")
     assert 1 == result.exit_code
-    assert "Nothing was given back" in result.stdout
+    assert "Nothing was given back" in result.output
 
 
 def test_programs_read_rows(command) -> None:
