@@ -8,9 +8,11 @@ import typer
 from typer.core import TyperGroup
 
 from dw_orchestration.cli import connection as connections
-from dw_orchestration.cli.commands import command_of
+from dw_orchestration.cli.commands import command_of, options_of
+from dw_orchestration.cli.logs import EXAMPLES as LOGS_EXAMPLES
 from dw_orchestration.cli.logs import logs
 from dw_orchestration.cli.output import KNOWN, MEANINGS, Exit, Session
+from dw_orchestration.cli.syncing import EXAMPLES as SYNC_EXAMPLES
 from dw_orchestration.cli.syncing import sync
 from dw_orchestration.operations.registry import OPERATIONS
 from dw_orchestration.version import __version__
@@ -40,20 +42,26 @@ app = typer.Typer(
     no_args_is_help=True,
     # a traceback of theirs can show the values of variables, and one of these is the key
     pretty_exceptions_enable=False,
+    # help without boxes fits 80 columns
+    rich_markup_mode=None,
     epilog=EXITS,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("sync")(sync)
-app.command("logs")(logs)
+app.command("sync", **options_of(help_text=sync.__doc__ or "", examples=SYNC_EXAMPLES))(sync)
+app.command("logs", **options_of(help_text=logs.__doc__ or "", examples=LOGS_EXAMPLES))(logs)
 groups = {
-    "source": typer.Typer(no_args_is_help=True, help="Create, change and delete sources."),
-    "webhook": typer.Typer(no_args_is_help=True, help="Show, create and delete the webhook of a source."),
+    name: typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=text)
+    for name, text in (
+        ("source", "Create, change and delete sources."),
+        ("webhook", "Show, create and delete the webhook of a source."),
+    )
 }
 for group, commands in groups.items():
     app.add_typer(commands, name=group)
 for operation in OPERATIONS:
     first, _, second = operation.command.partition(" ")
-    (groups[first] if second else app).command(second or first)(command_of(operation))
+    told = options_of(help_text=operation.description, examples=operation.examples)
+    (groups[first] if second else app).command(second or first, **told)(command_of(operation))
 
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001  as the library calls it
@@ -85,7 +93,7 @@ def connect(
         Path | None,
         typer.Option(
             envvar=connections.HOME_VARIABLE,
-            help="The folder of an embedded warehouse, if no project is named; .dw_orchestration if not given.",
+            help="The folder of an embedded warehouse; by default .dw_orchestration here or in a folder above.",
         ),
     ] = None,
     version: Annotated[  # noqa: ARG001  its callback does it
@@ -97,7 +105,7 @@ def connect(
         host=host or connections.US_CLOUD,
         project_id=project_id or None,
         api_key=api_key or None,
-        home=home or connections.DEFAULT_HOME,
+        home=home or connections.nearest_home(),
         typed=_typed(ctx),
     )
     ctx.obj = Session(connection)

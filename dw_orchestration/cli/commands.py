@@ -3,7 +3,7 @@
 import inspect
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -11,18 +11,27 @@ import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from dw_orchestration.cli.completion import COMPLETIONS
 from dw_orchestration.cli.output import Session, session_of
 from dw_orchestration.cli.printing import Form, Json, Quiet, Wide
 from dw_orchestration.operations.operation import Operation
 from dw_orchestration.tables.errors import UsageError
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, however many tables it is.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done. Nothing is changed.")]
+# more tables are asked for
+MOST_UNASKED = 10
 
 
 def command_of(operation: Operation) -> Callable[..., int]:
     """The function of which typer makes the operation's command."""
     payloads = set(operation.payloads())
 
+    asks = "dry_run" in operation.params.model_fields and not operation.confirms_by_name
+
     def command(ctx: typer.Context, *, as_json: bool, quiet: bool, wide: bool, **given: Any) -> int:
         session = session_of(ctx, Form(as_json=as_json, quiet=quiet, wide=wide))
+        is_sure = given.pop("yes", False)
         values = {
             name: _payload(session, value) if name in payloads else value
             for name, value in given.items()
@@ -35,6 +44,8 @@ def command_of(operation: Operation) -> Callable[..., int]:
             problem = error.errors()[0]
             raise UsageError(f"Invalid {'.'.join(map(str, problem['loc']))}: {problem['msg']}.") from None
         with session.connection.project() as project:
+            if asks and not (is_sure or given["dry_run"]):
+                ask(len(project.tables().matching(given["tables"])), does=operation.command)
             report = operation.carry_out(project, params)
         return session.show(report)
 
@@ -47,6 +58,7 @@ def command_of(operation: Operation) -> Callable[..., int]:
             inspect.Parameter(name, keyword, default=default, annotation=annotation)
             for name, (annotation, default) in parameters.items()
         ),
+        *([inspect.Parameter("yes", keyword, default=False, annotation=Yes)] if asks else []),
         inspect.Parameter("as_json", keyword, default=False, annotation=Json),
         inspect.Parameter("quiet", keyword, default=False, annotation=Quiet),
         inspect.Parameter("wide", keyword, default=False, annotation=Wide),
@@ -54,13 +66,39 @@ def command_of(operation: Operation) -> Callable[..., int]:
     # typer reads the signature and the annotations of the function
     command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]  # functions have one if it is set
     command.__annotations__ = {each.name: each.annotation for each in signature}
-    command.__doc__ = _plain(operation.description)
+    command.__doc__ = plain(operation.description)
     return command
+
+
+def options_of(*, help_text: str, examples: Sequence[str]) -> dict[str, Any]:
+    """What typer knows of a command: its line in the list of commands, its help, and examples below that."""
+    first_sentence = plain(help_text).split("\n\n")[0].split(". ")[0].rstrip(".") + "."
+    # the mark at the start keeps the lines apart
+    lines = "".join(f"  dw {example}\n" for example in examples)
+    return {"short_help": first_sentence, "epilog": f"\b\nExamples:\n{lines}" if lines else ""}
+
+
+def ask(count: int, *, does: str) -> None:
+    """Let a user confirm what concerns many tables; on a terminal by a key, elsewhere by `--yes`.
+
+    Raises:
+        UsageError: Nobody said yes; nothing was changed.
+    """
+    if count <= MOST_UNASKED:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"dw {does} would go to {count} tables. Add --yes if that is what you want, or --dry-run to look first."
+        )
+    sys.stderr.write(f"dw {does} goes to {count} tables. Continue? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise UsageError("Nothing was changed.")
 
 
 def _parameter(name: str, field: FieldInfo, *, is_payload: bool) -> tuple[Any, Any]:
     """The annotation and the default of one argument or option."""
-    help_text = _plain(field.description or "")
+    help_text = plain(field.description or "")
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     metavar = str(extra["metavar"]) if "metavar" in extra else None
     default = ... if field.is_required() else field.default
@@ -73,7 +111,10 @@ def _parameter(name: str, field: FieldInfo, *, is_payload: bool) -> tuple[Any, A
         ], inspect.Parameter.empty if default is ... else None
     kind = _without_none(field.annotation)
     if metavar:
-        shown = typer.Argument(metavar=metavar, help=help_text, show_default=False)
+        metavar = metavar.strip("[].")
+        shown = typer.Argument(
+            metavar=metavar, help=help_text, show_default=False, autocompletion=COMPLETIONS.get(metavar)
+        )
         return Annotated[
             kind if default is ... else kind | None, shown
         ], inspect.Parameter.empty if default is ... else None
@@ -93,7 +134,7 @@ def _without_none(annotation: Any) -> Any:
     return kinds[0] if type(None) in get_args(annotation) else annotation
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A description without the marks of Markdown, for a terminal."""
     return text.replace("`", "")
 

@@ -32,6 +32,25 @@ KEY_VARIABLE = "POSTHOG_PERSONAL_API_KEY"
 HOME_VARIABLE = "DW_ORCHESTRATION_HOME"
 BUDGET_VARIABLE = "DW_ORCHESTRATION_REQUEST_BUDGET"
 EMBEDDED = "embedded warehouse"
+# of the embedded warehouse
+STATE = "state.sqlite"
+
+
+def from_environment() -> Connection:
+    """The connection of a command without options: that of the shell's completion."""
+    return Connection(
+        host=variable(HOST_VARIABLE) or US_CLOUD,
+        project_id=variable(PROJECT_VARIABLE),
+        api_key=variable(KEY_VARIABLE),
+        home=Path(variable(HOME_VARIABLE) or nearest_home()),
+    )
+
+
+def nearest_home() -> Path:
+    """The folder of the embedded warehouse of this project: here or, as git looks for `.git`, in a folder above."""
+    here = Path.cwd()
+    homes = (folder / DEFAULT_HOME for folder in (here, *here.parents))
+    return next((home for home in homes if (home / STATE).exists()), DEFAULT_HOME)
 
 
 def variable(name: str) -> str | None:
@@ -103,13 +122,14 @@ class Connection:
         return PostHogWarehouseClient(self.host, self.project_id, self.api_key, rate_limits=limits, notify=_say)
 
     def _embedded(self) -> PostHogWarehouseClient:
-        if not (self.home / "state.sqlite").exists():
+        if not (self.home / STATE).exists():
             text = f"There is no embedded warehouse in {self.home.absolute()}"
             if self.home_is_asked_for:
                 raise SetupError(f"{text}. Name the folder that the code location uses as its home.")
             raise SetupError(
                 f"No warehouse is named: set {PROJECT_VARIABLE} and {KEY_VARIABLE} for a PostHog project, or --home for"
-                f" an embedded warehouse. {text}."
+                f" an embedded warehouse. {text} or above; Dagster makes one when it loads a project that has one"
+                " (`dagster dev`), and `make run` in a checkout."
             )
         from dw_orchestration.resources.embedded_process import EmbeddedProcess
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dw_orchestration.cli.commands import plain
+from dw_orchestration.cli.completion import COMPLETIONS
 from dw_orchestration.cli.output import Exit, session_of
 from dw_orchestration.cli.printing import Form, Json
 from dw_orchestration.operations.logs import find_job, followed_lines, log_lines, report_of_lines
@@ -19,13 +21,16 @@ if TYPE_CHECKING:
 
     from dw_orchestration.posthog.models import LogLine
 
+EXAMPLES = ("logs stripe.Charge", "logs stripe.Charge --level error", "logs stripe.Charge --follow")
 LEVELS = ", ".join(level.lower() for level in LogLevel)
-_TABLE = TableParams.model_fields["table"].description
+_TABLE = plain(TableParams.model_fields["table"].description or "")
 
 
 def logs(
     ctx: typer.Context,
-    table: Annotated[str, typer.Argument(metavar="TABLE", help=_TABLE, show_default=False)],
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help=_TABLE, show_default=False, autocompletion=COMPLETIONS["TABLE"])
+    ],
     *,
     job: Annotated[
         str | None, typer.Option(help="The id of a sync, from dw jobs; the newest one if it is left out.")

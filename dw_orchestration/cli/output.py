@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, cast
@@ -22,7 +23,7 @@ from dw_orchestration.posthog.errors import (
     TransportError,
     UnexpectedAnswerError,
 )
-from dw_orchestration.tables.errors import SetupError, SnapshotError, UsageError
+from dw_orchestration.tables.errors import NotConfirmedError, SetupError, SnapshotError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,7 +102,10 @@ class Session:
 
     def fail(self, error: VisibleError) -> int:
         """Print what went wrong, without the secrets; the exit status."""
-        print_error(error, self.secrets.hidden(error.text), form=self.form)
+        text = error.text
+        if isinstance(error, NotConfirmedError) and error.missing:
+            text += f" Add: {' '.join(f'--confirm {shlex.quote(name)}' for name in error.missing)}"
+        print_error(error, self.secrets.hidden(text), form=self.form)
         return exit_for(error)
 
 

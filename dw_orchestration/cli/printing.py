@@ -67,6 +67,8 @@ def print_report(report: Report, *, form: Form) -> None:
         _print_json(report.document() | {"error": None, "error_type": None})
     elif form.quiet:
         _print_lines(dict.fromkeys(visible(as_text(row.get(report.columns[0]))) for row in report.rows))
+    elif report.is_record:
+        _print_record(report)
     elif sys.stdout.isatty() or form.wide:
         _print_table(report, wide=form.wide)
     else:
@@ -106,6 +108,17 @@ def _print_table(report: Report, *, wide: bool) -> None:
     hidden = [column for column in report.columns if column not in columns and column not in REMARKS]
     more = f" Not shown: {', '.join(map(_head, hidden))} (--wide)." if hidden and report.rows else ""
     console.print(Text(visible_lines(report.summary) + more))
+
+
+def _print_record(report: Report) -> None:
+    """Print the properties that have a value, one a line; of a list, one a line as well."""
+    width = max(map(len, report.columns)) + GAP
+    for column in report.columns:
+        value = report.rows[0].get(column)
+        for number, each in enumerate(value if isinstance(value, list) else [value]):
+            if text := visible(as_text(each)):
+                _print_lines([f"{'' if number else _head(column):{width}}{text}"])
+    _print_lines([visible_lines(report.summary)])
 
 
 def _print_rows(console: Console, rows: Sequence[Row], columns: Sequence[str], *, wide: bool) -> None:

@@ -8,29 +8,42 @@ from typing import Annotated, Any
 
 import typer
 
+from dw_orchestration.cli.commands import DryRun, Yes, ask, plain
+from dw_orchestration.cli.completion import COMPLETIONS
 from dw_orchestration.cli.output import Exit, session_of
 from dw_orchestration.cli.printing import Form, Json, Quiet, Wide
 from dw_orchestration.cli.progress import Progress, progress_of
 from dw_orchestration.operations.confirmation import confirmed_tables
 from dw_orchestration.operations.operation import ConfirmedTablesParams
 from dw_orchestration.operations.project import Project
-from dw_orchestration.operations.syncing import Outcomes, sync_batch
+from dw_orchestration.operations.syncing import Outcomes, planned, sync_batch
 from dw_orchestration.sync.engine import SyncEngine
 from dw_orchestration.sync.settings import IfRunning, SyncMode, SyncSettings
 from dw_orchestration.tables.errors import UsageError
 from dw_orchestration.tables.table import Table
 
+EXAMPLES = (
+    "sync stripe.Charge",
+    "sync 'stripe.*' --dry-run",
+    "sync stripe.Charge --resync --confirm stripe.Charge",
+)
 _DEFAULTS = SyncSettings()
 _FIELDS = ConfirmedTablesParams.model_fields
 Tables = Annotated[
-    list[str], typer.Argument(metavar="TABLE...", help=_FIELDS["tables"].description, show_default=False)
+    list[str],
+    typer.Argument(
+        metavar="TABLE",
+        help=plain(_FIELDS["tables"].description or ""),
+        show_default=False,
+        autocompletion=COMPLETIONS["TABLE"],
+    ),
 ]
 Confirm = Annotated[list[str] | None, typer.Option(help=_FIELDS["confirm"].description, show_default=False)]
 
 
 def _option(name: str, **more: Any) -> Any:
     """An option with the engine's own description of a setting, without the marks of Markdown."""
-    return typer.Option(help=(SyncSettings.model_fields[name].description or "").replace("`", ""), **more)
+    return typer.Option(help=plain(SyncSettings.model_fields[name].description or ""), **more)
 
 
 def sync(
@@ -41,6 +54,8 @@ def sync(
         bool, typer.Option("--resync", help="Delete what was synced and import it again, which is billed.")
     ] = False,
     confirm: Confirm = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
     if_running: Annotated[IfRunning, _option("if_running")] = _DEFAULTS.if_running,
     wait: Annotated[bool, _option("wait")] = _DEFAULTS.wait,
     poll_min_s: Annotated[float, _option("poll_min_s", min=0.1)] = _DEFAULTS.poll_min_s,
@@ -56,7 +71,11 @@ def sync(
         sync_mode=mode, if_running=if_running, wait=wait, poll_min_s=poll_min_s, poll_max_s=slowest_s
     )
     with session.connection.project() as project:
+        if dry_run:
+            return session.show(planned(project.tables().matching(wanted), mode=mode))
         tables = _chosen(project, wanted, confirm or (), mode=mode)
+        if not yes and mode is SyncMode.RELOAD:
+            ask(len(tables), does="sync")
         project.client.check_access(write=True)
         outcomes = Outcomes(tables)
         with progress_of(tables, mode=mode) as progress:

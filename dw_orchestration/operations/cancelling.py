@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from dw_orchestration.operations.operation import Operation, TablesParams
+from dw_orchestration.operations.operation import ChangedTablesParams, Operation
 from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.posthog.enums import CancelOutcome, SyncStatus
 from dw_orchestration.posthog.errors import PostHogError, RateLimitedError, ServerError, TransportError
@@ -31,13 +31,19 @@ BAD = frozenset({"failed", "still running", NO_ANSWER})
 
 
 def cancel_syncs(
-    project: Project, tables: Sequence[str], *, wait_s: float = WAIT_S, clock: Clock | None = None
+    project: Project,
+    tables: Sequence[str],
+    *,
+    dry_run: bool = False,
+    wait_s: float = WAIT_S,
+    clock: Clock | None = None,
 ) -> Report:
     """Cancel the running syncs of tables, and see them end.
 
     Args:
         project: The tables' project.
         tables: Names and patterns of tables.
+        dry_run: Only show which syncs are running.
         wait_s: How long to wait for their end: older servers cancel after they have answered.
         clock: For the waiting.
 
@@ -47,6 +53,9 @@ def cancel_syncs(
     """
     chosen = project.tables().matching(tables)
     running = running_jobs(project.client, chosen)
+    if dry_run:
+        rows = [_row(table, running[table.id], result="would be cancelled") for table in chosen if table.id in running]
+        return Report(summary=f"Dry run: {counted(len(rows), 'sync')} would be cancelled.", rows=rows, columns=COLUMNS)
     project.client.check_access(write=True)
     clock = clock or SystemClock()
     rows = _ask_all(project.client, chosen, running, wait_s=wait_s, clock=clock)
@@ -103,14 +112,7 @@ def _ask_all(
 
 
 def _ask(client: PostHogWarehouseClient, table: Table, job: Job | None) -> Row:
-    row: Row = {
-        "table": table.name,
-        "id": table.id,
-        "result": NOTHING,
-        "job_id": job and job.id,
-        "rows_synced": job and job.rows_synced,
-        "note": None,
-    }
+    row = _row(table, job, result=NOTHING)
     # the status says Running before there is a job
     if job is None and table.schema.status is not SyncStatus.RUNNING:
         return row
@@ -122,6 +124,17 @@ def _ask(client: PostHogWarehouseClient, table: Table, job: Job | None) -> Row:
         return row | {"result": "failed", "note": error.text}
     # with nothing running any more, the job shows how it ended: perhaps by a request whose answer was lost
     return row | {"result": "asked" if outcome is CancelOutcome.REQUESTED or job is not None else NOTHING}
+
+
+def _row(table: Table, job: Job | None, *, result: str) -> Row:
+    return {
+        "table": table.name,
+        "id": table.id,
+        "result": result,
+        "job_id": job and job.id,
+        "rows_synced": job and job.rows_synced,
+        "note": None,
+    }
 
 
 def _wait(
@@ -171,9 +184,9 @@ def _seen(row: Row, ended: Mapping[str, Job], *, wait_s: float) -> Row:
 CANCEL_SYNCS = Operation(
     name="cancel_syncs",
     command="cancel",
-    params=TablesParams,
+    params=ChangedTablesParams,
     run=cancel_syncs,
     description="Cancel the running syncs of tables, no matter who started them, and wait until they have ended."
-    " PostHog"
-    " shows a cancelled sync as Failed; the rows of earlier syncs stay.",
+    " PostHog shows a cancelled sync as Failed; the rows of earlier syncs stay.",
+    examples=("cancel postgres_shop.orders", "cancel '*'"),
 )

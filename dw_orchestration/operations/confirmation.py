@@ -45,8 +45,9 @@ def _check_confirmed(tables: Sequence[Table], confirm: Sequence[str], *, live: T
     names, confirmed = {table.name for table in tables}, {table.name for table in named}
     if missing := sorted(names - confirmed):
         raise NotConfirmedError(
-            f"This deletes {_loss(tables)}. If that is what you want, repeat the names to confirm it; missing:"
-            f" {', '.join(map(visible, missing))}."
+            f"This deletes {loss(tables)}. If that is what you want, repeat the names to confirm it; missing:"
+            f" {', '.join(map(visible, missing))}.",
+            missing=missing,
         )
     if foreign := sorted(confirmed - names):
         raise NotConfirmedError(
@@ -55,7 +56,8 @@ def _check_confirmed(tables: Sequence[Table], confirm: Sequence[str], *, live: T
         )
 
 
-def _loss(tables: Sequence[Table]) -> str:
+def loss(tables: Sequence[Table]) -> str:
+    """How many rows of how many tables would be deleted, and what that means."""
     unknown = any(table.schema.table is not None and table.schema.table.row_count is None for table in tables)
     rows = "an unknown number of rows" if unknown else counted(sum(map(rows_of, tables)), "row")
     return f"{rows} of {counted(len(tables), 'table')}, which the next sync imports and PostHog bills again"

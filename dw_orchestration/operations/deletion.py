@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from dw_orchestration.operations.cancelling import running_jobs
-from dw_orchestration.operations.confirmation import confirmed_tables, rows_of
+from dw_orchestration.operations.confirmation import confirmed_tables, loss, rows_of
 from dw_orchestration.operations.operation import ConfirmedTablesParams, Operation
 from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.posthog.errors import NotFoundError, PostHogError
@@ -29,38 +29,54 @@ REVIVED = (
 COLUMNS = ("table", "rows", "last_synced_at", "result", "note")
 
 
-def delete_data(project: Project, tables: Sequence[str], *, confirm: Sequence[str]) -> Report:
+def delete_data(
+    project: Project, tables: Sequence[str], *, confirm: Sequence[str] = (), dry_run: bool = False
+) -> Report:
     """Delete the rows of tables. They stay enabled: their next sync imports, and bills, all rows again.
 
     Args:
         project: The tables' project.
         tables: Names and patterns of tables.
         confirm: The name of each of these tables again; no patterns.
+        dry_run: Only show what would be lost, without a confirmation.
 
     Raises:
         NotConfirmedError: `confirm` does not name exactly these tables; nothing was deleted.
         UsageError: A name is unknown, or a table is being synced; nothing was deleted.
         PostHogError: PostHog is unreachable, or the key may not change anything.
     """
+    if dry_run:
+        return _plan(project, tables)
     return _delete_each(
         project, tables, confirm=confirm, delete=_delete_rows, then="The next sync imports all rows again."
     )
 
 
-def delete_tables(project: Project, tables: Sequence[str], *, confirm: Sequence[str]) -> Report:
+def delete_tables(
+    project: Project, tables: Sequence[str], *, confirm: Sequence[str] = (), dry_run: bool = False
+) -> Report:
     """Delete tables with their rows. PostHog finds them again in their sources; `disable_tables` stops them for good.
 
     Args:
         project: The tables' project.
         tables: Names and patterns of tables.
         confirm: The name of each of these tables again; no patterns.
+        dry_run: Only show what would be lost, without a confirmation.
 
     Raises:
         NotConfirmedError: `confirm` does not name exactly these tables; nothing was deleted.
         UsageError: A name is unknown, or a table is being synced; nothing was deleted.
         PostHogError: PostHog is unreachable, or the key may not change anything.
     """
+    if dry_run:
+        return _plan(project, tables)
     return _delete_each(project, tables, confirm=confirm, delete=_delete_table, then=REVIVED)
+
+
+def _plan(project: Project, tables: Sequence[str]) -> Report:
+    chosen = project.tables().matching(tables)
+    rows = [_row(table, "would be deleted", None) for table in chosen]
+    return Report(summary=f"Dry run: nothing is deleted. It would be {loss(chosen)}.", rows=rows, columns=COLUMNS)
 
 
 def _delete_each(
@@ -129,8 +145,8 @@ DELETE_DATA = Operation(
     run=delete_data,
     deletes=True,
     description="Delete the rows of tables in PostHog. The tables stay enabled: their next sync imports all rows"
-    " again, and"
-    " PostHog bills them again. `confirm` has to repeat the names of the tables.",
+    " again, and PostHog bills them again. `confirm` has to repeat the names of the tables.",
+    examples=("delete-data --dry-run 'stripe.*'", "delete-data stripe.Charge --confirm stripe.Charge"),
 )
 DELETE_TABLES = Operation(
     name="delete_tables",
@@ -139,4 +155,5 @@ DELETE_TABLES = Operation(
     run=delete_tables,
     deletes=True,
     description=f"Delete tables in PostHog, with their rows. {REVIVED} `confirm` has to repeat the tables' names.",
+    examples=("delete-table --dry-run stripe.Charge", "delete-table stripe.Charge --confirm stripe.Charge"),
 )

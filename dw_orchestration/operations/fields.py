@@ -68,6 +68,6 @@ SHOW_FIELDS = Operation(
     params=TableParams,
     run=show_fields,
     description="Show the columns of a table, and which of them an incremental sync can follow. PostHog asks the"
-    " source of"
-    " the table, which can take a minute. Changes nothing.",
+    " source of the table, which can take a minute. Changes nothing.",
+    examples=("fields postgres_shop.orders",),
 )

@@ -154,6 +154,7 @@ LIST_SOURCES = Operation(
     run=list_sources,
     has_job=False,
     description="List the sources.",
+    examples=("sources", "sources --json"),
 )
 LIST_TABLES = Operation(
     name="list_tables",
@@ -162,6 +163,7 @@ LIST_TABLES = Operation(
     run=list_tables,
     has_job=False,
     description="List tables with how and when PostHog syncs them.",
+    examples=("tables", "tables 'stripe.*' -q"),
 )
 LIST_JOBS = Operation(
     name="list_jobs",
@@ -170,4 +172,5 @@ LIST_JOBS = Operation(
     run=list_jobs,
     has_job=False,
     description="List the newest syncs of tables, newest first.",
+    examples=("jobs stripe.Charge", "jobs --limit 100 --json"),
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from dw_orchestration.operations.project import Project
     from dw_orchestration.operations.report import Report
@@ -44,7 +44,17 @@ class SomeTablesParams(Params):
     )
 
 
-class ConfirmedTablesParams(TablesParams):
+class DryRunParams(Params):
+    """What can be shown before it is done."""
+
+    dry_run: bool = Field(default=False, description="Only show what would be done. Nothing is changed.")
+
+
+class ChangedTablesParams(TablesParams, DryRunParams):
+    """Some tables that are changed."""
+
+
+class ConfirmedTablesParams(TablesParams, DryRunParams):
     """Some tables that lose their rows."""
 
     confirm: list[str] = Field(
@@ -80,6 +90,7 @@ class Operation:
         params: What a user may set. The field names are the keyword arguments of `run`.
         run: Does it, and reports what it did.
         description: For the page of the job and the help of the command.
+        examples: Commands as a user types them, without `dw`.
         deletes: Whether it deletes data: then only a person may launch its job.
         has_job: Whether there is a job for it in the Dagster UI.
     """
@@ -89,6 +100,7 @@ class Operation:
     params: type[Params]
     run: Callable[..., Report]
     description: str
+    examples: Sequence[str] = ()
     deletes: bool = False
     has_job: bool = True
 
@@ -100,6 +112,11 @@ class Operation:
             PostHogError: PostHog refused it, or is unreachable.
         """
         return self.run(project, **dict(params))
+
+    @property
+    def confirms_by_name(self) -> bool:
+        """Whether a user has to repeat the names of what it changes."""
+        return "confirm" in self.params.model_fields
 
     def payloads(self) -> Iterator[str]:
         """The fields that hold mappings for PostHog, in which `{"env": "NAME"}` names an environment variable."""

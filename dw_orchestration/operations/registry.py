@@ -6,6 +6,7 @@ from dw_orchestration.operations.fields import SHOW_FIELDS
 from dw_orchestration.operations.listing import LIST_JOBS, LIST_SOURCES, LIST_TABLES
 from dw_orchestration.operations.operation import Operation
 from dw_orchestration.operations.settings import CHANGE_SETTINGS, DISABLE_TABLES, ENABLE_TABLES
+from dw_orchestration.operations.showing import SHOW_TABLE
 from dw_orchestration.operations.sources import CREATE_SOURCE, DELETE_SOURCE, REFRESH_SCHEMAS, UPDATE_SOURCE
 from dw_orchestration.operations.takeover import TAKEOVER
 from dw_orchestration.operations.webhooks import CREATE_WEBHOOK, DELETE_WEBHOOK, SHOW_WEBHOOK
@@ -13,6 +14,7 @@ from dw_orchestration.operations.webhooks import CREATE_WEBHOOK, DELETE_WEBHOOK,
 OPERATIONS: tuple[Operation, ...] = (
     LIST_SOURCES,
     LIST_TABLES,
+    SHOW_TABLE,
     LIST_JOBS,
     SHOW_FIELDS,
     CANCEL_SYNCS,

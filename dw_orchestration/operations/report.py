@@ -24,6 +24,7 @@ class Report:
         rows: One for each thing; all have the same keys, which programs rely on.
         columns: The keys that people are shown, in their order; the first one names the row.
         dispensable: The columns that a narrow terminal leaves out first, the least important one first.
+        is_record: Whether it is one thing with many properties, which people read as a list.
         failed: Whether something that was asked for has not been done.
     """
 
@@ -31,6 +32,7 @@ class Report:
     rows: Sequence[Row] = ()
     columns: Sequence[str] = ()
     dispensable: Sequence[str] = ()
+    is_record: bool = False
     failed: bool = False
 
     def cells(self) -> list[list[str]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
-from dw_orchestration.operations.operation import Operation, TablesParams
+from dw_orchestration.operations.operation import ChangedTablesParams, Operation
 from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.posthog.enums import CdcTableMode, IncrementalFieldType, OpenEnum, SyncFrequency, SyncType
 from dw_orchestration.posthog.errors import BadRequestError, PartialUpdateError, PostHogError
@@ -117,7 +117,7 @@ class SettingsPlan:
         settings = sum(len(change.differences) for change in self.to_do)
         same = len(self.changes) - len(self.to_do) - len(self.problems)
         summary = (
-            f"Nothing is changed yet. {counted(settings, 'setting')} of {counted(len(self.to_do), 'table')} would"
+            f"Dry run: nothing is changed. {counted(settings, 'setting')} of {counted(len(self.to_do), 'table')} would"
             f" change{f'; {same} would stay unchanged' if same else ''}."
         )
         if self.problems:
@@ -130,7 +130,7 @@ def change_settings(
     project: Project,
     tables: Sequence[str],
     *,
-    apply: bool = False,
+    dry_run: bool = False,
     sync_frequency: str | None = None,
     sync_time_of_day: str | None = None,
     sync_type: str | None = None,
@@ -166,37 +166,39 @@ def change_settings(
             "cdc_table_mode": cdc_table_mode,
         }
     )
-    return update_tables(project, tables, update, apply=apply)
+    return update_tables(project, tables, update, dry_run=dry_run)
 
 
-def enable_tables(project: Project, tables: Sequence[str]) -> Report:
-    """Enable tables in PostHog. PostHog chooses the settings of a table that was never configured.
+def enable_tables(project: Project, tables: Sequence[str], *, dry_run: bool = False) -> Report:
+    """Enable tables in PostHog, or show what would change.
+
+    PostHog chooses the settings of a table that was never configured.
 
     Raises:
         UsageError: A name is unknown, or a table cannot be enabled; nothing was changed.
         PostHogError: PostHog is unreachable, or the key may not change anything.
     """
-    return update_tables(project, tables, SchemaUpdate(should_sync=True), apply=True)
+    return update_tables(project, tables, SchemaUpdate(should_sync=True), dry_run=dry_run)
 
 
-def disable_tables(project: Project, tables: Sequence[str]) -> Report:
-    """Disable tables in PostHog; their rows stay.
+def disable_tables(project: Project, tables: Sequence[str], *, dry_run: bool = False) -> Report:
+    """Disable tables in PostHog, or show what would change; their rows stay.
 
     Raises:
         UsageError: A name is unknown; nothing was changed.
         PostHogError: PostHog is unreachable, or the key may not change anything.
     """
-    return update_tables(project, tables, SchemaUpdate(should_sync=False), apply=True)
+    return update_tables(project, tables, SchemaUpdate(should_sync=False), dry_run=dry_run)
 
 
-def update_tables(project: Project, tables: Sequence[str], update: SchemaUpdate, *, apply: bool) -> Report:
+def update_tables(project: Project, tables: Sequence[str], update: SchemaUpdate, *, dry_run: bool) -> Report:
     """Change the settings of tables, or show what would change.
 
     Args:
         project: The project of the tables.
         tables: Names and patterns of tables.
         update: The settings; what it leaves out stays.
-        apply: Whether to change them, rather than to show the plan.
+        dry_run: Whether to show the plan, rather than to change them.
 
     Raises:
         UsageError: A name is unknown, or a table cannot be changed so; nothing was changed.
@@ -204,7 +206,7 @@ def update_tables(project: Project, tables: Sequence[str], update: SchemaUpdate,
     """
     chosen = project.tables(settings=True).matching(tables)
     plan = plan_settings(chosen, update, offers=_offers(project.client, chosen, update))
-    return apply_settings(project.client, plan) if apply else plan.report()
+    return plan.report() if dry_run else apply_settings(project.client, plan)
 
 
 def plan_settings(
@@ -477,10 +479,9 @@ _TYPED: Mapping[str, Callable[[str, Any], object]] = {
 Frequency = Literal["1min", "5min", "15min", "30min", "1hour", "6hour", "12hour", "24hour", "7day", "30day"]
 
 
-class SettingsParams(TablesParams):
+class SettingsParams(ChangedTablesParams):
     """New settings for tables. Settings that are left out stay."""
 
-    apply: bool = Field(default=False, description="Change the settings. Otherwise only show what would change.")
     sync_frequency: Frequency | None = Field(default=None, description="How often PostHog syncs the tables by itself.")
     sync_time_of_day: str | None = Field(
         default=None,
@@ -534,20 +535,27 @@ CHANGE_SETTINGS = Operation(
     params=SettingsParams,
     run=change_settings,
     description="Change how and when PostHog syncs tables: frequency, time of day, sync type, incremental field,"
-    " primary key, full refreshes, columns and rows. Without `apply`, only show what would change.",
+    " primary key, full refreshes, columns and rows.",
+    examples=(
+        "set --sync-frequency 1hour --dry-run 'stripe.*'",
+        "set --sync-frequency 24hour --sync-time-of-day 03:00 postgres_shop.orders",
+        "set --sync-type incremental --incremental-field updated_at postgres_shop.orders",
+    ),
 )
 ENABLE_TABLES = Operation(
     name="enable_tables",
     command="enable",
-    params=TablesParams,
+    params=ChangedTablesParams,
     run=enable_tables,
     description="Enable tables in PostHog. PostHog syncs a table at once when it is enabled for the first time, and"
     " chooses how if nobody has.",
+    examples=("enable postgres_shop.orders", "enable --dry-run 'stripe.*'"),
 )
 DISABLE_TABLES = Operation(
     name="disable_tables",
     command="disable",
-    params=TablesParams,
+    params=ChangedTablesParams,
     run=disable_tables,
     description="Disable tables in PostHog. Their rows stay; PostHog stops a running sync of a table that is disabled.",
+    examples=("disable postgres_shop.orders", "disable --dry-run 'stripe.*'"),
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from dw_orchestration.operations.operation import SECRETS, Operation, Params, SourceParams, argument
+from dw_orchestration.operations.operation import SECRETS, DryRunParams, Operation, Params, SourceParams, argument
 from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.operations.secrets import names_of
 from dw_orchestration.posthog.enums import AccessMethod
@@ -133,13 +133,14 @@ def _setting_row(source: NamedSource, setting: str, *, kept: bool) -> Row:
     }
 
 
-def delete_source(project: Project, source: str, *, confirm: str) -> Report:
+def delete_source(project: Project, source: str, *, confirm: str = "", dry_run: bool = False) -> Report:
     """Delete a source with its tables, their rows and its webhook; a running sync is cancelled.
 
     Args:
         project: The source's project.
         source: The source, by name, prefix or id.
         confirm: The source's full name, or its id, again.
+        dry_run: Only show what would be lost, without a confirmation.
 
     Raises:
         NotConfirmedError: `confirm` is not the source's name; nothing was deleted.
@@ -148,11 +149,15 @@ def delete_source(project: Project, source: str, *, confirm: str) -> Report:
     """
     named = project.tables().source(source)
     tables = named.source.schemas
+    rows = sum((schema.table.row_count or 0) for schema in tables if schema.table)
+    loss = f"the source {named.name} with {counted(len(tables), 'table')} and {counted(rows, 'row')}, for good"
+    if dry_run:
+        doomed = [_table_row(named, each, result="would be deleted") for each in _tables(named.source)]
+        return Report(summary=f"Dry run: nothing is deleted. It would be {loss}.", rows=doomed, columns=TABLE_COLUMNS)
     if confirm not in (named.name, named.id):
-        rows = sum((schema.table.row_count or 0) for schema in tables if schema.table)
         raise NotConfirmedError(
-            f"This deletes the source {named.name} with {counted(len(tables), 'table')} and {counted(rows, 'row')},"
-            f" for good. If that is what you want, repeat its name to confirm it: {named.name}."
+            f"This deletes {loss}. If that is what you want, repeat its name to confirm it: {named.name}.",
+            missing=[named.name],
         )
     project.client.delete_source(named.id)
     is_gone = _is_gone(project, named.id)
@@ -249,7 +254,7 @@ class UpdateSourceParams(SourceParams):
     )
 
 
-class DeleteSourceParams(SourceParams):
+class DeleteSourceParams(SourceParams, DryRunParams):
     """The source that is deleted."""
 
     confirm: str = Field(
@@ -264,6 +269,7 @@ CREATE_SOURCE = Operation(
     run=create_source,
     description="Create a source in PostHog. PostHog tests the connection first, then syncs the tables that are"
     " enabled.",
+    examples=("source create Postgres --prefix shop --payload shop.json",),
 )
 UPDATE_SOURCE = Operation(
     name="update_source",
@@ -272,6 +278,7 @@ UPDATE_SOURCE = Operation(
     run=update_source,
     description="Change the description or the connection of a source, or which new tables PostHog enables by itself."
     " PostHog tests the connection first.",
+    examples=("source update postgres_shop --job-inputs password.json",),
 )
 DELETE_SOURCE = Operation(
     name="delete_source",
@@ -280,8 +287,8 @@ DELETE_SOURCE = Operation(
     run=delete_source,
     deletes=True,
     description="Delete a source in PostHog permanently, with its tables, their rows and its webhook. `confirm` has"
-    " to repeat"
-    " the name of the source.",
+    " to repeat the name of the source.",
+    examples=("source delete --dry-run postgres_shop", "source delete postgres_shop --confirm postgres_shop"),
 )
 REFRESH_SCHEMAS = Operation(
     name="refresh_schemas",
@@ -290,4 +297,5 @@ REFRESH_SCHEMAS = Operation(
     run=refresh_source,
     description="Find new and deleted tables of a source now, as PostHog does by itself every six hours. New tables are"
     " disabled at first. Refresh the state of the definitions afterwards to see them as assets.",
+    examples=("refresh postgres_shop",),
 )

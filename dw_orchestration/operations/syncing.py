@@ -8,7 +8,7 @@ from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.sync.engine import SyncEngine
 from dw_orchestration.sync.errors import SyncOutcome
 from dw_orchestration.sync.events import Adopted, CancelReport, Ended, SyncEvent
-from dw_orchestration.sync.settings import SyncSettings, TableRequest
+from dw_orchestration.sync.settings import SyncMode, SyncSettings, TableRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +24,23 @@ def sync_batch(project: Project, tables: Sequence[Table], *, settings: SyncSetti
     """The batch that syncs these tables; nothing is sent before its events are read."""
     requests = [TableRequest(source_id=table.source.id, schema_id=table.id, name=table.schema.name) for table in tables]
     return SyncEngine(project.client, requests, settings=settings)
+
+
+def planned(tables: Sequence[Table], *, mode: SyncMode) -> Report:
+    """What would be synced: the rows are those of the last sync, and PostHog bills those that it imports."""
+    rows: list[Row] = [
+        {
+            "table": table.name,
+            "id": table.id,
+            "sync_type": table.schema.sync_type,
+            "rows": table.schema.table.row_count if table.schema.table else None,
+            "last_synced_at": table.schema.last_synced_at,
+            "result": "would be resynced" if mode is SyncMode.RESYNC else "would be synced",
+        }
+        for table in tables
+    ]
+    columns = ("table", "sync_type", "rows", "last_synced_at", "result")
+    return Report(summary=f"Dry run: {counted(len(rows), 'table')}, nothing is synced.", rows=rows, columns=columns)
 
 
 class Outcomes:

@@ -111,6 +111,7 @@ SHOW_WEBHOOK = Operation(
     params=SourceParams,
     run=show_webhook,
     description="Show whether a source has a webhook, through which its provider reports changes to PostHog.",
+    examples=("webhook show stripe",),
 )
 CREATE_WEBHOOK = Operation(
     name="create_webhook",
@@ -118,6 +119,7 @@ CREATE_WEBHOOK = Operation(
     params=CreateWebhookParams,
     run=create_webhook,
     description="Register the webhook of a source at its provider, unless there is one.",
+    examples=("webhook create stripe", "webhook create stripe --inputs secret.json"),
 )
 DELETE_WEBHOOK = Operation(
     name="delete_webhook",
@@ -125,4 +127,5 @@ DELETE_WEBHOOK = Operation(
     params=SourceParams,
     run=delete_webhook,
     description="Remove the webhook of a source. No table may use it any more.",
+    examples=("webhook delete stripe",),
 )

@@ -1,5 +1,7 @@
 """The errors of setup, state and names. `dw_orchestration.errors` shows the whole tree."""
 
+from collections.abc import Sequence
+
 from dw_orchestration.posthog.errors import SetupError, UsageError
 from dw_orchestration.text import VisibleError
 
@@ -41,4 +43,12 @@ class AmbiguousNameError(UnknownNameError):
 
 
 class NotConfirmedError(UsageError):
-    """It deletes something, and the names were not repeated."""
+    """It deletes something, and the names were not repeated.
+
+    Attributes:
+        missing: The names that were not.
+    """
+
+    def __init__(self, text: str, *, missing: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.missing = missing

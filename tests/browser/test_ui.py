@@ -27,6 +27,7 @@ CHANGE = """ops:
     config:
       tables: ["postgres_shop.orders"]
       sync_frequency: 1hour
+      dry_run: true
 """
 
 
@@ -157,7 +158,7 @@ def test_schedules_and_sensors_are_listed(site: Site, page: Page, run_id: str, c
 
 
 def test_maintenance_job_shows_what_it_would_change(site: Site, page: Page, camera: Camera) -> None:
-    """A job launched with its config from the launchpad changes nothing without `apply`, and shows what it would."""
+    """A job launched with its config from the launchpad changes nothing in a dry run, and shows what it would."""
     camera.visit(f"{site.address}/jobs")
     page.get_by_role("link", name="posthog_warehouse_change_settings").click()
     page.get_by_text("Launchpad", exact=True).click()
@@ -167,7 +168,7 @@ def test_maintenance_job_shows_what_it_would_change(site: Site, page: Page, came
     page.get_by_role("button", name="Launch run").click()
     wait_for_success(page)
 
-    expect(page.get_by_text("Nothing is changed yet. 1 setting of 1 table would change.").first).to_be_visible()
+    expect(page.get_by_text("Dry run: nothing is changed. 1 setting of 1 table would change.").first).to_be_visible()
     page.get_by_text("[Show Markdown]").click()
     cells = page.get_by_role("dialog").get_by_role("cell").all_inner_texts()
     assert ["postgres_shop.orders", "sync_frequency", "5min", "1hour", "would change", ""] == cells

@@ -40,12 +40,14 @@ def test_unknown_table_is_a_usage_error_with_the_nearest(dw) -> None:
 
 
 def test_settings_are_shown_and_then_set(dw, everything, stripe) -> None:
-    """Without `--apply` nothing changes; with it, the table is so."""
+    """With `--dry-run` nothing changes; without it, the table is so."""
     before = everything()
 
-    planned = dw("set", "--sync-frequency", "1hour", "--sync-time-of-day", "03:00", "acme.Charge", "--json")
+    planned = dw(
+        "set", "--sync-frequency", "1hour", "--sync-time-of-day", "03:00", "acme.Charge", "--dry-run", "--json"
+    )
     unchanged = everything()
-    done = dw("set", "--sync-frequency", "1hour", "--sync-time-of-day", "03:00", "acme.Charge", "--apply", "--json")
+    done = dw("set", "--sync-frequency", "1hour", "--sync-time-of-day", "03:00", "acme.Charge", "--json")
 
     assert before == unchanged
     assert [("sync_frequency", "6hour", "1hour"), ("sync_time_of_day", None, "03:00:00")] == [
@@ -58,9 +60,12 @@ def test_settings_are_shown_and_then_set(dw, everything, stripe) -> None:
 REFUSALS = [
     (["set", "Charge"], "Nothing to change: give at least one of sync_frequency"),
     (["set", "Charge", "--sync-frequency", "2hours"], "'2hours' is not one of"),
-    (["set", "Charge", "--sync-type", "append", "--apply"], "A sync_type of append needs an incremental_field."),
-    (["delete-data", "*"], "repeat the names to confirm it; missing: stripe_acme.Charge, stripe_acme.Customer."),
-    (["source", "delete", "acme"], "repeat its name to confirm it: stripe_acme."),
+    (["set", "Charge", "--sync-type", "append"], "A sync_type of append needs an incremental_field."),
+    (
+        ["delete-data", "*"],
+        "repeat the names to confirm it; missing: stripe_acme.Charge, stripe_acme.Customer. Add: --confirm stripe_",
+    ),
+    (["source", "delete", "acme"], "repeat its name to confirm it: stripe_acme. Add: --confirm stripe_acme\n"),
     (["source", "update", "acme"], "Nothing to change"),
     (["sync", "Charge", "--resync"], "missing: stripe_acme.Charge."),
     (["sync", "Charge", "--confirm", "Charge"], "--confirm is only for --resync"),
@@ -246,3 +251,56 @@ def test_webhook_of_a_source_without_one(dw) -> None:
     made, gone = dw("webhook", "create", "acme"), dw("webhook", "delete", "acme")
     assert [1, 1] == [made.code, gone.code]
     assert "This source type does not support webhooks" in made.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sync", "*"],
+        ["sync", "Charge", "--resync"],
+        ["cancel", "*"],
+        ["enable", "Charge"],
+        ["disable", "*"],
+        ["set", "*", "--sync-frequency", "1hour"],
+        ["delete-data", "*"],
+        ["delete-table", "Charge"],
+        ["source", "delete", "acme"],
+    ],
+    ids=" ".join,
+)
+def test_everything_that_changes_tables_has_a_dry_run(dw, stripe, everything, arguments) -> None:
+    """A dry run needs no confirmation, and changes nothing."""
+    stripe.sync("Customer")
+    before = everything()
+
+    ran = dw(*arguments, "--dry-run", "--json")
+
+    assert (0, True) == (ran.code, ran.document["summary"].startswith("Dry run: ")), ran.err
+    assert before == everything()
+
+
+def test_many_tables_are_asked_for(dw, stripe, everything) -> None:
+    """What goes to more than ten tables needs a yes; elsewhere than on a terminal, `--yes` gives it."""
+    stripe.add_source("Hubspot", tables={f"t{number}": [{"id": 1}] for number in range(11)})
+    before = everything()
+
+    refused = [dw("disable", "hubspot.*"), dw("sync", *FAST, "hubspot.*")]
+    unchanged = everything()
+    done = dw("disable", "hubspot.*", "--yes", "--json")
+
+    assert {2} == {ran.code for ran in refused}
+    assert "dw disable would go to 11 tables. Add --yes" in refused[0].err
+    assert before == unchanged
+    assert (0, 11) == (done.code, len(done.rows))
+
+
+def test_shell_completes_names(dw, stripe) -> None:
+    """Tab offers tables and sources; without a warehouse it offers nothing, and no error."""
+
+    def offered(words: str, **environment: str) -> str:
+        completing = {"_DW_COMPLETE": "complete_bash", "COMP_WORDS": f"dw {words}", "COMP_CWORD": "2"}
+        return dw(**(completing | environment)).out
+
+    assert ["stripe_acme.Charge", "stripe_acme.Customer"] == offered("sync stripe").split()
+    assert ["stripe_acme"] == offered("refresh str").split()
+    assert "" == offered("sync stripe", POSTHOG_HOST="http://127.0.0.1:1").strip()

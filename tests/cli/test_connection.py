@@ -48,7 +48,7 @@ def test_busy_server_is_told_apart(dw, stripe) -> None:
     stripe.answer(throttled(60, retry_after_s=900))
     ran = dw("sources", "--json")
     stripe.reset()
-    assert (4, "RateLimitedError") == (ran.code, ran.document["error"])
+    assert (4, "RateLimitedError") == (ran.code, ran.document["error_type"])
     assert "Try again in 900 s" in ran.err
 
 

@@ -87,11 +87,11 @@ def test_two_projects_have_jobs_beside_each_other(stripe) -> None:
 
 
 def test_settings_are_shown_before_they_are_changed(launch, stripe, everything) -> None:
-    """Without `apply`, the run changes nothing and shows the difference."""
+    """With `dry_run`, the run changes nothing and shows the difference."""
     before = everything()
-    planned = shown(launch("change_settings", tables=["stripe_acme.*"], sync_frequency="1hour"))
+    planned = shown(launch("change_settings", tables=["stripe_acme.*"], sync_frequency="1hour", dry_run=True))
     unchanged = everything()
-    applied = shown(launch("change_settings", tables=["stripe_acme.*"], sync_frequency="1hour", apply=True))
+    applied = shown(launch("change_settings", tables=["stripe_acme.*"], sync_frequency="1hour"))
 
     assert before == unchanged
     assert "| stripe_acme.Charge | sync_frequency | 6hour | 1hour | would change |  |" in planned
@@ -101,7 +101,7 @@ def test_settings_are_shown_before_they_are_changed(launch, stripe, everything) 
 
 def test_refused_change_fails_the_run_with_its_table(launch, stripe) -> None:
     """Nothing turns green by doing nothing: PostHog's own words are next to each table."""
-    result = launch("change_settings", tables=["Charge"], sync_type="cdc", apply=True)
+    result = launch("change_settings", tables=["Charge"], sync_type="cdc")
     assert not result.success
     assert "| failed | PostHog rejected the values: CDC is not enabled for this team" in shown(result)
     assert "full_refresh" == stripe.schema("Charge").sync_type

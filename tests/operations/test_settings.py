@@ -46,7 +46,7 @@ def test_dry_run_shows_the_difference_and_changes_nothing(project, everything) -
         project,
         ["stripe_acme.*"],
         settings_update({"sync_frequency": "1hour", "sync_time_of_day": "03:00"}),
-        apply=False,
+        dry_run=True,
     )
 
     assert before == everything()
@@ -56,15 +56,15 @@ def test_dry_run_shows_the_difference_and_changes_nothing(project, everything) -
         ("stripe_acme.Customer", "sync_frequency", "6hour", "1hour", "would change"),
         ("stripe_acme.Customer", "sync_time_of_day", None, time(3), "would change"),
     ] == rows_of(report)
-    assert report.summary == "Nothing is changed yet. 4 settings of 2 tables would change."
+    assert report.summary == "Dry run: nothing is changed. 4 settings of 2 tables would change."
 
 
 def test_change_is_applied_and_a_second_one_finds_it_done(project, stripe) -> None:
     """The settings are PostHog's afterwards; what is so already is left alone."""
     update = settings_update({"sync_frequency": "1hour", "sync_time_of_day": "03:00"})
 
-    first = update_tables(project, ["Charge"], update, apply=True)
-    second = update_tables(project, ["*"], update, apply=True)
+    first = update_tables(project, ["Charge"], update, dry_run=False)
+    second = update_tables(project, ["*"], update, dry_run=False)
 
     assert ["changed", "changed"] == [row["result"] for row in first.rows]
     assert [("stripe_acme.Charge", None, None, None, "unchanged")] == rows_of(second)[:1]
@@ -75,9 +75,9 @@ def test_change_is_applied_and_a_second_one_finds_it_done(project, stripe) -> No
 
 def test_time_of_day_is_cleared_by_none(project, stripe) -> None:
     """PostHog chooses the minute again."""
-    update_tables(project, ["Charge"], settings_update({"sync_time_of_day": "03:00"}), apply=True)
+    update_tables(project, ["Charge"], settings_update({"sync_time_of_day": "03:00"}), dry_run=False)
 
-    update_tables(project, ["Charge"], settings_update({"sync_time_of_day": "none"}), apply=True)
+    update_tables(project, ["Charge"], settings_update({"sync_time_of_day": "none"}), dry_run=False)
 
     assert None is stripe.schema("Charge").sync_time_of_day
 
@@ -86,7 +86,7 @@ def test_type_of_a_field_is_asked_of_the_source(project, stripe) -> None:
     """A field is enough: the source knows its type, and all that belongs together is sent together."""
     update = settings_update({"sync_type": "incremental", "incremental_field": "updated"})
 
-    report = update_tables(project, ["Customer"], update, apply=True)
+    report = update_tables(project, ["Customer"], update, dry_run=False)
 
     assert report.failed is False
     after = stripe.schema("Customer")
@@ -102,9 +102,9 @@ def test_field_that_the_source_lacks_keeps_all_tables_as_they_are(project, every
     update = settings_update({"sync_type": "incremental", "incremental_field": "updated"})
     before = everything()
 
-    shown = update_tables(project, ["*"], update, apply=False)
+    shown = update_tables(project, ["*"], update, dry_run=True)
     with pytest.raises(UsageError, match=r"stripe_acme\.Charge: It has no column 'updated' that a sync can follow"):
-        update_tables(project, ["*"], update, apply=True)
+        update_tables(project, ["*"], update, dry_run=False)
 
     assert before == everything()
     assert (True, "impossible") == (shown.failed, shown.rows[0]["result"])
@@ -112,8 +112,8 @@ def test_field_that_the_source_lacks_keeps_all_tables_as_they_are(project, every
 
 def test_switching_on_says_what_it_brings_about(project, stripe) -> None:
     """PostHog syncs a table when it is enabled for the first time: the change states that."""
-    update_tables(project, ["Charge"], SchemaUpdate(should_sync=False), apply=True)
-    report = update_tables(project, ["Charge"], SchemaUpdate(should_sync=True), apply=True)
+    update_tables(project, ["Charge"], SchemaUpdate(should_sync=False), dry_run=False)
+    report = update_tables(project, ["Charge"], SchemaUpdate(should_sync=True), dry_run=False)
 
     assert [("stripe_acme.Charge", "should_sync", False, True, "changed")] == rows_of(report)
     assert "PostHog syncs it immediately" in report.rows[0]["note"]
@@ -282,7 +282,7 @@ def test_table_that_the_server_does_not_save_is_a_failure(stripe) -> None:
         endpoint["host"], 1, endpoint["api_key"], rate_limits=None, http_transport=Forgetful()
     ) as client:
         report = update_tables(
-            Project(client, "embedded warehouse"), ["*"], SchemaUpdate(sync_frequency="1hour"), apply=True
+            Project(client, "embedded warehouse"), ["*"], SchemaUpdate(sync_frequency="1hour"), dry_run=False
         )
 
     assert ["failed", "changed"] == [row["result"] for row in report.rows]
@@ -292,7 +292,7 @@ def test_table_that_the_server_does_not_save_is_a_failure(stripe) -> None:
 
 def test_refused_table_is_named_and_the_others_are_changed(project, stripe) -> None:
     """Where PostHog refuses one table of many, the report shows its message next to that table."""
-    report = update_tables(project, ["*"], SchemaUpdate(sync_type=SyncType.CDC), apply=True)
+    report = update_tables(project, ["*"], SchemaUpdate(sync_type=SyncType.CDC), dry_run=False)
 
     assert ["failed", "failed"] == [row["result"] for row in report.rows]
     assert "CDC is not enabled for this team" in report.rows[0]["note"]
