@@ -4,18 +4,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Literal, get_args
+from typing import Any
 
 import dagster as dg
 from pydantic import Field, create_model
 
 from dw_orchestration.assets.checks import (
+    DATA_AS_USUAL,
     CheckOutcome,
     check_specs,
+    data_as_usual,
     last_sync_succeeded,
-    not_stale,
-    rows_usual,
-    table_outcomes,
+    no_new_sync,
+    overdue,
 )
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.event_log import EventLog
@@ -32,8 +33,6 @@ from dw_orchestration.tables.names import identifier, unique_names
 from dw_orchestration.tables.table import Table, by_source
 from dw_orchestration.tables.tables import Tables
 
-CheckName = Literal["sync_succeeded", "not_stale", "rows_dropped", "rows_usual", "columns_unchanged"]
-EVERY_CHECK: tuple[CheckName, ...] = get_args(CheckName)
 # PostHog keeps these tables up to date by itself: in a step, each of them would fail every "Materialize all"
 _NOT_FOR_STEPS = frozenset({SchemaClass.EXTERNAL, SchemaClass.OBSERVE_ONLY})
 # fields of a run's config whose default would sync, drop or skip tables that nobody asked for
@@ -103,11 +102,7 @@ def build_posthog_assets(
         for step in steps_of(tables)
     ]
     observed = [table for table in tables if table.schema_class is SchemaClass.OBSERVE_ONLY]
-    check_only = [
-        _step_checks(step, tables, specs, settings=settings)
-        for step in _grouped(observed, tables, verb="check")
-        if (specs := _check_specs(step, tables))
-    ]
+    check_only = [_step_checks(step, tables, settings=settings) for step in _grouped(observed, tables, verb="check")]
     external = [table_spec(tables, table) for table in tables if table.schema_class in _NOT_FOR_STEPS]
     return [*steps, *check_only, *external, *upstream_specs(tables)]
 
@@ -129,13 +124,11 @@ def _grouped(chosen: Sequence[Table], tables: Tables, *, verb: str) -> list[Step
             return [Step(f"{verb}_{slug}", tuple(group)) for slug, group in zip(slugs, groups.values(), strict=True)]
 
 
-def _check_specs(step: Step, tables: Tables) -> list[dg.AssetCheckSpec]:
-    return [spec for table in step.tables for spec in check_specs(tables, table)]
+def _check_specs(step: Step) -> list[dg.AssetCheckSpec]:
+    return [spec for table in step.tables for spec in check_specs(table)]
 
 
-def _step_checks(
-    step: Step, tables: Tables, specs: Sequence[dg.AssetCheckSpec], *, settings: Mapping[str, Any]
-) -> dg.AssetChecksDefinition:
+def _step_checks(step: Step, tables: Tables, *, settings: Mapping[str, Any]) -> dg.AssetChecksDefinition:
     """The checks of tables that have no step: the sensor evaluates them, and users may execute them."""
 
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
@@ -144,7 +137,11 @@ def _step_checks(
         yield from check_tables(context, wanted, warehouse=getattr(context.resources, tables.resource_key))
 
     as_checks = dg.multi_asset_check(
-        name=step.name, specs=specs, can_subset=True, required_resource_keys={tables.resource_key}, **settings
+        name=step.name,
+        specs=_check_specs(step),
+        can_subset=True,
+        required_resource_keys={tables.resource_key},
+        **settings,
     )
     return as_checks(check)
 
@@ -157,7 +154,9 @@ def _step_assets(
     execute: Execute,
     settings: Mapping[str, Any],
 ) -> dg.AssetsDefinition:
-    def sync(context: dg.AssetExecutionContext, config: PostHogSyncConfig) -> Iterator[StepResult]:
+    def sync(
+        context: dg.AssetExecutionContext, config: PostHogSyncConfig
+    ) -> Iterator[StepResult | dg.AssetCheckResult]:
         warehouse = getattr(context.resources, tables.resource_key)
         selected = context.selected_asset_keys
         synced = [table for table in step.tables if asset_key(table) in selected]
@@ -173,7 +172,7 @@ def _step_assets(
         name=step.name,
         # a table that is not syncable, or that the user did not select, gives no output
         specs=[table_spec(tables, table).replace_attributes(skippable=True) for table in step.tables],
-        check_specs=_check_specs(step, tables),
+        check_specs=_check_specs(step),
         can_subset=True,
         # a sync imports the whole table, however many partitions a user has given it
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -209,17 +208,13 @@ def _outcomes_now(client: PostHogWarehouseClient, table: Table, *, log: EventLog
     # the table is as the last completed sync left it, which has been reported too and is not compared with itself
     completed = next((job for job in jobs if job.status is JobStatus.COMPLETED), None)
     syncs = log.syncs_of(asset_key(table), since=completed.created_at if completed is not None else None)
-    yield last_sync_succeeded(table, job)
-    if job is not None and job.status is JobStatus.COMPLETED:
-        yield rows_usual(table, job, syncs=syncs, full_refresh=syncs.is_full_refresh(job.id))
-    if record.last_synced_at is not None:
-        now = client.server_time or datetime.now(UTC)
-        if (staleness := not_stale(table, synced_at=record.last_synced_at, now=now)) is not None:
-            yield staleness
-    completed_id = completed.id if completed is not None else ""
-    yield from table_outcomes(
-        table, record, before=syncs.before(completed_id), full_refresh=syncs.is_full_refresh(completed_id)
-    )
+    yield overdue(table, record, now=client.server_time or datetime.now(UTC)) or last_sync_succeeded(table, job)
+    if completed is None:
+        check = dg.AssetCheckKey(asset_key(table), DATA_AS_USUAL)
+        yield no_new_sync(check, last=log.last_evaluation(check), why="No sync has completed yet.")
+    else:
+        is_full_refresh = syncs.is_full_refresh(completed.id)
+        yield data_as_usual(table, completed, record=record, syncs=syncs, full_refresh=is_full_refresh)
 
 
 def _op_settings(op: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,31 +1,28 @@
-"""Asset checks that say how healthy a table and its syncs are.
+"""Asset checks that say how healthy a table and its syncs are: whether they succeed, and whether the data is as usual.
 
-Runs evaluate them as a table's sync ends; the job-status sensor evaluates them for what PostHog did by itself.
+Runs evaluate them as a table's sync ends; the job-status sensor evaluates them for what PostHog did by itself. There
+are only two, since each check of a table costs time to load and rows in the event log.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Self
 
 import dagster as dg
 
-from dw_orchestration.assets.metadata import FULL_REFRESH, JOB_ID, ROWS_SYNCED, end_metadata
+from dw_orchestration.assets.metadata import FULL_REFRESH, JOB_ID, PROJECT, ROWS_SYNCED, end_metadata
 from dw_orchestration.assets.spec import asset_key
-from dw_orchestration.posthog.enums import JobStatus
+from dw_orchestration.posthog.enums import JobStatus, SyncStatus
 from dw_orchestration.posthog.jobs import block_of
 from dw_orchestration.posthog.logs import as_text
 from dw_orchestration.posthog.models import Job, LogLine, Schema
-from dw_orchestration.tables.classify import cure_of
+from dw_orchestration.tables.classify import SchemaClass, cure_of
 from dw_orchestration.tables.table import Table
-from dw_orchestration.tables.tables import Tables
-from dw_orchestration.text import code_block, in_markdown
+from dw_orchestration.text import code_block, in_markdown, visible_lines
 
 SYNC_SUCCEEDED = "sync_succeeded"
-NOT_STALE = "not_stale"
-ROWS_DROPPED = "rows_dropped"
-ROWS_USUAL = "rows_usual"
-COLUMNS_UNCHANGED = "columns_unchanged"
+DATA_AS_USUAL = "data_as_usual"
 
 # fewer rows than this share of the last sync's deserve attention
 KEPT_SHARE = 0.5
@@ -35,25 +32,28 @@ SYNCS_TO_COMPARE = 5
 MOST_SYNCS_COMPARED = 20
 # never too many: a table that hardly changes would warn of each change
 FEW_ROWS = 100
+# marks a failed check behind which is no failed job: none has begun since then
+OVERDUE_SINCE = "posthog/overdue_since"
+# how the text of a check begins whose table was not synced
+NO_NEW_SYNC = "No new sync. "
 
 _DESCRIPTIONS = {
-    SYNC_SUCCEEDED: "The last sync completed. Anything else fails the check, with PostHog's own reason.",
-    NOT_STALE: "The rows have not missed two syncs in a row, of PostHog's own or of Dagster's schedule.",
-    ROWS_DROPPED: "The table did not lose more than half of its rows with the last sync.",
-    ROWS_USUAL: "The last sync imported no more than twice, and no less than half, of the rows of the syncs before it.",
-    COLUMNS_UNCHANGED: "The table has the columns that it had after the sync before.",
+    SYNC_SUCCEEDED: "The last sync completed, and PostHog still syncs the table. Otherwise the text has PostHog's own"
+    " reason, and what to do.",
+    DATA_AS_USUAL: "The last sync imported about as many rows as those before it (rows_unusual), left more than half of"
+    " the table's rows (rows_dropped), and changed no columns (columns_changed).",
 }
 
 
-def check_specs(tables: Tables, table: Table) -> list[dg.AssetCheckSpec]:
-    """The checks of a table; only a table that is synced by itself can be stale."""
-    always = [SYNC_SUCCEEDED, ROWS_DROPPED, ROWS_USUAL, COLUMNS_UNCHANGED]
-    names = [*always, *([NOT_STALE] if table.rhythm else [])]
-    return [
-        dg.AssetCheckSpec(name=name, asset=asset_key(table), description=_DESCRIPTIONS[name])
-        for name in names
-        if tables.has_check(name)
-    ]
+def check_keys(key: dg.AssetKey) -> list[dg.AssetCheckKey]:
+    """The keys of a table's checks."""
+    return [dg.AssetCheckKey(key, name) for name in _DESCRIPTIONS]
+
+
+def check_specs(table: Table) -> list[dg.AssetCheckSpec]:
+    """The checks of a table."""
+    key = asset_key(table)
+    return [dg.AssetCheckSpec(name, asset=key, description=text) for name, text in _DESCRIPTIONS.items()]
 
 
 @dataclass(frozen=True)
@@ -183,28 +183,130 @@ def last_sync_succeeded(table: Table, job: Job | None) -> CheckOutcome:
     return CheckOutcome(key=asset_key(table), check_name=SYNC_SUCCEEDED, passed=False, description=description)
 
 
-def not_stale(table: Table, *, synced_at: datetime, now: datetime) -> CheckOutcome | None:
-    """Whether the rows, complete as of `synced_at`, are recent enough; None for a table that nobody syncs regularly."""
-    if table.rhythm is None:
+def overdue(table: Table, record: Schema, *, now: datetime) -> CheckOutcome | None:
+    """That PostHog has silently stopped syncing a table, which nothing else shows; None if it has not.
+
+    The table is enabled and its last sync was good, and yet two syncs in a row are missing. No job is behind this
+    outcome, so it has none in its metadata: it must not be taken for the report of one.
+    """
+    synced_at, rhythm = record.last_synced_at, table.rhythm
+    if synced_at is None or rhythm is None or not is_late(table, record, now=now):
         return None
-    limit = table.rhythm.stale_after
-    who = "PostHog" if table.is_driven_by_posthog else "Dagster's schedule"
-    age = now - synced_at
+    if record.status is not SyncStatus.COMPLETED or not table.is_driven_by_posthog:
+        return None
+    cure = (
+        "Materialize the table: with a requested sync, PostHog creates a missing schedule again. (`auto_heal` does this"
+        " by itself.) If no others follow, disable and enable the table in PostHog."
+        if table.schema_class is SchemaClass.SYNCABLE
+        else "Disable and enable the table in PostHog, which creates a missing schedule again."
+    )
     return CheckOutcome(
         key=asset_key(table),
-        check_name=NOT_STALE,
-        passed=age <= limit,
-        description=f"Last synced {_in_words(age)} ago; {who} syncs it {table.rhythm.describe()}.",
+        check_name=SYNC_SUCCEEDED,
+        passed=False,
+        description=f"PostHog syncs the table {rhythm.describe()}, and has stopped: the last sync completed, and began"
+        f" {_in_words(now - synced_at)} ago. {cure}",
         metadata={
-            "posthog/age_s": round(age.total_seconds()),
-            "posthog/limit_s": round(limit.total_seconds()),
-            "posthog/synced_as_of": dg.MetadataValue.timestamp(synced_at),
+            PROJECT: table.project,
+            "posthog/late_after_s": round(rhythm.stale_after.total_seconds()),
+            OVERDUE_SINCE: dg.MetadataValue.timestamp(synced_at),
             **_link(table),
         },
     )
 
 
-def rows_usual(table: Table, job: Job, *, syncs: ReportedSyncs, full_refresh: bool = False) -> CheckOutcome:
+def not_overdue(table: Table, record: Schema, *, now: datetime) -> CheckOutcome:
+    """That a table which was overdue is so no longer: it has rows again, or is expected to have none so soon."""
+    text = "PostHog is not to sync the table by itself any more."
+    if record.should_sync and record.last_synced_at is not None:
+        text = f"The last sync completed, and began {_in_words(now - record.last_synced_at)} ago."
+    return CheckOutcome(asset_key(table), SYNC_SUCCEEDED, passed=True, description=text)
+
+
+def is_late(table: Table, record: Schema, *, now: datetime) -> bool:
+    """Whether an enabled table that has been synced before has missed two syncs in a row."""
+    if not record.should_sync or record.last_synced_at is None or table.rhythm is None:
+        return False
+    return now - record.last_synced_at > table.rhythm.stale_after
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a sync shows of the data in one respect; `name` says what is wrong if it is not as usual."""
+
+    name: str
+    as_usual: bool
+    text: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def data_as_usual(
+    table: Table, job: Job, *, record: Schema | None, syncs: ReportedSyncs, full_refresh: bool = False
+) -> CheckOutcome:
+    """Whether a completed job imported as many rows as usual, kept the table's rows, and left its columns as they were.
+
+    Args:
+        table: The table.
+        job: The job.
+        record: The table as the job left it; what it does not have is not compared.
+        syncs: The syncs that have been reported.
+        full_refresh: Whether the job imported all rows again.
+    """
+    findings = [
+        _rows_synced(job, syncs=syncs, full_refresh=full_refresh),
+        *_table_findings(record, before=syncs.before(job.id), full_refresh=full_refresh),
+    ]
+    unusual = [finding for finding in findings if not finding.as_usual]
+    texts = [f"{finding.name}: {finding.text}" for finding in unusual]
+    texts += [finding.text for finding in findings if finding.as_usual]
+    return CheckOutcome(
+        key=asset_key(table),
+        check_name=DATA_AS_USUAL,
+        passed=not unusual,
+        description=". ".join(texts),
+        metadata={key: value for finding in findings for key, value in finding.metadata.items()}
+        | {f"posthog/{finding.name}": finding.text for finding in unusual}
+        | _link(table),
+        severity=dg.AssetCheckSeverity.WARN,
+    )
+
+
+def no_new_sync(check: dg.AssetCheckKey, *, last: dg.AssetCheckEvaluation | None, why: str = "") -> CheckOutcome:
+    """The outcome of a check whose table was not synced: the last one, since the table is as it was.
+
+    Without an evaluation, a check would be left as "execution failed": red for something that it has not found.
+
+    Args:
+        check: The check.
+        last: Its last evaluation.
+        why: Why there is no new sync.
+    """
+    if last is None:
+        # nothing is green for nothing, and a warning has nothing to warn of
+        is_warning = check.name == DATA_AS_USUAL
+        severity = dg.AssetCheckSeverity.WARN if is_warning else dg.AssetCheckSeverity.ERROR
+        text = NO_NEW_SYNC + in_markdown(why)
+        return CheckOutcome(check.asset_key, check.name, passed=is_warning, description=text.strip(), severity=severity)
+    outcome = CheckOutcome.of(last)
+    return replace(
+        outcome,
+        description=NO_NEW_SYNC + outcome.description.removeprefix(NO_NEW_SYNC),
+        metadata={**outcome.metadata, "posthog/no_new_sync": visible_lines(why)},
+    )
+
+
+def not_synced(table: Table, why: str) -> CheckOutcome:
+    """That a table could not be synced, where no job has ended that would report the reason."""
+    return CheckOutcome(
+        key=asset_key(table),
+        check_name=SYNC_SUCCEEDED,
+        passed=False,
+        description=in_markdown(why),
+        metadata={PROJECT: table.project, **_link(table)},
+    )
+
+
+def _rows_synced(job: Job, *, syncs: ReportedSyncs, full_refresh: bool) -> Finding:
     """Whether a completed job imported about as many rows as the syncs before it.
 
     The range is that of the fewest and the most rows, not around a mean: the first sync of an incremental table
@@ -215,68 +317,41 @@ def rows_usual(table: Table, job: Job, *, syncs: ReportedSyncs, full_refresh: bo
     rows, earlier = job.rows_synced or 0, syncs.rows_synced(but=job.id)
     metadata: dict[str, Any] = {ROWS_SYNCED: rows, "posthog/syncs_compared": len(earlier)}
     if full_refresh:
-        passed, against = True, "a full refresh imports all rows, and is not compared"
+        as_usual, against = True, "a full refresh imports all rows, and is not compared"
     elif len(earlier) < SYNCS_TO_COMPARE:
-        passed, against = True, f"nothing is usual before {SYNCS_TO_COMPARE} earlier syncs, there are {len(earlier)}"
+        as_usual, against = True, f"nothing is usual before {SYNCS_TO_COMPARE} earlier syncs, there are {len(earlier)}"
     else:
         fewest, most = min(earlier), max(earlier)
-        passed = KEPT_SHARE * fewest <= rows <= max(most / KEPT_SHARE, FEW_ROWS)
+        as_usual = KEPT_SHARE * fewest <= rows <= max(most / KEPT_SHARE, FEW_ROWS)
         against = f"the last {len(earlier)} syncs imported {fewest:,} to {most:,}"
         metadata |= {"posthog/fewest_rows_synced": fewest, "posthog/most_rows_synced": most}
-    return CheckOutcome(
-        key=asset_key(table),
-        check_name=ROWS_USUAL,
-        passed=passed,
-        description=f"{rows:,} rows synced; {against}",
-        metadata=metadata | _link(table),
-        severity=dg.AssetCheckSeverity.WARN,
-    )
+    return Finding("rows_unusual", as_usual, f"{rows:,} rows synced; {against}", metadata)
 
 
-def table_outcomes(
-    table: Table,
-    record: Schema | None,
-    *,
-    before: Mapping[str, dg.MetadataValue],
-    full_refresh: bool = False,
-) -> list[CheckOutcome]:
+def _table_findings(
+    record: Schema | None, *, before: Mapping[str, dg.MetadataValue], full_refresh: bool
+) -> Iterator[Finding]:
     """What the synced table itself shows, against the metadata of the sync before; nothing where nothing is known."""
     synced = record.table if record is not None else None
     if synced is None:
-        return []
-    outcomes = []
+        return
     if synced.row_count is not None:
-        outcomes.append(_rows_dropped(table, synced.row_count, before=_row_count(before), full_refresh=full_refresh))
+        yield _rows_kept(synced.row_count, before=_row_count(before), full_refresh=full_refresh)
     if synced.columns:
-        now = {column.name: column.type for column in synced.columns}
-        outcomes.append(_columns_unchanged(table, now, before=_columns(before)))
-    return outcomes
+        now, columns_before = {column.name: column.type for column in synced.columns}, _columns(before)
+        changes = [] if columns_before is None else _column_changes(columns_before, now)
+        yield Finding("columns_changed", not changes, "; ".join(changes) or f"{len(now)} columns")
 
 
-def _rows_dropped(table: Table, now: int, *, before: int | None, full_refresh: bool) -> CheckOutcome:
-    metadata = {"dagster/row_count": now} | ({} if before is None else {"posthog/row_count_before": before})
-    return CheckOutcome(
-        key=asset_key(table),
-        check_name=ROWS_DROPPED,
-        passed=full_refresh or before is None or now >= KEPT_SHARE * before,
-        description=f"{now:,} rows"
+def _rows_kept(now: int, *, before: int | None, full_refresh: bool) -> Finding:
+    return Finding(
+        "rows_dropped",
+        full_refresh or before is None or now >= KEPT_SHARE * before,
+        f"{now:,} rows"
         + ("" if before is None else f", {before:,} after the sync before")
         # rows that were deleted at the source stay until then
         + ("; a full refresh leaves out the rows that the source no longer has" if full_refresh else ""),
-        metadata=metadata | _link(table),
-        severity=dg.AssetCheckSeverity.WARN,
-    )
-
-
-def _columns_unchanged(table: Table, now: Mapping[str, str], *, before: Mapping[str, str] | None) -> CheckOutcome:
-    changes = [] if before is None else _column_changes(before, now)
-    return CheckOutcome(
-        key=asset_key(table),
-        check_name=COLUMNS_UNCHANGED,
-        passed=not changes,
-        description="; ".join(changes) or f"{len(now)} columns",
-        metadata=_link(table),
-        severity=dg.AssetCheckSeverity.WARN,
+        {"dagster/row_count": now} | ({} if before is None else {"posthog/row_count_before": before}),
     )
 
 

@@ -3,21 +3,22 @@
 docs/exactly-once.md explains how a sync is reported exactly once, no matter who started it.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NoReturn, Protocol
 
 import dagster as dg
 
-from dw_orchestration.assets.checks import CheckOutcome, not_stale, rows_usual, sync_succeeded, table_outcomes
+from dw_orchestration.assets.checks import data_as_usual, not_synced, sync_succeeded
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.event_log import Adoption, EventLog, jobs_of_earlier_tries, shared_keys
 from dw_orchestration.assets.full_refresh import is_due, live_due_times, was_full_refresh
-from dw_orchestration.assets.metadata import JOB_ID, TriggeredBy, adoption_metadata, finished_at, result_metadata
+from dw_orchestration.assets.metadata import JOB_ID, TriggeredBy, adoption_metadata, result_metadata
 from dw_orchestration.assets.records import RecordReader
 from dw_orchestration.assets.resync_guard import check_repeated_resync, check_resync, losses
 from dw_orchestration.assets.spec import asset_key
+from dw_orchestration.assets.step_checks import StepChecks
 from dw_orchestration.assets.ticks import OpenTicks
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.errors import (
@@ -37,6 +38,7 @@ from dw_orchestration.sync.errors import (
     BillingLimitReachedError,
     DisabledByPostHogError,
     NotTriggeredError,
+    SourceUnreachableError,
     SyncCancelledError,
     SyncError,
     SyncFailedError,
@@ -48,10 +50,12 @@ from dw_orchestration.sync.settings import TableRequest
 from dw_orchestration.tables.table import Table
 from dw_orchestration.text import visible, visible_lines
 
-StepResult = dg.MaterializeResult[None] | dg.AssetCheckResult
+StepResult = dg.MaterializeResult[None] | dg.AssetCheckEvaluation
 MAX_ERRORS_SHOWN = 20
 # the ends whose reason PostHog may have logged
 EXPLAINED_BY_LOG = (SyncFailedError, SyncCancelledError, DisabledByPostHogError, SyncStalledError)
+# the ends that are no fault of their table: one failure for all of them, which is the run's
+FAILURES_OF_THE_RUN = (BillingLimitReachedError, NotTriggeredError, SourceUnreachableError)
 # a table logs its rows this often; with more than this many tables in a step, each logs less often
 PROGRESS_EVERY_S = 5.0
 TABLES_AT_FULL_PROGRESS = 10
@@ -77,7 +81,6 @@ def sync_tables(
     tables: Sequence[Table],
     *,
     warehouse: WarehouseResource,
-    checks: Collection[dg.AssetCheckKey] | None = None,
     on_event: Callable[[SyncEvent], None] = lambda _: None,
 ) -> Iterator[StepResult]:
     """Sync tables and yield the result of each as it ends.
@@ -87,19 +90,24 @@ def sync_tables(
         config: The config of the run.
         tables: The tables to sync.
         warehouse: Their warehouse.
-        checks: The checks to evaluate; by default the selected checks of the run.
         on_event: Called with each event of the engine.
 
     Raises:
         dagster.Failure: Some tables did not sync, after all others have their results; or nothing could be synced.
     """
-    check_resync(context, config, tables)
-    with errors_as_failure(), warehouse.connect() as client:
-        if config.sync_mode == "resync":
-            for loss in losses(client, tables):
-                context.log.warning(loss)
-        selected_checks = context.selected_asset_check_keys if checks is None else checks
-        yield from _Step(context, config, tables, client, checks=selected_checks).run(on_event)
+    log = EventLog(context.instance, project=next((table.project for table in tables), None))
+    checks = StepChecks(context, log, [asset_key(table) for table in tables])
+    try:
+        check_resync(context, config, tables)
+        with errors_as_failure(), warehouse.connect() as client:
+            if config.sync_mode == "resync":
+                for loss in losses(client, tables):
+                    context.log.warning(loss)
+            yield from _Step(context, config, tables, client, log=log, checks=checks).run(on_event)
+    except Exception as error:
+        yield from checks.evaluations(str(error))
+        raise
+    yield from checks.evaluations()
 
 
 @dataclass
@@ -140,17 +148,17 @@ class _Step:
         tables: Sequence[Table],
         client: PostHogWarehouseClient,
         *,
-        checks: Collection[dg.AssetCheckKey],
+        log: EventLog,
+        checks: StepChecks,
     ) -> None:
         self._context = context
         self._config = config
         self._client = client
+        self._log = log
         self._checks = checks
-        self._log = EventLog(context.instance, project=next((table.project for table in tables), None))
         self._ticks = OpenTicks(context.instance)
         self._records = RecordReader(client, tables)
         self._runs = {table.id: TableRun(table, asset_key(table)) for table in tables}
-        self._check_outcomes: list[CheckOutcome] = []
         self._others: set[str] = set()
         self._logs_fetched = 0
         self._batch = SyncEngine(client, self._requests(), settings=config.settings(), clock=SystemClock())
@@ -160,8 +168,6 @@ class _Step:
             for event in self._batch.events():
                 on_event(event)
                 yield from self._report(event)
-            # Dagster stores some twenty events a second: results first, so that downstream steps can start
-            yield from (outcome.to_result() for outcome in self._check_outcomes)
         except dg.DagsterExecutionInterruptedError:
             self._cancel_started()
             raise
@@ -244,42 +250,47 @@ class _Step:
             self._log_error(run, event.error, event.job)
         elif event.job is None or event.outcome is not SyncOutcome.COMPLETED:
             self._context.log.info(f"{run.name}: the job-status sensor will report how its sync ends")
+            self._checks.keep_no_new_sync(run.key, "The job-status sensor will report how the running one ends.")
         else:
             yield from self._result(run, event, event.job)
 
     def _result(self, run: TableRun, event: Ended, job: Job) -> Iterator[StepResult]:
         """The run's result, which assets downstream and automation depend on, no matter who has reported the sync."""
         log = self._log.of_table(run.key, since=job.created_at)
-        if self._context.run.run_id in log.syncs.given_by(job.id):
-            # an earlier try of the step has given it, and Dagster keeps what a try has given
+        # Dagster keeps what an earlier try of the step has given
+        is_given = self._context.run.run_id in log.syncs.given_by(job.id)
+        if is_given and self._checks.are_evaluated(run.key):
             return
         self._warn_of_others(run, log.syncs.of_others)
-        if (later := log.later_sync(job)) is not None:
-            yield from self._repeat(run, job, later)
+        later = log.later_sync(job)
+        if log.is_overtaken(job):
+            self._checks.keep_last(run.key)
+        if later is not None:
+            yield from () if is_given else self._repeat(run, job, later)
             return
-        if log.syncs.include(job.id):
+        if log.syncs.include(job.id) and not is_given:
             self._context.log.info(f"{run.name}: sync {job.id} has been reported before; the run's result repeats it")
         record, before = self._records.after(job), log.syncs.before(job.id)
         if run.full_refresh_due_at is None:
             run.is_full_refresh |= was_full_refresh(run.table, job, before=before)
-        yield dg.MaterializeResult(
-            asset_key=run.key,
-            data_version=dg.DataVersion(job.id),
-            metadata=result_metadata(
-                run.table,
-                job,
-                record=record,
-                triggered_by=run.triggered_by,
-                full_refresh=run.is_full_refresh,
-                queue_s=event.queue_s,
-                before=before,
-            ),
-        )
-        self._keep(
-            None if log.is_overtaken(job) else sync_succeeded(run.table, job),
-            not_stale(run.table, synced_at=job.created_at, now=self._client.server_time or finished_at(job)),
-            rows_usual(run.table, job, syncs=log.syncs, full_refresh=run.is_full_refresh),
-            *table_outcomes(run.table, record, before=before, full_refresh=run.is_full_refresh),
+        if not is_given:
+            yield dg.MaterializeResult(
+                asset_key=run.key,
+                data_version=dg.DataVersion(job.id),
+                metadata=result_metadata(
+                    run.table,
+                    job,
+                    record=record,
+                    triggered_by=run.triggered_by,
+                    full_refresh=run.is_full_refresh,
+                    queue_s=event.queue_s,
+                    before=before,
+                ),
+            )
+        if not log.is_overtaken(job):
+            self._checks.keep(sync_succeeded(run.table, job))
+        self._checks.keep(
+            data_as_usual(run.table, job, record=record, syncs=log.syncs, full_refresh=run.is_full_refresh)
         )
 
     def _warn_of_others(self, run: TableRun, others: Mapping[str, datetime]) -> None:
@@ -293,18 +304,18 @@ class _Step:
         later_id = str(later[JOB_ID].value)
         self._context.log.info(f"{run.name}: a sync after {job.id} has been reported: the result is that of {later_id}")
         yield dg.MaterializeResult(asset_key=run.key, data_version=dg.DataVersion(later_id), metadata=later)
-        # Dagster shows the checks of a table's last materialization alone
-        checks = (check for check in self._checks if check.asset_key == run.key)
-        evaluations = (self._log.last_evaluation(check) for check in checks)
-        self._keep(*(CheckOutcome.of(evaluation) for evaluation in evaluations if evaluation is not None))
 
     def _log_error(self, run: TableRun, error: SyncError, job: Job | None) -> None:
         lines = self._posthogs_log(run, error, job)
         # a billing limit is logged once for all tables that it stopped, at the end
         if not isinstance(error, NotTriggeredError | BillingLimitReachedError):
             self._context.log.error(str(error))
-        if job is not None and is_over(job) and not self._log.of_table(run.key, since=job.created_at).is_overtaken(job):
-            self._keep(sync_succeeded(run.table, job, log=lines))
+        self._checks.keep_no_new_sync(run.key, str(error))
+        if job is not None and is_over(job):
+            if not self._log.of_table(run.key, since=job.created_at).is_overtaken(job):
+                self._checks.keep(sync_succeeded(run.table, job, log=lines))
+        elif not isinstance(error, FAILURES_OF_THE_RUN):
+            self._checks.keep(not_synced(run.table, str(error)))
 
     def _posthogs_log(self, run: TableRun, error: SyncError, job: Job | None) -> list[LogLine]:
         """What PostHog logged during a sync that did not complete; also a part of the run's log."""
@@ -318,9 +329,6 @@ class _Step:
             text = "\n".join(map(as_text, lines))
             self._context.log.info(f"{run.name}: PostHog logged during sync {job.id}:\n{text}")
         return lines
-
-    def _keep(self, *outcomes: CheckOutcome | None) -> None:
-        self._check_outcomes += [each for each in outcomes if each is not None and each.check_key in self._checks]
 
     def _cancel_started(self) -> None:
         """Cancel for a user; an evicted or killed process leaves its syncs running, and its retry takes them up."""
@@ -356,6 +364,7 @@ class _Step:
     def _failure(self) -> dg.Failure:
         """One failure for the step with a line for each table; a re-execution from it takes only the failed tables."""
         if (setup_error := self._setup_error()) is not None:
+            self._checks.blame_the_run(str(setup_error))
             return dg.Failure(description=str(setup_error), allow_retries=False)
         failed = sorted((run for run in self._runs.values() if run.error is not None), key=lambda run: run.name)
         lines = [f"{run.name}: {run.error}" for run in failed]

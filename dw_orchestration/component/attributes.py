@@ -9,7 +9,7 @@ import dagster as dg
 from dagster.components.utils.translation import TranslationFn
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, create_model
 
-from dw_orchestration.assets.build import SET_BY_THE_RUN, CheckName, check_op_tags, check_run_tags
+from dw_orchestration.assets.build import SET_BY_THE_RUN, check_op_tags, check_run_tags
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.component.schema import schema_of, written_as
 from dw_orchestration.component.templates import checked, filled_in
@@ -134,7 +134,6 @@ Freshness = Annotated[
         "Whether tables have a freshness policy, which follows from how often they are synced.",
     ),
 ]
-Checks = Annotated[Sequence[CheckName], _value(Sequence[CheckName], "Which checks each table has; `[]` for none.")]
 
 # --- when they are synced ---
 

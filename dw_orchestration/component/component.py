@@ -17,7 +17,7 @@ from dagster.components.utils.project_paths import get_local_state_path
 from dagster_duckdb import DuckDBResource
 from pydantic import BaseModel
 
-from dw_orchestration.assets.build import EVERY_CHECK, build_posthog_assets
+from dw_orchestration.assets.build import build_posthog_assets
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.spec import asset_spec
 from dw_orchestration.assets.step import StepResult, sync_tables
@@ -88,7 +88,6 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
     op: attributes.Op = field(default_factory=dict)
     run_tags: attributes.RunTags = field(default_factory=dict)
     freshness: attributes.Freshness = True
-    checks: attributes.Checks = EVERY_CHECK
     auto_heal: attributes.AutoHeal = 0
     history_file: attributes.HistoryFile = None
     max_state_age_days: attributes.MaxStateAge = 1.0
@@ -304,7 +303,6 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
             spec_of=self.get_asset_spec,
             resource_key=self.name,
             step_per=self.step_per,
-            checks=self.checks,
             namespace=None if self.name == DEFAULT_RESOURCE_KEY else self.name,
             scheduling=self.scheduling,
             # a name that fits one of the selected tables may fit several once the disabled ones are among them

@@ -2,12 +2,11 @@
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import dagster as dg
 from pydantic import Field
 
-from dw_orchestration.assets.checks import check_specs
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.step import StepResult, sync_tables
 from dw_orchestration.operations.confirmation import confirmed_tables
@@ -22,7 +21,6 @@ from dw_orchestration.tables.tables import Tables
 from dw_orchestration.text import visible
 
 AssetEvent = dg.AssetMaterialization | dg.AssetCheckEvaluation
-_FIELDS_OF_A_CHECK = ("asset_key", "check_name", "passed", "severity", "description", "metadata")
 
 
 class ResyncParams(ConfirmedTablesParams):
@@ -67,7 +65,6 @@ def resync_tables(
         sync_defaults.model_copy(update=wanted),
         chosen,
         warehouse=warehouse,
-        checks={spec.key for table in chosen for spec in check_specs(tables, table)},
         on_event=outcomes.note,
     )
     try:
@@ -94,9 +91,8 @@ def _assets_of(confirmed: Sequence[Table], tables: Tables) -> list[Table]:
 
 def _event_of(result: StepResult) -> AssetEvent:
     """The event that Dagster makes of a result in an asset's own step."""
-    if isinstance(result, dg.AssetCheckResult):
-        fields: dict[str, Any] = {name: getattr(result, name) for name in _FIELDS_OF_A_CHECK}
-        return dg.AssetCheckEvaluation(**fields)
+    if isinstance(result, dg.AssetCheckEvaluation):
+        return result
     key, version = cast("dg.AssetKey", result.asset_key), cast("dg.DataVersion", result.data_version)
     tags = {"dagster/data_version": version.value, "dagster/data_version_is_user_provided": "true"}
     return dg.AssetMaterialization(asset_key=key, metadata=result.metadata, tags=tags)

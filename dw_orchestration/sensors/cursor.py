@@ -43,7 +43,7 @@ class SensorCursor(_Frozen):
     version: int = CURSOR_VERSION
     sources: dict[str, SourceCursor] = {}
     stale: tuple[str, ...] = ()
-    """The schemas whose check `not_stale` is red: only a change is reported."""
+    """The schemas that PostHog has silently stopped syncing: that is reported once."""
     resume_at: str | None = None
     sweep_at: str | None = None
     """The source that is read next although it shows no change, so that nothing is missed permanently."""

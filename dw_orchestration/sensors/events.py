@@ -3,22 +3,17 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 import dagster as dg
 
-from dw_orchestration.assets.checks import (
-    CheckOutcome,
-    not_stale,
-    rows_usual,
-    sync_succeeded,
-    table_outcomes,
-)
+from dw_orchestration.assets.checks import CheckOutcome, data_as_usual, is_late, not_overdue, overdue, sync_succeeded
 from dw_orchestration.assets.event_log import TableLog
 from dw_orchestration.assets.full_refresh import was_full_refresh
 from dw_orchestration.assets.metadata import TriggeredBy, end_metadata, result_metadata
 from dw_orchestration.assets.spec import asset_key
-from dw_orchestration.posthog.enums import JobStatus, SyncStatus
+from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.models import Job, Schema, Source
 from dw_orchestration.tables.classify import SchemaClass
 from dw_orchestration.tables.table import Table
@@ -35,7 +30,6 @@ def events_of(
     triggered_by: TriggeredBy,
     full_refresh: bool,
     log: TableLog,
-    now: datetime,
     every_check: bool,
 ) -> list[AssetEvent]:
     """The events that report a finished job: what it imported, or why it failed.
@@ -51,7 +45,6 @@ def events_of(
         triggered_by: Who asked for the job.
         full_refresh: Whether a run has recorded that it imports all rows again.
         log: What has been reported of the table.
-        now: PostHog's time.
         every_check: Whether all checks are evaluated, since Dagster shows those of a table's last sync alone; otherwise
             only where one fails, or is green again. The event log takes some forty events a second.
     """
@@ -64,12 +57,8 @@ def events_of(
     full_refresh = full_refresh or was_full_refresh(table, job, before=before)
     outcomes = [
         outcome,
-        rows_usual(table, job, syncs=log.syncs, full_refresh=full_refresh),
-        *table_outcomes(table, record, before=before, full_refresh=full_refresh),
+        data_as_usual(table, job, record=record, syncs=log.syncs, full_refresh=full_refresh),
     ]
-    if every_check and (staleness := not_stale(table, synced_at=job.created_at, now=now)):
-        # otherwise the sensor reports changes of this check separately
-        outcomes.append(staleness)
     # Dagster shows the check's row that was made last, and a run makes its rows as it starts: a good outcome in between
     # would hide what the run finds later
     are_shown = every_check and not log.is_awaited(outcome.check_key)
@@ -100,39 +89,40 @@ def _observation(job: Job, table: Table, *, triggered_by: TriggeredBy) -> dg.Ass
 
 
 @dataclass(frozen=True)
-class Staleness:
-    """A table whose answer to `not_stale` has changed since the last tick."""
+class Lateness:
+    """A table that is overdue now, or no longer."""
 
     table: Table
     outcome: CheckOutcome
-    is_forgotten: bool
-    """Whether PostHog is to sync it and shows nothing wrong: its last sync was good, and yet no other one came."""
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether PostHog has silently stopped syncing it."""
+        return not self.outcome.passed
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether it is overdue, and a sync at Dagster's request would help."""
+        return self.is_overdue and self.table.schema_class is SchemaClass.SYNCABLE
 
 
-def staleness_changes(
-    sources: Iterable[Source], tables: Mapping[str, Table], *, known_stale: Collection[str], now: datetime
-) -> list[Staleness]:
-    """The tables that have become stale, or are not stale any more; those longest without rows first.
+def lateness_changes(
+    sources: Iterable[Source], tables: Mapping[str, Table], *, known: Collection[str], now: datetime
+) -> list[Lateness]:
+    """The tables that PostHog has silently stopped syncing, longest without a sync first; then those no longer late.
 
-    A table that was never synced, or is disabled, cannot be stale.
+    A table of `known` stays overdue until it has a new sync or is expected to have none: meanwhile a sync may run or
+    fail, which is reported as any other.
     """
+    records = [(tables[each.id], each) for source in sources for each in source.schemas if each.id in tables]
     found = [
-        change
-        for source in sources
-        for schema in source.schemas
-        if (table := tables.get(schema.id)) is not None
-        and (change := _staleness_of(schema, table, now=now)) is not None
-        and change.outcome.passed == (schema.id in known_stale)
+        (record.last_synced_at or now, Lateness(table, outcome))
+        for table, record in records
+        if record.id not in known and (outcome := overdue(table, record, now=now)) is not None
     ]
-    return sorted(found, key=lambda change: -change.outcome.metadata["posthog/age_s"])
-
-
-def _staleness_of(schema: Schema, table: Table, *, now: datetime) -> Staleness | None:
-    if not schema.should_sync or schema.last_synced_at is None:
-        return None
-    outcome = not_stale(table, synced_at=schema.last_synced_at, now=now)
-    if outcome is None:
-        return None
-    is_posthogs = table.is_driven_by_posthog and table.schema_class is SchemaClass.SYNCABLE
-    is_forgotten = is_posthogs and schema.status is SyncStatus.COMPLETED and not outcome.passed
-    return Staleness(table=table, outcome=outcome, is_forgotten=is_forgotten)
+    over = [
+        Lateness(table, not_overdue(table, record, now=now))
+        for table, record in records
+        if record.id in known and not is_late(table, record, now=now)
+    ]
+    return [change for _, change in sorted(found, key=itemgetter(0))] + over

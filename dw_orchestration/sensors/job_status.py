@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from dw_orchestration.assets.checks import OVERDUE_SINCE
 from dw_orchestration.assets.event_log import Adoption, EventLog, TableLog, shared_keys
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.api import WarehouseApi
@@ -17,7 +18,7 @@ from dw_orchestration.posthog.models import Job, Schema, Source
 from dw_orchestration.posthog.rows import Rows, includes
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.sensors.cursor import SensorCursor, SourceCursor
-from dw_orchestration.sensors.events import AssetEvent, events_of, staleness_changes
+from dw_orchestration.sensors.events import AssetEvent, events_of, lateness_changes
 from dw_orchestration.sensors.unreported import advance, may_have_unreported_jobs, read_jobs
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
@@ -54,8 +55,8 @@ def build_job_status_sensor(
 
     A completed job becomes a materialization of its table, any other a failed evaluation of the table's check
     `sync_succeeded`. Jobs that a run has adopted are left to it, and reported here only if it died. Jobs that ended
-    because somebody switched their table off are not reported: that is no failure. A table whose rows are older than
-    twice its interval fails its check `not_stale`, until they are newer.
+    because somebody switched their table off are not reported: that is no failure. A table that PostHog has silently
+    stopped syncing fails its check `sync_succeeded` too, until the next sync is reported.
 
     Ticks also fail, in the same way, while another project reports syncs under the same asset keys: a second code
     location whose component has the same name.
@@ -102,7 +103,7 @@ def build_job_status_sensor(
         ):
             raise dg.DagsterError(work.summary())
         return dg.SensorResult(
-            asset_events=[event for event in work.events if _is_wanted(event, tables)],
+            asset_events=work.events,
             run_requests=work.run_requests(),
             cursor=cursor.dump(),
             skip_reason=None if work.forgotten else work.summary(),
@@ -118,10 +119,6 @@ def build_job_status_sensor(
         description="Reports the syncs that PostHog ran by itself, each once: completed ones as materializations,"
         " others as failed checks.",
     )
-
-
-def _is_wanted(event: AssetEvent, tables: Tables) -> bool:
-    return not isinstance(event, dg.AssetCheckEvaluation) or tables.has_check(event.check_name)
 
 
 def _connected(warehouse: WarehouseResource, *, finish_within_s: float) -> AbstractContextManager[WarehouseApi]:
@@ -180,7 +177,7 @@ class Tick:
                 self._note_trouble(sources[source_id], error)
         return SensorCursor(
             sources=kept,
-            stale=self._report_staleness(sources.values(), cursor.stale),
+            stale=self._report_overdue(sources.values(), cursor.stale),
             resume_at=resume_at,
             sweep_at=sweep_at,
             trouble=self.trouble,
@@ -252,16 +249,36 @@ class Tick:
         quiet = _from(sorted(set(ids) - set(busy)), cursor.sweep_at)
         return busy + quiet[:1], quiet[1] if len(quiet) > 1 else None
 
-    def _report_staleness(self, sources: Iterable[Source], known_stale: Sequence[str]) -> tuple[str, ...]:
-        """Evaluate `not_stale` where its answer has changed; the schemas for which it is red now."""
-        stale = set(known_stale)
-        found = staleness_changes(sources, self.tables.by_id, known_stale=stale, now=self._server_now())
-        for change in found[: max(0, self.max_events - len(self.events))]:
-            self.events.append(change.outcome.to_evaluation())
+    def _report_overdue(self, sources: Iterable[Source], known: Sequence[str]) -> tuple[str, ...]:
+        """Evaluate `sync_succeeded` of tables that are overdue now, or no longer; the schemas that are overdue.
+
+        With `auto_heal`, an overdue table is reported in the tick that syncs it, so that none is left out.
+        """
+        stale = set(known)
+        for change in lateness_changes(sources, self.tables.by_id, known=stale, now=self._server_now()):
+            is_healed = bool(self.auto_heal) and change.is_forgotten
+            if len(self.events) >= self.max_events or (is_healed and len(self.forgotten) >= self.auto_heal):
+                continue
+            if change.is_overdue and self._has_later_outcome(change.outcome.check_key):
+                continue
             stale ^= {change.table.id}
-            if change.is_forgotten and len(self.forgotten) < self.auto_heal:
+            if change.is_overdue or self._is_overdue(change.outcome.check_key):
+                self.events.append(change.outcome.to_evaluation())
+            if is_healed:
                 self.forgotten.append(change.table)
         return tuple(sorted(stale & self.tables.by_id.keys()))
+
+    def _has_later_outcome(self, check: dg.AssetCheckKey) -> bool:
+        """Whether a sync that began after the list was read has an outcome, or will have one from a run."""
+        return self._is_evaluated(check) or self.log.is_awaited(check)
+
+    def _is_overdue(self, check: dg.AssetCheckKey) -> bool:
+        """Whether the check is red because its table is overdue, and not by a sync that has been reported since."""
+        last = None if self._is_evaluated(check) else self.log.last_evaluation(check)
+        return last is not None and not last.passed and OVERDUE_SINCE in last.metadata
+
+    def _is_evaluated(self, check: dg.AssetCheckKey) -> bool:
+        return any(isinstance(each, dg.AssetCheckEvaluation) and each.asset_check_key == check for each in self.events)
 
     def _deal_with(self, source: Source, cursor: SourceCursor | None) -> SourceCursor:
         jobs = read_jobs(self.api, source, cursor)
@@ -304,7 +321,6 @@ class Tick:
             triggered_by="dagster" if any(adoption.started for adoption in adoptions) else "posthog",
             full_refresh=any(adoption.full_refresh for adoption in adoptions),
             log=log,
-            now=self._server_now(),
             every_check=self.reported < self.fully_checked,
         )
         self._note_others(log.syncs.of_others)

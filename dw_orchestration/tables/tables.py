@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
@@ -57,11 +57,10 @@ class Tables(Sequence[Table]):
         spec_of: Translates a table: returns the `dagster.AssetSpec` of its asset, whose key may be another.
         resource_key: The key of the warehouse resource, and the start of the names of sensors and jobs.
         step_per: What one step syncs: the tables of a source, of the whole project, or each table on its own.
-        checks: The names of the checks that each table has; None for all.
         namespace: Goes before all names in Dagster, so that several projects can be loaded next to each other.
         scheduling: How Dagster's schedules work together with PostHog's own.
-        overrides: Other times for some tables than PostHog's, if Dagster has schedules. Freshness and the check
-            `not_stale` follow what syncs a table more often, PostHog itself or its schedule.
+        overrides: Other times for some tables than PostHog's, if Dagster has schedules. Freshness follows what syncs a
+            table more often, PostHog itself or its schedule.
         run_tags: Tags of the runs that schedules and sensors request, and of the maintenance jobs.
 
     Raises:
@@ -85,7 +84,6 @@ class Tables(Sequence[Table]):
         spec_of: Callable[[Table], HasKey] | None = None,
         resource_key: str = DEFAULT_RESOURCE_KEY,
         step_per: StepPer = "source",
-        checks: Collection[str] | None = None,
         namespace: str | None = None,
         scheduling: SchedulingMode = SchedulingMode.ENSURE,
         overrides: Sequence[Override] = (),
@@ -95,7 +93,6 @@ class Tables(Sequence[Table]):
         self.scheduling = SchedulingMode(scheduling)
         self.resource_key = resource_key
         self.step_per = step_per
-        self.checks = checks
         self.run_tags = dict(run_tags or {})
         self.problems: list[str] = []
         """Selectors that take no table, each as a sentence. Tables come and go in PostHog, so this is not an error."""
@@ -105,7 +102,6 @@ class Tables(Sequence[Table]):
             "include_disabled": include_disabled,
             "resource_key": resource_key,
             "step_per": step_per,
-            "checks": checks,
             "namespace": namespace,
         }
         self._specs: dict[str, HasKey] = {}
@@ -177,10 +173,6 @@ class Tables(Sequence[Table]):
     def spec_of(self, table: Table) -> HasKey | None:
         """What the translation made of a table; None without a translation."""
         return self._specs.get(table.id)
-
-    def has_check(self, name: str) -> bool:
-        """Whether the tables have a check."""
-        return self.checks is None or name in self.checks
 
     def matching(self, wanted: Iterable[str]) -> list[Table]:
         """The selected tables that names and patterns name, in the order of the tables.

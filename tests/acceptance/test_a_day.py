@@ -21,7 +21,7 @@ import pytest
 from croniter import croniter_range
 
 from dw_orchestration.assets import build_posthog_assets
-from dw_orchestration.assets.checks import NOT_STALE, SYNC_SUCCEEDED
+from dw_orchestration.assets.checks import SYNC_SUCCEEDED
 from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.local.behaviours import SyncBehaviour
 from dw_orchestration.local.server import WarehouseServer
@@ -226,7 +226,7 @@ def test_every_tick_has_one_job_and_every_job_one_event(day: Day) -> None:
 
 
 def test_scenario_7_a_table_is_silently_not_scheduled_any_more(day: Day) -> None:
-    """`not_stale` is red once the rows are two intervals old, though PostHog shows nothing wrong."""
+    """`sync_succeeded` is red once the rows are two intervals old, though PostHog shows nothing wrong."""
     name = "public.orders"
     day.clock.skip_to(DAY + timedelta(minutes=12))
     day.wait_until(lambda: [job.status for job in day.jobs(name)] == [JobStatus.COMPLETED])
@@ -238,14 +238,14 @@ def test_scenario_7_a_table_is_silently_not_scheduled_any_more(day: Day) -> None
     for minutes in (60, 90, 125, 180):
         day.clock.skip_to(synced_at + timedelta(minutes=minutes))
         day.dagster.tick()
-        reds[minutes] = [table for table in names() if red_checks(day, table, NOT_STALE)]
+        reds[minutes] = [table for table in names() if red_checks(day, table, SYNC_SUCCEEDED)]
     assert {60: [], 90: [], 125: [name], 180: [name]} == reds
     record = next(schema for schema in day.client.list_schemas() if schema.name == name)
     assert (True, SyncStatus.COMPLETED, None) == (record.should_sync, record.status, record.latest_error)
 
     day.dagster.materialize(name)
 
-    assert not EventLog(day.dagster.instance).is_red(dg.AssetCheckKey(day.dagster.key(name), NOT_STALE))
+    assert not EventLog(day.dagster.instance).is_red(dg.AssetCheckKey(day.dagster.key(name), SYNC_SUCCEEDED))
 
 
 def ticks_of(table: str, jobs: Sequence[Job]) -> Counter[datetime]:

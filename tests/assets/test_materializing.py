@@ -110,10 +110,10 @@ def test_unusual_rows_are_warned_of(shelf: Shelf, instance: dg.DagsterInstance) 
         event = dg.AssetMaterialization(shelf.key("customers"), metadata=metadata)
         instance.report_runless_asset_event(event)
     result = shelf.materialize("customers", instance=instance)
-    (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "rows_usual"]
+    (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "data_as_usual"]
     rows = shelf.newest("customers").rows_synced
     assert (False, dg.AssetCheckSeverity.WARN) == (check.passed, check.severity)
-    assert f"{rows} rows synced; the last 5 syncs imported 500 to 500" == check.description
+    assert f"{rows} rows synced; the last 5 syncs imported 500 to 500" == check.metadata["posthog/rows_unusual"].value
     assert result.success
 
 

@@ -181,7 +181,6 @@ def test_a_warehouse_takes_what_yaml_makes(
         ("freshness: 'off'", ("freshness", False)),
         ("include_disabled: '{{ env.FLAG }}'", ("include_disabled", True)),
         ("max_state_age_days: '0.5'", ("max_state_age_days", 0.5)),
-        ("checks: \"{{ ['not_stale'] }}\"", ("checks", ["not_stale"])),
         ("select: [2024]", ("select", ["2024"])),
         ("select: \"{{ env.TABLES.split(',') }}\"", ("select", ["a", "b"])),
         ("op: {pool: 7, tags: {a: 1}}", ("op", {"pool": "7", "tags": {"a": 1}})),
@@ -216,7 +215,6 @@ def refused_by_schema(document: str) -> list[str]:
         ("step_per: tables", "step_per: Input should be 'source', 'project' or 'table', and not 'tables'", True),
         ("scheduling: ensured", "scheduling: Input should be 'observe', 'ensure' or 'drive', and not 'ensured'", True),
         ("scheduling: '{{ env.MODE }}'", "scheduling: Input should be 'observe'", False),
-        ("checks: [not_stael]", "checks.0: Input should be 'sync_succeeded'", True),
         ("select: [{sync_type: cdcc}]", "select.0.sync_type: Input should be", True),
         ("select: [{}]", "select.0: A selector needs a condition", False),
         ("sync: {on_termination: leaf}", "sync.on_termination: Input should be 'cancel' or 'leave'", True),
@@ -503,16 +501,16 @@ def test_there_is_no_default_for_what_a_run_decides(per_run: dict[str, Any]) -> 
         build_posthog_assets(Tables(SHOP, include_disabled=True), sync_defaults=PostHogSyncConfig(**per_run))
 
 
-def checks(attributes: str) -> set[str]:
-    """The names of the checks that the shop's tables have."""
-    return {key.name for key in definitions(attributes).resolve_asset_graph().asset_check_keys}
+def test_a_table_has_two_checks() -> None:
+    """Each check of a table costs time to load and rows in the event log: one reports failures, one warns."""
+    keys = definitions("").resolve_asset_graph().asset_check_keys
+    assert {("customer", "sync_succeeded"), ("customer", "data_as_usual")} == {
+        (key.asset_key.path[-1], key.name) for key in keys if key.asset_key.path[-1] == "customer"
+    }
 
 
-def test_checks_and_freshness_are_chosen() -> None:
-    """Each table has the checks that are named, and a freshness policy unless it is disabled."""
-    assert {"sync_succeeded", "not_stale", "rows_dropped", "rows_usual", "columns_unchanged"} == checks("")
-    assert {"sync_succeeded"} == checks("checks: [sync_succeeded]")
-    assert set() == checks("checks: []")
+def test_freshness_is_chosen() -> None:
+    """Each table has a freshness policy unless it is disabled."""
     assert spec("", "posthog/stripe/customer").freshness_policy is not None
     assert spec("freshness: false", "posthog/stripe/customer").freshness_policy is None
 

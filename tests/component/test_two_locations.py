@@ -81,9 +81,7 @@ def locations(
 
 def red_checks(instance: dg.DagsterInstance) -> set[str]:
     """The checks of the table that have ever failed."""
-    checks = [
-        dg.AssetCheckKey(CHARGE, name) for name in ("sync_succeeded", "rows_dropped", "columns_unchanged", "rows_usual")
-    ]
+    checks = [dg.AssetCheckKey(CHARGE, name) for name in ("sync_succeeded", "data_as_usual")]
     records = [
         record
         for check in checks

@@ -40,6 +40,7 @@ class WarehouseModel:
     def __init__(self, *, sources: int = 1, tables: int = 2, page: int = 50, frequency: str | None = None) -> None:
         self.now = START
         self.frequency = frequency
+        self.should_sync = True
         self.row_count: int | None = None
         self.next_full_refresh_at: datetime | None = None
         self.unreadable = ()
@@ -125,7 +126,7 @@ class WarehouseModel:
         return Schema(
             id=table,
             name=table,
-            should_sync=True,
+            should_sync=self.should_sync,
             status=jobs[-1].status if jobs else None,
             sync_type="full_refresh",
             sync_frequency=self.frequency,

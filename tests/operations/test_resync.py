@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
 
 from dw_orchestration.assets import PostHogSyncConfig, build_posthog_assets
-from dw_orchestration.assets.build import EVERY_CHECK
+from dw_orchestration.assets.checks import check_keys
 from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.operations.jobs import build_maintenance_jobs
 from dw_orchestration.posthog.enums import JobStatus
@@ -21,7 +21,7 @@ from dw_orchestration.testing import fails, never_ends
 from tests.operations.conftest import failure, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from dw_orchestration.testing.warehouse import EmbeddedWarehouse
 
@@ -42,7 +42,6 @@ class Location:
 
     stripe: EmbeddedWarehouse
     instance: dg.DagsterInstance
-    checks: Sequence[Any] = EVERY_CHECK
     cursor: str | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -50,7 +49,7 @@ class Location:
         self.resources = {"posthog_warehouse": self.stripe.resource}
         self.assets = build_posthog_assets(Tables(snapshot, include_disabled=True), sync_defaults=QUICK)
         self.sensor = build_job_status_sensor(Tables(snapshot, include_disabled=True), run_grace=timedelta())
-        jobs = build_maintenance_jobs(Tables(snapshot, include_disabled=True, checks=self.checks), sync_defaults=QUICK)
+        jobs = build_maintenance_jobs(Tables(snapshot, include_disabled=True), sync_defaults=QUICK)
         (self.job,) = [job for job in jobs if job.name == JOB]
 
     def resync(self, *tables: str, tags: dict[str, str] | None = None, **config: object) -> dg.ExecuteInProcessResult:
@@ -93,8 +92,8 @@ class Location:
         storage = self.instance.event_log_storage
         return [
             record.event.dagster_event.asset_check_evaluation_data
-            for name in EVERY_CHECK
-            for record in storage.get_asset_check_execution_history(dg.AssetCheckKey(self.key(table), name), limit=100)
+            for check in check_keys(self.key(table))
+            for record in storage.get_asset_check_execution_history(check, limit=100)
             if record.event and record.event.dagster_event
         ]
 
@@ -171,14 +170,6 @@ def test_assets_show_what_a_run_of_their_own_would_show(location, stripe) -> Non
     assert stripe.jobs("Customer")[0].id == here.tags["dagster/data_version"] == here.metadata["posthog/job_id"].value
     assert by_the_sensor + 2 * by_the_run == len(location.evaluations("Customer"))
     assert asset_run == {evaluation.check_name: evaluation.passed for evaluation in location.evaluations("Customer")}
-
-
-def test_checks_that_the_tables_do_not_have_are_not_evaluated(synced) -> None:
-    """A code location chooses its checks."""
-    with dg.DagsterInstance.ephemeral() as instance:
-        location = Location(synced, instance, checks=["sync_succeeded"])
-        location.resync("Customer")
-        assert ["sync_succeeded"] == [evaluation.check_name for evaluation in location.evaluations("Customer")]
 
 
 @pytest.mark.parametrize(

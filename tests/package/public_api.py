@@ -63,7 +63,7 @@ def component(state_file: Path) -> PostHogWarehouseComponent:
     """The component from Python."""
     PostHogWarehouseComponent(warehouse="posthog")  # type: ignore[arg-type]
     PostHogWarehouseComponent(warehouse=PROJECT, select=[ours])  # type: ignore[list-item]
-    PostHogWarehouseComponent(warehouse=PROJECT, checks=["sync_suceeded"])  # type: ignore[list-item]
+    PostHogWarehouseComponent(warehouse=PROJECT, step_per="tables")  # type: ignore[arg-type]
     return OurWarehouse(
         warehouse=PROJECT,
         select=["stripe.*", is_incremental],
@@ -72,7 +72,7 @@ def component(state_file: Path) -> PostHogWarehouseComponent:
         overrides=[WEEKDAYS],
         retry_policy=dg.RetryPolicy(max_retries=2),
         sync={"start_timeout_s": 900},
-        checks=["sync_succeeded"],
+        step_per="project",
         state_file=state_file,
     )
 

@@ -103,7 +103,8 @@ class Reports:
                 if note.is_report:
                     counts[note.said.job_id] = counts.get(note.said.job_id, 0) + 1
             for evaluation in EventLog(self.instance)._evaluations(sync_succeeded_check(asset_key(asset))):
-                if not evaluation.passed:
+                # without a job, it says that none has come
+                if not evaluation.passed and "posthog/job_id" in evaluation.metadata:
                     job_id = evaluation.metadata["posthog/job_id"].value
                     counts[job_id] = counts.get(job_id, 0) + 1
         return counts

@@ -7,7 +7,7 @@ import pytest
 from warehouse_model import WarehouseModel
 
 from dw_orchestration.assets.build import build_posthog_assets
-from dw_orchestration.assets.checks import CheckOutcome, ReportedSyncs, rows_usual
+from dw_orchestration.assets.checks import CheckOutcome, ReportedSyncs, data_as_usual
 from dw_orchestration.sensors.cursor import SensorCursor
 from dw_orchestration.tables.tables import Tables
 from tests.sensors.conftest import snapshot_of
@@ -29,7 +29,7 @@ def verdict_on(reports_on) -> Callable[..., CheckOutcome]:
             }
             for number, each in enumerate(earlier)
         ]
-        return rows_usual(asset, model._job(job), syncs=ReportedSyncs(tuple(metadata)))
+        return data_as_usual(asset, model._job(job), record=None, syncs=ReportedSyncs(tuple(metadata)))
 
     return judge
 
@@ -68,12 +68,13 @@ def test_numbers_are_said_and_are_numbers(verdict_on) -> None:
     """The sentence has the rows and the range for people, the metadata has them for Dagster's plots."""
     verdict = verdict_on(12_345, [500, 600, 700, 800, 900])
 
-    assert "12,345 rows synced; the last 5 syncs imported 500 to 900" == verdict.description
+    assert "rows_unusual: 12,345 rows synced; the last 5 syncs imported 500 to 900" == verdict.description
     assert {
         "posthog/rows_synced": 12_345,
         "posthog/syncs_compared": 5,
         "posthog/fewest_rows_synced": 500,
         "posthog/most_rows_synced": 900,
+        "posthog/rows_unusual": "12,345 rows synced; the last 5 syncs imported 500 to 900",
     } == verdict.metadata
     assert dg.AssetCheckSeverity.WARN == verdict.severity
 
@@ -95,7 +96,7 @@ def test_sensor_warns_once_and_says_when_it_is_over(reports_on) -> None:
         model.advance(300)
         model.finish(model.start("source0", "s0t0"), rows=rows)
         cursor, work = reports.tick(cursor)
-        said.append([event.passed for event in work.events if getattr(event, "check_name", None) == "rows_usual"])
+        said.append([event.passed for event in work.events if getattr(event, "check_name", None) == "data_as_usual"])
 
     assert [[], [], [], [], [], [False], [True], []] == said
 
@@ -110,4 +111,4 @@ def test_every_table_has_the_check() -> None:
     )
     names = {key.name for key in defs.resolve_asset_graph().asset_check_keys}
 
-    assert "rows_usual" in names
+    assert {"sync_succeeded", "data_as_usual"} == names

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
-from component_snapshots import OFF, project, source, table
+from component_snapshots import OFF, TAKEN_AT, project, source, table
 
-from dw_orchestration.assets.checks import check_specs, not_stale
+from dw_orchestration.assets.checks import overdue
 from dw_orchestration.assets.metadata import TableMetadata
 from dw_orchestration.assets.spec import asset_spec, table_spec
-from dw_orchestration.posthog.enums import SyncFrequency, SyncType
+from dw_orchestration.posthog.enums import SyncFrequency, SyncStatus, SyncType
 from dw_orchestration.schedules import ScheduleOverride, SchedulingMode
 from dw_orchestration.tables.drift import ChangeKind, drift_between
 from dw_orchestration.tables.tables import Tables
@@ -34,10 +34,10 @@ def state(sync_frequency: SyncFrequency | None = SyncFrequency.SIX_HOURS, **sett
     return project(source("Stripe", [table("orders", sync_frequency=sync_frequency, **settings)]))
 
 
-def taken_over() -> WarehouseSnapshot:
+def taken_over(**settings: Any) -> WarehouseSnapshot:
     """The same after a takeover: before, PostHog synced the table every six hours."""
     (orders,) = Tables(state())
-    return state(**vars(out_of_the_way(orders.schema)))
+    return state(**vars(out_of_the_way(orders.schema)), **settings)
 
 
 def only(tables: Tables) -> Table:
@@ -98,29 +98,16 @@ def test_an_override_promises_nothing_of_tables_that_it_cannot_sync(
     assert (expected and dg.FreshnessPolicy.time_window(fail_window=expected)) == policy
 
 
-@pytest.mark.parametrize(
-    ("now", "expected"),
-    [
-        pytest.param(datetime(2026, 11, 6, 20, tzinfo=UTC), "fresh", id="in_the_evening"),
-        pytest.param(datetime(2026, 11, 8, 20, tzinfo=UTC), "fresh", id="at_the_weekend"),
-        pytest.param(datetime(2026, 11, 9, 6, 40, tzinfo=UTC), "fresh", id="while_the_next_sync_runs"),
-        pytest.param(datetime(2026, 11, 10, 7, tzinfo=UTC), "stale", id="two_syncs_later"),
-    ],
-)
-def test_rows_are_stale_when_two_syncs_of_the_schedule_are_missing(now: datetime, expected: str) -> None:
-    """A table that is synced on weekdays is not stale in the evening or at the weekend."""
-    orders = only(Tables(taken_over(), scheduling=DRIVE, overrides=[WEEKDAYS]))
-    outcome = not_stale(orders, synced_at=datetime(2026, 11, 6, 6, 30, 5, tzinfo=UTC), now=now)
-    assert outcome is not None
-    assert expected == ("fresh" if outcome.passed else "stale")
-    assert "Dagster's schedule syncs it at 30 7 * * mon-fri (Europe/Berlin)." in outcome.description
-
-
-def test_a_table_that_only_an_override_syncs_can_be_stale() -> None:
-    """The check `not_stale` exists for each table that PostHog or a schedule syncs, and for no other."""
-    with_override, without = Tables(state(None), overrides=[WEEKDAYS]), Tables(state(None))
-    found = [{spec.name for spec in check_specs(each, only(each))} for each in (with_override, without)]
-    assert [True, False] == ["not_stale" in names for names in found]
+@pytest.mark.parametrize(("scheduling", "expected"), [(DRIVE, False), (OBSERVE, True)])
+def test_posthog_has_not_stopped_a_table_of_dagsters_schedule(
+    scheduling: SchedulingMode,
+    expected: bool,  # noqa: FBT001  one of the cases
+) -> None:
+    """A schedule may be stopped on purpose, and the freshness policy reports it; PostHog does not stop on purpose."""
+    shown = taken_over(status=SyncStatus.COMPLETED, last_synced_at=TAKEN_AT)
+    orders = only(Tables(shown, scheduling=scheduling, overrides=[WEEKDAYS]))
+    assert expected == (overdue(orders, orders.schema, now=TAKEN_AT + 61 * DAY) is not None)
+    assert overdue(orders, orders.schema, now=TAKEN_AT + 59 * DAY) is None
 
 
 def test_a_translation_sees_what_an_override_changes() -> None:
