@@ -440,7 +440,7 @@ def test_every_run_that_is_requested_has_the_tags(tmp_path: Path) -> None:
 
     A mapping is passed as JSON, as Dagster and its launchers read it.
     """
-    files = f"history_file: {tmp_path}/history.duckdb\ntakeover_file: {tmp_path}/takeover.json\n"
+    files = f"history_file: {tmp_path}/history.duckdb\n"
     files += "overrides: [{tables: ['*'], cron: '0 0 * * *'}]\n"
     tags = "run_tags: {dagster/max_runtime: 60, dagster-k8s/config: {container_config: {resources: {}}}}"
     expected = {"dagster/max_runtime": "60", "dagster-k8s/config": '{"container_config": {"resources": {}}}'}

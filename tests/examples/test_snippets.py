@@ -254,16 +254,6 @@ def test_run_config_of_a_job(stripe, name) -> None:
     assert dg.validate_run_config(job, yaml.safe_load((SNIPPETS / f"{name}.yaml").read_text()))
 
 
-def test_instance_settings(tmp_path) -> None:
-    """Dagster starts with the settings, and keeps state where they say."""
-    settings = (SNIPPETS / "dagster.yaml").read_text().replace("s3://our-dagster", tmp_path.as_uri())
-    (tmp_path / "dagster.yaml").write_text(settings)
-
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        assert instance.defs_state_storage is not None
-        assert instance.run_monitoring_enabled
-
-
 def test_examples_of_users_tests_pass() -> None:
     """The tests that pages show pass as they stand."""
     tests = [str(path) for path in SNIPPETS.glob("test_*.py")]

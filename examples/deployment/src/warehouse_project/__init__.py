@@ -1,0 +1,1 @@
+"""A `dg` project for several machines."""
