@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import islice
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from dw_orchestration.operations.operation import Operation, SomeTablesParams
+from dw_orchestration.operations.operation import ChangedTablesParams, Operation
 from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.errors import ApiError
@@ -34,7 +34,7 @@ from dw_orchestration.tables.takeover import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from dw_orchestration.operations.project import Project
     from dw_orchestration.posthog.client import PostHogWarehouseClient
@@ -45,16 +45,8 @@ if TYPE_CHECKING:
 JOBS_READ = 50
 _FORGOTTEN = (
     "No takeover's mark is in its time of day. If its syncs should be more frequent, set them with `dw set"
-    " --sync-frequency 6hour --apply`."
+    " --sync-frequency 6hour`."
 )
-
-
-class TakeoverAction(StrEnum):
-    """What to do."""
-
-    PLAN = "plan"
-    APPLY = "apply"
-    GIVE_BACK = "give_back"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +92,7 @@ class Change(StrEnum):
 
     MOVED = "moved out of the way"
     GIVEN_BACK = "given back"
+    WOULD_BE_GIVEN_BACK = "would be given back"
     LEFT = "left as it is"
     GONE = "gone"
     FAILED = "failed"
@@ -126,30 +119,36 @@ class _Wish:
 
 def take_over(
     project: Project,
-    tables: Sequence[str] = (),
+    tables: Sequence[str],
     *,
-    action: str = TakeoverAction.PLAN,
+    restore: bool = False,
+    dry_run: bool = False,
     now: Callable[[], datetime] = lambda: datetime.now(tz=UTC),
 ) -> Report:
-    """Plan, apply or give back a takeover of the tables as PostHog has them now.
+    """Take over tables as PostHog has them now, or give them back; or show what would change.
 
     Args:
         project: The project whose schedules move.
-        tables: Names and patterns of tables; none means all.
-        action: What to do. All three can be repeated; repeating one that failed half-way completes it.
+        tables: Names and patterns of tables.
+        restore: Give the tables back.
+        dry_run: Only show what would change.
         now: The time of day.
 
     Raises:
         UnknownNameError: A name or pattern names no table, or a name several.
         PostHogError: PostHog is unreachable, or the key may not change anything.
+
+    Each can be repeated; repeating one that failed half-way completes it.
     """
     live = project.tables(settings=True)
-    chosen = live.matching(tables) if tables else list(live)
-    if action == TakeoverAction.GIVE_BACK:
+    chosen = live.matching(tables)
+    if restore and dry_run:
+        return report_of_giving_back([*_restorable(chosen)], chosen)
+    if restore:
         return report_of_giving_back(give_back(project.client, chosen), chosen)
     rows = newest_rows_per_sync(project.client, live)
     plan = plan_takeover(chosen, now=now(), rows_per_sync=rows)
-    if action == TakeoverAction.PLAN:
+    if dry_run:
         return report_of_plan(plan)
     return report_of_outcomes(apply_takeover(project.client, plan))
 
@@ -241,6 +240,17 @@ def give_back(client: PostHogWarehouseClient, tables: Sequence[Table]) -> list[O
     ]
     unreadable = dict.fromkeys(str(row) for row in client.unreadable if row.kind == "schema")
     return [*outcomes, *map(_unreadable, unreadable)]
+
+
+def _restorable(tables: Sequence[Table]) -> Iterator[Outcome]:
+    """What giving back would do."""
+    for table in tables:
+        if (before := settings_before(table.schema)) is not None:
+            wish = _given_back(table, table.schema, before)
+            detail = f"PostHog's frequency would be {before.sync_frequency} again."
+            yield wish.outcome or Outcome(name=table.name, change=Change.WOULD_BE_GIVEN_BACK, detail=detail)
+        elif is_forgotten(table.schema):
+            yield Outcome(name=table.name, change=Change.LEFT, detail=_FORGOTTEN)
 
 
 def _live(client: PostHogWarehouseClient) -> dict[str, Schema]:
@@ -338,7 +348,7 @@ def report_of_plan(plan: TakeoverPlan) -> Report:
     known = [move.rows_saved_per_day for move in plan.moves if move.rows_saved_per_day is not None]
     saved = f", which saves about {sum(known):,.0f} rows a day" if known else ""
     summary = (
-        f"Nothing is changed yet. {counted(len(plan.moves), 'table')} would move out of the way{saved};"
+        f"Dry run: nothing is changed. {counted(len(plan.moves), 'table')} would move out of the way{saved};"
         f" {len(plan.left)} would stay as they are."
     )
     moves: list[Row] = [
@@ -374,8 +384,10 @@ def report_of_outcomes(outcomes: Sequence[Outcome]) -> Report:
 
 
 def report_of_giving_back(outcomes: Sequence[Outcome], tables: Sequence[Table]) -> Report:
-    """What was given back; a failure if there was nothing, as somebody expects that there is."""
+    """What was, or would be, given back; a failure if there was nothing, as somebody expects that there is."""
     report = report_of_outcomes(outcomes)
+    if any(outcome.change is Change.WOULD_BE_GIVEN_BACK for outcome in outcomes):
+        return replace(report, summary=f"Dry run: {report.summary.partition('. ')[0]}; nothing is changed.")
     if any(outcome.change is not Change.LEFT or outcome.detail != _FORGOTTEN for outcome in outcomes):
         return report
     forgotten = f" PostHog syncs {counted(len(outcomes), 'table')} every 30 days: {_FORGOTTEN}" if outcomes else ""
@@ -420,15 +432,10 @@ def _move(table: Table, own: Cadence, *, now: datetime, rows: int | None) -> Mov
     )
 
 
-class TakeoverParams(SomeTablesParams):
+class TakeoverParams(ChangedTablesParams):
     """What a takeover does."""
 
-    action: Literal["plan", "apply", "give_back"] = Field(
-        default="plan",
-        description="`plan` changes nothing and shows what would change. `apply` moves PostHog's schedules out of"
-        " the way."
-        " `give_back` restores them.",
-    )
+    restore: bool = Field(default=False, description="Give the tables back: restore the frequencies from before.")
 
 
 TAKEOVER = Operation(
@@ -443,4 +450,9 @@ schedules out of the way: it sets their frequency to 30 days, the longest there 
 from before, in the seconds of the time of day, which it ignores. Tables stay enabled, and nothing else is changed. One
 sync a month that PostHog starts by itself remains.
 """,
+    examples=(
+        "takeover --dry-run '*'",
+        "takeover stripe_acme.Customer",
+        "takeover --restore stripe_acme.Customer",
+    ),
 )

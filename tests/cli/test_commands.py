@@ -71,7 +71,7 @@ REFUSALS = [
     (["sync", "Charge", "--confirm", "Charge"], "--confirm is only for --resync"),
     (["sync", "strype.*"], "No table matches 'strype.*'. There are stripe_acme.Charge, stripe_acme.Customer."),
     (["cancel", "Charge", "nothing"], "No table is named 'nothing'."),
-    (["takeover", "--action", "both"], "'both' is not one of"),
+    (["takeover"], "Missing argument 'TABLE'"),
     (["enable", "Charge", "nothing"], "No table is named 'nothing'."),
     (["refresh", "nothing"], "No source is named 'nothing'. There are stripe_acme."),
     (["fields", "acme.Chargge"], "Did you mean stripe_acme.Charge"),

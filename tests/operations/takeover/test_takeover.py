@@ -370,7 +370,7 @@ def test_every_process_knows_the_way_back(project) -> None:
     """A process that has nothing but PostHog's address and key sees the cadences from before, and gives back."""
     project.set("a.customers", sync_frequency="1hour", sync_time_of_day=time(7, 11))
     before, cadences = project.settings(), [table.cadence for table in tables_of(project.snapshot())]
-    take_over(ours(project), action="apply")
+    take_over(ours(project), ["*"])
 
     with PostHogWarehouseClient(project.endpoint.host, 1, project.endpoint.api_key, rate_limits=None) as client:
         elsewhere = Project(client, "elsewhere")
@@ -378,7 +378,7 @@ def test_every_process_knows_the_way_back(project) -> None:
         assert ["every 30 days"] * 4 == [
             table.own_cadence.describe_interval() for table in elsewhere.tables(settings=True)
         ]
-        assert not take_over(elsewhere, action="give_back").failed
+        assert not take_over(elsewhere, ["*"], restore=True).failed
     assert before == project.settings()
 
 
@@ -386,26 +386,26 @@ def test_giving_nothing_back_fails(project) -> None:
     """Somebody expects that there is something to give back: the report fails, with tables at 30 days and the cure."""
     project.set("a.customers", sync_frequency="30day")
 
-    report = take_over(ours(project), action="give_back")
+    report = take_over(ours(project), ["*"], restore=True)
 
     assert report.failed
     assert "Nothing was given back: none of 4 tables is out of the way." in report.summary
-    assert "dw set --sync-frequency 6hour --apply" in report.summary
+    assert "dw set --sync-frequency 6hour`" in report.summary
     assert ["stripe_a.customers"] == [row["table"] for row in report.rows]
-    assert not take_over(ours(project), ["stripe_b.*"], action="apply").failed
-    assert take_over(ours(project), ["stripe_a.*"], action="give_back").failed
-    assert not take_over(ours(project), action="give_back").failed
+    assert not take_over(ours(project), ["stripe_b.*"]).failed
+    assert take_over(ours(project), ["stripe_a.*"], restore=True).failed
+    assert not take_over(ours(project), ["*"], restore=True).failed
 
 
 @pytest.mark.parametrize("at", [None, time(7, 11)])
 def test_the_mark_goes_with_a_frequency_that_is_set(project, at: time | None) -> None:
     """`dw set` of another frequency removes the mark; another time of day keeps it."""
     project.set("a.customers", sync_frequency="1hour", sync_time_of_day=at)
-    take_over(ours(project), ["stripe_a.customers"], action="apply")
+    take_over(ours(project), ["stripe_a.customers"])
 
-    change_settings(ours(project), ["stripe_a.customers"], apply=True, sync_time_of_day="08:20")
+    change_settings(ours(project), ["stripe_a.customers"], sync_time_of_day="08:20")
     assert "every hour from 00:20 UTC" == tables_of(project.snapshot()).table("stripe_a.customers").cadence.describe()
-    change_settings(ours(project), ["stripe_a.customers"], apply=True, sync_frequency="12hour")
+    change_settings(ours(project), ["stripe_a.customers"], sync_frequency="12hour")
 
     assert (True, "12hour", time(8, 20)) == project.settings()["a.customers"]
 

@@ -23,40 +23,44 @@ def command(project, tmp_path) -> Callable[..., Result]:
 
 
 def test_plan_apply_and_give_back(command, project) -> None:
-    """Without an option nothing changes; `apply` moves the named tables, and `give_back` restores them."""
+    """A dry run changes nothing; the named tables move, and `--restore` gives them back."""
     before = project.frequencies()
 
-    plan = command()
+    plan = command("*", "--dry-run")
     planned = project.frequencies()
-    apply = command("--action", "apply", "stripe_a.*", "*_b.invoices")
+    apply = command("stripe_a.*", "*_b.invoices")
     applied = project.frequencies()
-    give_back = command("--action", "give_back")
+    restorable = command("*", "--restore", "--dry-run")
+    still_applied = project.frequencies()
+    give_back = command("*", "--restore")
 
+    assert applied == still_applied
+    assert "Dry run: 3 tables: 3 would be given back; nothing is changed." in restorable.stderr
     assert [0, 0, 0] == [result.exit_code for result in (plan, apply, give_back)]
     assert before == planned
     assert {"a.customers": "30day", "a.invoices": "30day", "b.customers": "6hour", "b.invoices": "30day"} == applied
     assert before == project.frequencies()
-    assert "Nothing is changed yet. 4 tables would move" in plan.stderr
+    assert "Dry run: nothing is changed. 4 tables would move" in plan.stderr
     assert "3 tables: 3 moved out of the way." in apply.stderr
     assert "3 tables: 3 given back." in give_back.stderr
 
 
 def test_giving_nothing_back_fails(command) -> None:
     """The exit status says that nothing was given back."""
-    result = command("--action", "give_back")
+    result = command("*", "--restore")
     assert 1 == result.exit_code
     assert "Nothing was given back" in result.output
 
 
 def test_programs_read_rows(command) -> None:
     """Each table is a row with the keys that the command promises."""
-    document = json.loads(command("--json").stdout)
+    document = json.loads(command("*", "--dry-run", "--json").stdout)
     assert (False, 4) == (document["failed"], len(document["rows"]))
     assert {"table", "now", "then", "next_own_sync", "rows_saved_per_day", "why"} == document["rows"][0].keys()
 
 
 def test_mistyped_table_is_told_and_fails(command) -> None:
     """The text goes to the error output, without a traceback; it is a wrong usage, as for every command."""
-    result = command("--action", "apply", "strype.*")
+    result = command("strype.*")
     assert (2, "") == (result.exit_code, result.stdout)
     assert "No table matches 'strype.*'. There are stripe_a.customers" in result.stderr

@@ -37,11 +37,11 @@ def shown(result) -> str:
     return event.step_output_data.metadata["result"].value
 
 
-def test_default_is_a_dry_run(definitions, project) -> None:
-    """Without configuration, the job changes nothing and shows what would change."""
+def test_dry_run_shows_what_would_change(definitions, project) -> None:
+    """The job changes nothing, and shows the tables with both cadences."""
     before = project.settings()
 
-    table = shown(run(definitions))
+    table = shown(run(definitions, tables=["*"], dry_run=True))
 
     assert before == project.settings()
     assert "| table | now | then | next own sync | rows saved per day | why |" in table
@@ -53,11 +53,11 @@ def test_apply_and_give_back(definitions, project) -> None:
     """The job does both ways, for the tables it is given, by their names or their asset keys."""
     before = project.settings()
 
-    applied = shown(run(definitions, action="apply", tables=["posthog/stripe/a/*", "*_b.Invoices"]))
+    applied = shown(run(definitions, tables=["posthog/stripe/a/*", "*_b.Invoices"]))
     moved = [name for name, frequency in project.frequencies().items() if frequency == "30day"]
-    shown(run(definitions, action="give_back", tables=["stripe_a.*"]))
+    shown(run(definitions, restore=True, tables=["stripe_a.*"]))
     still_moved = [name for name, frequency in project.frequencies().items() if frequency == "30day"]
-    shown(run(definitions, action="give_back"))
+    shown(run(definitions, restore=True, tables=["*"]))
 
     assert ["a.customers", "a.invoices", "b.invoices"] == moved
     assert ["b.invoices"] == still_moved
@@ -69,14 +69,15 @@ def test_apply_and_give_back(definitions, project) -> None:
 
 def test_plan_after_a_takeover_says_so(definitions, project) -> None:
     """A table that is out of the way is shown with what it was before."""
-    run(definitions, action="apply")
+    run(definitions, tables=["*"])
 
-    assert 4 == shown(run(definitions)).count("out of the way already; before, PostHog's frequency was 6hour.")
+    table = shown(run(definitions, tables=["*"], dry_run=True))
+    assert 4 == table.count("out of the way already; before, PostHog's frequency was 6hour.")
 
 
 def test_mistyped_table_fails_the_run(definitions) -> None:
     """Nothing turns green by doing nothing."""
-    assert not run(definitions, action="apply", tables=["strype.*"]).success
+    assert not run(definitions, tables=["strype.*"]).success
 
 
 def test_failed_table_fails_the_run_and_is_named(definitions, project) -> None:
@@ -86,7 +87,7 @@ def test_failed_table_fails_the_run_and_is_named(definitions, project) -> None:
         f" when old.id = '{project.tables()['a.invoices']}' begin select raise(ignore); end"
     )
 
-    result = run(definitions, action="apply")
+    result = run(definitions, tables=["*"])
 
     (failure,) = [event for event in result.all_node_events if event.is_step_failure]
     error = failure.step_failure_data.user_failure_data
@@ -101,13 +102,13 @@ def test_carried_out_upon_what_posthog_holds_now(project) -> None:
     project.set("a.customers", should_sync=False)
 
     ours = Project(project.client, project.endpoint.host)
-    report = take_over(ours, action="apply", now=project.clock)
+    report = take_over(ours, ["*"], now=project.clock)
 
     assert report.summary.startswith("3 tables: 3 moved out of the way.")
 
 
 def test_giving_nothing_back_fails_the_run(definitions) -> None:
     """A run that gives nothing back is red, with the reason."""
-    result = run(definitions, action="give_back")
+    result = run(definitions, restore=True, tables=["*"])
     (failure,) = [event for event in result.all_node_events if event.is_step_failure]
     assert "Nothing was given back" in failure.step_failure_data.user_failure_data.description
