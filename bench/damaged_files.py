@@ -78,7 +78,7 @@ class Home:
         return PostHogWarehouseComponent(
             warehouse=self.resource,
             state_file=self.folder / "state.json",
-            history_file=self.folder / "sync_history.duckdb",
+            history_database=self.folder / "sync_history.duckdb",
         )
 
     def make(self) -> None:

@@ -74,7 +74,7 @@ def component_for(environment: Mapping[str, str]) -> PostHogWarehouseComponent:
         warehouse=LocalWarehouse(home=str(home)),
         schedules_running=True,
         state_file=home / "state_embedded.json",
-        history_file=home / "sync_history.duckdb",
+        history_database=home / "sync_history.duckdb",
     )
 
 
@@ -90,7 +90,7 @@ def _project_component(environment: Mapping[str, str]) -> PostHogWarehouseCompon
             request_budget=dg.EnvVar(_BUDGET) if environment.get(_BUDGET) else None,
         ),
         state_file=home / f"state_{project_id}.json",
-        history_file=home / "sync_history.duckdb",
+        history_database=home / "sync_history.duckdb",
     )
 
 

@@ -15,6 +15,7 @@ from dw_orchestration.component.schema import schema_of, written_as
 from dw_orchestration.component.templates import checked, filled_in
 from dw_orchestration.component.translations import TableAttributes, resolve_translation
 from dw_orchestration.component.warehouses import project_path
+from dw_orchestration.history.store import is_address
 from dw_orchestration.schedules.overrides import ScheduleOverride
 from dw_orchestration.tables.scheduling import SchedulingMode
 from dw_orchestration.tables.selection import Selector, TableName, TableSelector
@@ -51,9 +52,11 @@ def _value(
     )
 
 
-def _path(description: str) -> dg.Resolver:
-    def resolve(context: dg.ResolutionContext, given: Any) -> Path | None:
+def _path(description: str, *, or_address: bool = False) -> dg.Resolver:
+    def resolve(context: dg.ResolutionContext, given: Any) -> Path | str | None:
         path = checked(context, TypeAdapter(str | None), filled_in(context, given))
+        if or_address and path and is_address(path):
+            return path
         return project_path(context, path) if path else None
 
     return dg.Resolver(
@@ -260,11 +263,14 @@ RunTags = Annotated[
 
 # --- files and state ---
 
-HistoryFile = Annotated[
-    Path | None,
+HistoryDatabase = Annotated[
+    str | Path | None,
     _path(
-        "A DuckDB file that keeps every sync; with it there are the asset `sync_history`, its daily schedule, and the"
-        " checks and the sensor that report when the state is out of date."
+        "A DuckDB database that keeps every sync: the path of a file, or an address that DuckDB opens or attaches, such"
+        " as `md:warehouse`, `postgres:host=db dbname=dagster` or `ducklake:...`. Secrets belong into the environment."
+        " With it there are the asset `sync_history`, its daily schedule, and the checks and the sensor that report"
+        " when the state is out of date.",
+        or_address=True,
     ),
 ]
 StateFile = Annotated[
@@ -286,6 +292,6 @@ MaxStateAge = Annotated[
     float,
     _value(
         Annotated[float, Field(gt=0)],
-        "From which age in days on the check `state_is_fresh` fails; it comes with `history_file`.",
+        "From which age in days on the check `state_is_fresh` fails; it comes with `history_database`.",
     ),
 ]

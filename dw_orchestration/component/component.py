@@ -27,6 +27,7 @@ from dw_orchestration.component.schema import strict_model
 from dw_orchestration.component.templates import where
 from dw_orchestration.component.warehouses import Warehouse
 from dw_orchestration.history.asset import build_sync_history, build_sync_history_schedule
+from dw_orchestration.history.store import refuse_secrets
 from dw_orchestration.operations.jobs import build_maintenance_jobs
 from dw_orchestration.resources.state import (
     code_server_has_tables,
@@ -89,7 +90,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
     run_tags: attributes.RunTags = field(default_factory=dict)
     freshness: attributes.Freshness = True
     auto_heal: attributes.AutoHeal = 0
-    history_file: attributes.HistoryFile = None
+    history_database: attributes.HistoryDatabase = None
     max_state_age_days: attributes.MaxStateAge = 1.0
     allow_shrinking: attributes.AllowShrinking = False
     state_file: attributes.StateFile = None
@@ -128,10 +129,11 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         """Reject what could not be loaded, before anything is asked for.
 
         Raises:
-            SetupError: The name cannot be a part of names in Dagster.
+            SetupError: The name cannot be a part of names in Dagster, or the history's address contains a secret.
         """
         if not _LEGAL_NAME.fullmatch(self.name):
             raise SetupError(f"`name: {self.name}` cannot be part of names in Dagster: use letters, digits and `_`.")
+        refuse_secrets(str(self.history_database or ""))
 
     @property
     def defs_state_config(self) -> DefsStateConfig:
@@ -284,7 +286,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
             return self.not_connected(tables.why_empty())
         note_tables(self.name)
         definitions = _table_definitions(self, tables)
-        if self.history_file is None:
+        if self.history_database is None:
             return definitions
         ever_enabled = self.tables(snapshot, include_disabled=True)
         return dg.Definitions.merge(definitions, _history_definitions(self, tables, ever_enabled))
@@ -324,8 +326,8 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
     def resources(self) -> dict[str, dg.ConfigurableResource[Any]]:
         """What the definitions of this component, and the user's own, are run with."""
         resources: dict[str, dg.ConfigurableResource[Any]] = {self.name: self.warehouse}
-        if self.history_file is not None:
-            resources[f"{self.name}_sync_history"] = DuckDBResource(database=str(self.history_file))
+        if self.history_database is not None:
+            resources[f"{self.name}_sync_history"] = DuckDBResource(database=str(self.history_database))
         return resources
 
     def _defs_of_state(self, context: dg.ComponentLoadContext) -> dg.Definitions:
@@ -400,7 +402,7 @@ def _history_definitions(
     """The sync history, and what reports that the state is out of date.
 
     Args:
-        component: The component, with its `history_file`.
+        component: The component, with its `history_database`.
         tables: The tables that the definitions are built from.
         ever_enabled: The same with the disabled ones: a disabled table may have been synced, and billed, before.
     """

@@ -1,10 +1,14 @@
 """The sync history in DuckDB: one row per job."""
 
-from collections.abc import Iterable, Iterator
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 from dagster_duckdb import DuckDBResource
 from duckdb import (
     ConnectionException,
@@ -13,6 +17,7 @@ from duckdb import (
     FatalException,
     InternalException,
     IOException,
+    NotImplementedException,
     SerializationException,
     connect,
 )
@@ -26,7 +31,7 @@ from dw_orchestration.tables.errors import SetupError
 # Times are UTC and without a zone: DuckDB needs an extension to calculate with zones, and pytz to show them to Python.
 _TABLE = """
     create table if not exists sync_history (
-        job_id varchar primary key,
+        job_id varchar {constraint},
         project varchar not null,
         source_id varchar not null,
         source_type varchar not null,
@@ -46,7 +51,18 @@ _TABLE = """
 """
 
 _DAMAGE = (IOException, SerializationException, InternalException, FatalException)
-_PASSING = ("Could not set lock", "No space left")
+_LOCKED = "Could not set lock"
+_PASSING = (_LOCKED, "No space left")
+# for how long a writer waits for another one, which holds the file for the time of a statement
+WAIT_S = 120.0
+_POLL_S = 0.5
+# how often rows are saved that a server's other writer has changed meanwhile
+_TRIES = 5
+# such as `md:warehouse`; a single letter is a drive
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9_+.-]+:")
+# what DuckDB itself connects to; all others are attached
+_OPENED_BY_DUCKDB = ("md:", "motherduck:")
+_SECRET = re.compile(r"(?i)(password|passwd|pwd|secret|token)\s*=|://[^/\s:@]*:[^/\s@]+@")
 
 _KNOWN = """
     select max(created_at) from sync_history where project = $project and source_id = $source_id
@@ -57,15 +73,15 @@ _UNFINISHED = """
     where project = $project and source_id = $source_id and not is_over and created_at >= $since
 """
 
-# one statement is one transaction, and lists are two hundred times as fast as a statement per row
-_SAVE = """
-    insert into sync_history by name
-    select
+# Lists are two hundred times as fast as a statement per row. Not every database behind DuckDB has `on conflict`, so the
+# rows are staged, and the older ones of the same jobs make way.
+_STAGE = """
+    create or replace temp table incoming as select
         unnest($job_id::varchar[]) as job_id,
         $project as project,
         $source_id as source_id,
         $source_type as source_type,
-        $prefix as prefix,
+        $prefix::varchar as prefix,
         unnest($schema_id::varchar[]) as schema_id,
         unnest($table_name::varchar[]) as table_name,
         unnest($status::varchar[]) as status,
@@ -76,51 +92,107 @@ _SAVE = """
         unnest($rows_synced::bigint[]) as rows_synced,
         unnest($error::varchar[]) as error,
         unnest($billable::boolean[]) as billable,
-        $read_at as read_at
-    on conflict (job_id) do update set
-        table_name = excluded.table_name,
-        status = excluded.status,
-        is_over = excluded.is_over,
-        finished_at = excluded.finished_at,
-        duration_s = excluded.duration_s,
-        rows_synced = excluded.rows_synced,
-        error = excluded.error,
-        billable = excluded.billable,
-        read_at = excluded.read_at
-    where excluded.read_at >= sync_history.read_at  -- of two runs at once, the one that read later is right
+        $read_at::timestamp as read_at
+"""
+# of two runs at once, the one that read later is right
+_REMOVE_OLDER = """
+    delete from sync_history where job_id in (select job_id from incoming) and read_at <= $read_at
+"""
+_INSERT = """
+    insert into sync_history by name select * from incoming where job_id not in (
+        select job_id from sync_history where job_id in (select job_id from incoming)
+    )
 """
 
 
+def is_address(database: str) -> bool:
+    """Whether it is an address such as `md:warehouse`, and not the path of a file."""
+    return _ADDRESS.match(database) is not None
+
+
+def refuse_secrets(database: str) -> None:
+    """Refuse an address with a secret in it: Dagster stores and shows it.
+
+    Raises:
+        SetupError: There is one. The text does not contain it.
+    """
+    if _SECRET.search(database):
+        raise SetupError(
+            "The address of the sync history contains a password or a token, which Dagster would store and show. Leave"
+            " it out, and set it in the environment, where DuckDB reads it: `motherduck_token`, `PGPASSWORD`."
+        )
+
+
 class HistoryStore:
-    """One project's part of the table `sync_history` in a DuckDB file.
+    """One project's part of the table `sync_history` in a DuckDB file, or in another database through DuckDB.
 
     Args:
-        duckdb: The file. It is open only while a statement runs: DuckDB lets one process at a time write.
-        project: Identifies the project, because projects can share the file.
+        duckdb: The database. A file is open only while a statement runs: DuckDB lets one process at a time write.
+        project: Identifies the project, because projects can share the database.
+        wait_s: For how many seconds to wait for another process that has the file open.
+        sleep: How to wait.
     """
 
-    def __init__(self, duckdb: DuckDBResource, *, project: str) -> None:
+    def __init__(
+        self,
+        duckdb: DuckDBResource,
+        *,
+        project: str,
+        wait_s: float = WAIT_S,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        refuse_secrets(duckdb.database)
         self.duckdb = duckdb
         self.project = project
+        self._wait_s = wait_s
+        self._sleep = sleep
 
     @contextmanager
     def connection(self) -> Iterator[DuckDBPyConnection]:
-        """A connection to the file, in which the table exists.
+        """A connection to the database, in which the table exists.
 
         Raises:
-            SetupError: The file is damaged.
+            SetupError: The file is damaged or stays in use, or the database cannot be reached.
         """
-        path = Path(self.duckdb.database)
-        _check_file(path)
+        database = self.duckdb.database
         try:
-            # the resource itself leaves a connection open, and so the file locked, when an error ends its use
-            with private_files(), self.duckdb.get_connection() as connection, closing(connection):
-                connection.execute(_TABLE)
+            with private_files(), closing(self._opened()) as connection:
+                _create_table(connection)
                 yield connection
-        except _DAMAGE as error:
-            if any(text in str(error) for text in _PASSING):
+        except Error as error:
+            if is_address(database):
+                raise _unreachable(database, error) from None
+            if not isinstance(error, _DAMAGE) or any(text in str(error) for text in _PASSING):
                 raise
-            raise _damaged(path, error) from None
+            raise _damaged(Path(database), error) from None
+
+    def _opened(self) -> DuckDBPyConnection:
+        """Open the database; wait for a while if another process has the file open.
+
+        Raises:
+            SetupError: It has it open still.
+        """
+        database, waited_s = self.duckdb.database, 0.0
+        # as the resource itself does it, which neither ends its retries in time nor names the other process
+        config = {"custom_user_agent": "dagster", **self.duckdb.connection_config}
+        if is_address(database):
+            return _connected(database, config)
+        _check_file(Path(database))
+        while True:
+            try:
+                return connect(database, config=config)
+            except (IOException, ConnectionException) as error:
+                if isinstance(error, IOException) and _LOCKED not in str(error):
+                    raise
+                if waited_s >= self._wait_s:
+                    raise _in_use(database, error, waited_s=waited_s) from None
+                if not waited_s:
+                    dg.get_dagster_logger("dw_orchestration").warning(
+                        f"The sync history {database} is in use: {_reason(error)}. Waiting for at most"
+                        f" {self._wait_s:.0f} s."
+                    )
+            self._sleep(_POLL_S)
+            waited_s += _POLL_S
 
     def known(self, source_id: str, *, unfinished_since: datetime) -> Known:
         """What is stored of a source; unfinished jobs that were created before the given time are given up."""
@@ -144,7 +216,66 @@ class HistoryStore:
         }
         if columns := _columns(jobs):
             with self.connection() as connection:
-                connection.execute(_SAVE, of_source | columns)
+                connection.execute(_STAGE, of_source | columns)
+                _replace_rows(
+                    connection, read_at=stored(read_at), tries=_TRIES if is_address(self.duckdb.database) else 1
+                )
+
+
+def _connected(address: str, config: Mapping[str, Any]) -> DuckDBPyConnection:
+    """A connection whose default database is the one at the address."""
+    if address.startswith(_OPENED_BY_DUCKDB):
+        return connect(address, config=dict(config))
+    connection = connect(":memory:", config=dict(config))
+    try:
+        quoted = address.replace("'", "''")
+        connection.execute(f"attach '{quoted}' as history")
+        connection.execute("use history")
+    except Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _create_table(connection: DuckDBPyConnection) -> None:
+    try:
+        connection.execute(_TABLE.format(constraint="primary key"))
+    except NotImplementedException:
+        # a lake has no keys
+        connection.execute(_TABLE.format(constraint="not null"))
+
+
+def _replace_rows(connection: DuckDBPyConnection, *, read_at: datetime, tries: int) -> None:
+    """Store the staged rows, all or none. On a server another writer may store the same ones: then again."""
+    connection.begin()
+    try:
+        connection.execute(_REMOVE_OLDER, {"read_at": read_at})
+        connection.execute(_INSERT)
+        connection.commit()
+    except Error:
+        connection.rollback()
+        if tries == 1:
+            raise
+        _replace_rows(connection, read_at=read_at, tries=tries - 1)
+
+
+def _reason(error: Error) -> str:
+    """What DuckDB says, in one line; for a file in use, this names the other process."""
+    return str(error).splitlines()[0].rstrip(".")
+
+
+def _in_use(database: str, error: Error, *, waited_s: float) -> SetupError:
+    return SetupError(
+        f"The sync history {database} is still in use after {waited_s:.0f} s: {_reason(error)}. End the other process,"
+        " or close its connection, and run this again. For several writers, use a server such as `md:` or `postgres:`."
+    )
+
+
+def _unreachable(address: str, error: Error) -> SetupError:
+    return SetupError(
+        f"The sync history at {address} cannot be used ({_reason(error)}). Check the address, the credentials in the"
+        " environment, and that DuckDB has or may download the extension for it."
+    )
 
 
 def _check_file(path: Path) -> None:

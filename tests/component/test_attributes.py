@@ -282,8 +282,8 @@ def test_no_error_has_a_key(wrong: str, told: str) -> None:
         ("translation: {description: 'of {{ dg.Nothing }}'}", "a DgScope has no `Nothing`"),
         ("translation: '{{ nothing(spec) }}'", "there is no template variable `nothing`"),
         ("translation: {group_name: '{{ prefix | lowr }}'}", "invalid template: No filter named 'lowr'"),
-        ("history_file: '{{ hom }}/history.duckdb'", "there is no template variable `hom`"),
-        ("history_file: '{{ env.NOT_SET }}/history.duckdb'", "the environment variable `NOT_SET` is not set"),
+        ("history_database: '{{ hom }}/history.duckdb'", "there is no template variable `hom`"),
+        ("history_database: '{{ env.NOT_SET }}/history.duckdb'", "the environment variable `NOT_SET` is not set"),
         ("op: {pool: 'a_{{ pol }}'}", "there is no template variable `pol`"),
         ("select: ['{{ source }}.*']", "there is no template variable `source`"),
         ("sync: {start_timeout_s: '{{ timeout }}'}", "there is no template variable `timeout`"),
@@ -318,7 +318,7 @@ def test_a_tables_name_stays_text(name: str) -> None:
 
 def test_only_selected_tables_are_anywhere(tmp_path: Path) -> None:
     """A selection holds for assets, schedules and sensors alike."""
-    defs = definitions(f"select: ['stripe.*']\nhistory_file: {tmp_path / 'history.duckdb'}\n")
+    defs = definitions(f"select: ['stripe.*']\nhistory_database: {tmp_path / 'history.duckdb'}\n")
     tables = {key.to_user_string() for key in defs.resolve_asset_graph().materializable_asset_keys}
     assert {"posthog/stripe/customer", "posthog_warehouse/sync_history"} == tables
     names = {each.name.split("_every_")[0] for each in defs.schedules or []}
@@ -440,7 +440,7 @@ def test_every_run_that_is_requested_has_the_tags(tmp_path: Path) -> None:
 
     A mapping is passed as JSON, as Dagster and its launchers read it.
     """
-    files = f"history_file: {tmp_path}/history.duckdb\n"
+    files = f"history_database: {tmp_path}/history.duckdb\n"
     files += "overrides: [{tables: ['*'], cron: '0 0 * * *'}]\n"
     tags = "run_tags: {dagster/max_runtime: 60, dagster-k8s/config: {container_config: {resources: {}}}}"
     expected = {"dagster/max_runtime": "60", "dagster-k8s/config": '{"container_config": {"resources": {}}}'}
@@ -524,11 +524,32 @@ def test_healing_targets_the_tables() -> None:
 
 def test_paths_are_relative_to_the_project(tmp_path: Path) -> None:
     """A relative folder or file is one of the project's, wherever the process was started; others stay."""
-    made = component("history_file: history.duckdb\n", warehouse=f"warehouse: {{home: data, fixtures: {tmp_path}}}\n")
+    made = component(
+        "history_database: history.duckdb\n", warehouse=f"warehouse: {{home: data, fixtures: {tmp_path}}}\n"
+    )
     root = dg.ComponentTree.for_test().load_context.project_root
     assert isinstance(made.warehouse, LocalWarehouse)
     assert (str(root / "data"), str(tmp_path)) == (made.warehouse.home, made.warehouse.fixtures)
-    assert root / "history.duckdb" == made.history_file
+    assert root / "history.duckdb" == made.history_database
+
+
+@pytest.mark.parametrize("address", ["md:warehouse", "motherduck:", "postgres:host=db dbname=d", "ducklake:lake.db"])
+def test_an_address_of_the_history_is_no_path(address: str) -> None:
+    """What DuckDB opens or attaches stays as it is written."""
+    made = component(f"history_database: '{address}'\n")
+    assert address == made.history_database
+    assert address == made.resources()["posthog_warehouse_sync_history"].database
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["md:w?motherduck_token=hunter2", "postgres:host=db password=hunter2", "postgres:postgresql://me:hunter2@db/d"],
+)
+def test_a_secret_in_the_address_of_the_history_is_refused(address: str) -> None:
+    """Dagster would store and show it; the error names the variables, and not the secret."""
+    with pytest.raises(Exception, match="`PGPASSWORD`") as error:
+        component(f"history_database: '{address}'\n")
+    assert "hunter2" not in str(error.value)
 
 
 def test_an_embedded_warehouse_may_have_no_shop() -> None:

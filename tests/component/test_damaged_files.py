@@ -123,7 +123,7 @@ def test_the_resources_are_always_there(tmp_path: Path, state: WarehouseSnapshot
     if state is not None:
         path = tmp_path / "state"
         state.write(path)
-    ours = PostHogWarehouseComponent(warehouse=eu_project(), history_file=tmp_path / "history.duckdb")
+    ours = PostHogWarehouseComponent(warehouse=eu_project(), history_database=tmp_path / "history.duckdb")
     defs = ours.build_defs_from_state(dg.ComponentTree.for_test().load_context, path)
     assert "No tables: " in what_it_says(defs)
     dg.Definitions.validate_loadable(

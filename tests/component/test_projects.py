@@ -33,7 +33,7 @@ def component(warehouse: EmbeddedWarehouse, name: str, folder: Path) -> PostHogW
         warehouse=warehouse.resource,
         name=name,
         overrides=[ScheduleOverride(tables=["*customer"], cron="30 7 * * mon-fri")],
-        history_file=folder / f"{name}.duckdb",
+        history_database=folder / f"{name}.duckdb",
         state_file=folder / f"{name}.state.json",
     )
 

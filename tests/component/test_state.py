@@ -329,7 +329,7 @@ def test_a_takeover_is_drift_until_the_state_is_refreshed(embedded_warehouse, tm
     ours = component(
         embedded_warehouse.resource,
         name="eu",
-        history_file=tmp_path / "history.duckdb",
+        history_database=tmp_path / "history.duckdb",
         state_file=tmp_path / "state.json",
     )
     ours.write_state_to_path(tmp_path / "state.json")
@@ -358,7 +358,7 @@ def test_the_history_is_of_selected_sources(embedded_warehouse, tmp_path) -> Non
     ours = component(
         embedded_warehouse.resource,
         select=["stripe.*"],
-        history_file=tmp_path / "history.duckdb",
+        history_database=tmp_path / "history.duckdb",
         state_file=tmp_path / "state.json",
     )
     (event,) = history_run(ours).asset_materializations_for_node("posthog_warehouse__sync_history")

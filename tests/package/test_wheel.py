@@ -42,7 +42,7 @@ from dw_orchestration import PostHogWarehouseComponent, PostHogWarehouseResource
 [getattr(dw_orchestration, name) for name in dw_orchestration.__all__]
 component = PostHogWarehouseComponent(
     warehouse=PostHogWarehouseResource(project_id="1", api_key="phx_none"),
-    state_file=Path(sys.argv[1]), history_file=Path("history.duckdb"),
+    state_file=Path(sys.argv[1]), history_database=Path("history.duckdb"),
 )
 import dagster as dg
 repository = dg.build_defs_for_component(component).get_repository_def()
