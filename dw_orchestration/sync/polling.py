@@ -6,12 +6,13 @@ time of the next trigger. The engine sends the request that is due first. After 
 
 1. Each table needs a poll after some interval (`interval_s`). A poll of a source serves all of its tables, so the most
    impatient table decides. The interval grows with the time waited (5 %), between `poll_min_s` and `poll_max_s`: the
-   end of a sync of a minute is seen within 3 s, that of an hour within 30 s. If completed jobs of the table are known,
-   their median predicts the end: around that time the interval is `poll_min_s`, and no interval reaches past it.
+   end of a sync of a minute is seen within 3 s, that of an hour within a minute. If completed jobs of the table are
+   known, their median predicts the end. Then the polls before it are fewer (20 %), and those around it more.
 2. With more than a few sources, one list of all sources is polled instead of each source. It has the record of every
    table, and a changed record makes the source's jobs be read at once. Between such changes the jobs are read at longer
    intervals only (`listed_interval_s`): for what no record shows, and because a record can be wrong.
-3. A poll of many requests comes less often (`floor_s`), so that a large source does not use up the API key's budget.
+3. A poll of many requests comes less often (`floor_s`), and a long wait has a pace (`Pace`), so that neither a large
+   source nor many tables with different ends use up the API key's budget.
 4. The list can take PostHog's server seconds. It then rests for a multiple of the time it took.
 5. A trigger makes the next poll come soon (`PollSchedule.poll_soon`), but not sooner than 3 and 4 allow.
 6. If a poll fails, the outage decides instead of all of the above (`Outage`): as long as PostHog asked for (429), or
@@ -29,6 +30,7 @@ Below all this, the client has its own rate budget and retries, which take effec
 not know how long that will take; it only excludes it from the time that deadlines count (`Now.watched_s`).
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import isfinite
@@ -44,23 +46,29 @@ NEVER = float("inf")
 # A poll is late by at most this part of the time waited. A smaller part costs more requests: about 1/GROWTH for each
 # time that the wait becomes e times as long.
 GROWTH = 0.05
+# The same if the usual duration is known: then the requests are spent around the usual end.
+GROWTH_IF_KNOWN = 0.2
 # How far around its usual end a table is polled often: syncs of one table vary by some percent, and short ones by
-# seconds of queueing.
+# seconds of queueing. A longer window has no more polls.
 WINDOW = 0.05
 SHORTEST_WINDOW_S = 10.0
+POLLS_IN_WINDOW = 40
 
 # The next three matter only if the list of sources is polled. A record does not show that a new job has appeared, so
 # the search for one costs a request per source. It can be slow, since the record shows the job's end in any case.
 SEARCH_GROWTH = 1.0
 SHORTEST_SEARCH_POLLS = 3
-# A record can still say Running after the job's end. So the job itself is read from time to time: at least once a
-# minute
-# at first, and every few minutes later.
-SWEEP_GROWTH = 0.1
+# A record can still say Running after the job's end. So the job itself is read from time to time: once a minute at
+# first, every quarter of an hour later, and ten times before its shortest deadline.
+SWEEP_GROWTH = 0.2
+DEADLINE_PART = 0.1
 SHORTEST_SWEEP_S = MINUTE_S
-LONGEST_SWEEP_S = 5 * MINUTE_S
+LONGEST_SWEEP_S = 15 * MINUTE_S
 # As often is a source read of which no table waits for anything.
 IDLE_S = 2 * MINUTE_S
+
+# How many requests a poller may send before its pace holds: those of the first twenty minutes of a wait.
+REQUESTS_AT_ONCE = 60
 
 # The longest random part of a pause.
 JITTER = 0.1
@@ -93,14 +101,16 @@ class Wait:
 
 def interval_s(wait: Wait, *, settings: SyncSettings) -> float:
     """The time to the next poll that suits one table."""
-    by_age = min(max(GROWTH * wait.waited_s, settings.poll_min_s), settings.poll_max_s)
+    growth = GROWTH if wait.usual_s is None else GROWTH_IF_KNOWN
+    by_age = min(max(growth * wait.waited_s, settings.poll_min_s), settings.poll_max_s)
     if wait.usual_s is None:
         return by_age
     margin = max(WINDOW * wait.usual_s, SHORTEST_WINDOW_S)
     to_window = wait.usual_s - margin - wait.job_age_s
     if to_window > 0:
         return min(by_age, max(to_window, settings.poll_min_s))
-    return settings.poll_min_s if wait.job_age_s < wait.usual_s + margin else by_age
+    is_in_window = to_window > -2 * margin
+    return min(by_age, max(2 * margin / POLLS_IN_WINDOW, settings.poll_min_s)) if is_in_window else by_age
 
 
 def listed_interval_s(wait: Wait, *, settings: SyncSettings) -> float:
@@ -125,7 +135,7 @@ def sweep_s(wait: Wait, *, settings: SyncSettings) -> float:
     """
     to_end = wait.usual_s - wait.job_age_s if wait.usual_s is not None else 0.0
     wanted = max(SWEEP_GROWTH * wait.waited_s, SHORTEST_SWEEP_S, to_end)
-    slack_s = SWEEP_GROWTH * min(settings.stall_timeout_s, settings.total_timeout_s)
+    slack_s = DEADLINE_PART * min(settings.stall_timeout_s, settings.total_timeout_s)
     return min(wanted, LONGEST_SWEEP_S, max(slack_s, settings.poll_min_s))
 
 
@@ -142,6 +152,31 @@ def listed_pause_s(waits: Iterable[Wait], *, settings: SyncSettings) -> float:
 def floor_s(*, cost: int, settings: SyncSettings) -> float:
     """The shortest time between two polls of this many requests: `poll_min_s` for one, half as much for each more."""
     return min(settings.poll_min_s * (1 + cost) / 2, settings.poll_max_s)
+
+
+class Pace:
+    """Keeps a poller that waits for long within its share of the API key's budget, no matter what its tables want.
+
+    It may send `REQUESTS_AT_ONCE`, and then one every `poll_max_s`: 120 in the first hour, and sixty in each later
+    one. Each table that was triggered or has ended makes it one more.
+    """
+
+    def __init__(self, settings: SyncSettings) -> None:
+        self._each_s = settings.poll_max_s
+        self._paid_until = -math.inf
+
+    @property
+    def at(self) -> float:
+        """When the next poll may come."""
+        return self._paid_until - REQUESTS_AT_ONCE * self._each_s
+
+    def pay(self, requests: int, *, now: float) -> None:
+        """A poll has sent so many requests."""
+        self._paid_until = max(self._paid_until, now) + requests * self._each_s
+
+    def regain(self, tables: int) -> None:
+        """So many tables were triggered or have ended."""
+        self._paid_until -= tables * self._each_s
 
 
 class Outage:
@@ -209,25 +244,32 @@ class PollSchedule:
         self._settings = settings
         self._chance = chance
         self._polled_at = self._rests_until = at
+        self._pace = Pace(settings)
+        self._live = 0
 
-    def plan(self, pause_s: float, *, now: float) -> None:
+    def plan(self, pause_s: float, *, now: float, live: int = 0) -> None:
         """Plan the next poll, just after a poll.
 
         Args:
-            pause_s: The pause that the tables want. An outage or a costly poll makes it longer.
+            pause_s: The pause that the tables want. An outage, a costly poll or the pace makes it longer.
             now: The time.
+            live: How many tables have not ended.
         """
         self._polled_at = now
+        self._pace.regain(max(self._live - live, 0))
+        self._pace.pay(self.cost, now=now)
+        self._live = live
         if self.outage is not None:
             pause_s = self.outage.pause_s
         else:
-            pause_s = max(pause_s, self._floor_s, self._rests_until - now)
+            pause_s = max(pause_s, self._paced_s(now), self._floor_s, self._rests_until - now)
         self.next_at = now + pause_s * (1 + JITTER * self._chance()) if isfinite(pause_s) else pause_s
 
     def poll_soon(self, pause_s: float, *, now: float) -> None:
         """Make the next poll come after this pause, unless it comes earlier anyway. It never shortens an outage."""
+        self._pace.regain(1)
         if self.outage is None:
-            soon = max(now + pause_s, self._polled_at + self._floor_s, self._rests_until)
+            soon = max(now + max(pause_s, self._paced_s(now)), self._polled_at + self._floor_s, self._rests_until)
             self.next_at = min(self.next_at, soon)
 
     def poll_at_once(self) -> None:
@@ -250,6 +292,9 @@ class PollSchedule:
         """A poll succeeded; returns the outage that it ends."""
         ended, self.outage = self.outage, None
         return ended
+
+    def _paced_s(self, now: float) -> float:
+        return min(self._pace.at - now, self._settings.poll_max_s)
 
     @property
     def _floor_s(self) -> float:

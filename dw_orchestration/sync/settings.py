@@ -115,7 +115,7 @@ class SyncSettings(BaseModel):
         " end.",
     )
     poll_max_s: Seconds = Field(
-        default=30.0, description="Longest time in seconds between two polls of a source, used for long syncs."
+        default=60.0, description="Longest time in seconds between two polls of a source, used for long syncs."
     )
 
     @model_validator(mode="after")

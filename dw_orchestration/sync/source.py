@@ -29,16 +29,11 @@ from dw_orchestration.sync.clock import EngineClock, Now
 from dw_orchestration.sync.errors import SyncError
 from dw_orchestration.sync.events import Notice, SyncEvent
 from dw_orchestration.sync.jobs import InitialRead, JobReader
-from dw_orchestration.sync.polling import AT_ONCE, NEVER, PollSchedule, Wait, listed_pause_s, pause_s
+from dw_orchestration.sync.polling import AT_ONCE, NEVER, PollSchedule, Wait, listed_pause_s, pause_s, sweep_s
 from dw_orchestration.sync.settings import OnStall, SyncSettings
 from dw_orchestration.sync.table_sync import State, TableSync
 
 T = TypeVar("T")
-
-# In a source of many tables, each table's jobs are read at least this often, even if its record shows no change:
-# records can be
-# wrong for minutes.
-REREAD_S = 120.0
 
 # So many sources are polled one by one. The list can be longer than the sources that are synced.
 FEW_SOURCES = 3
@@ -129,7 +124,7 @@ class SourcePoller:
         self._record = None
         yield from self._next_poll() if self._is_known else self._first_poll()
         self.schedule.cost = max(self._reader.cost, 1)
-        self.schedule.plan(self._wanted_pause_s(), now=self._clock.monotonic())
+        self.schedule.plan(self._wanted_pause_s(), now=self._clock.monotonic(), live=len(self.live))
         if self._is_any_missing:
             self.schedule.poll_soon(self._settings.poll_min_s, now=self._clock.monotonic())
 
@@ -212,7 +207,10 @@ class SourcePoller:
         # The record and the jobs disagree: one of them is out of date, or a sync has begun that nobody here started.
         if (table.record.status is SyncStatus.RUNNING) != bool(table.history.running()):
             return True
-        return table.state is not State.QUEUED and self.now().watched_s - table.read_at >= REREAD_S
+        now = self.now()
+        return table.state is not State.QUEUED and now.watched_s - table.read_at >= sweep_s(
+            table.wait(now), settings=self._settings
+        )
 
     # --- ends ---
 
@@ -350,7 +348,8 @@ class SourceListPoller:
         else:
             self._succeeded(sources, live, took_s=self._clock.monotonic() - began)
         waits = (wait for poller in live for wait in poller.waits())
-        self.schedule.plan(pause_s(waits, settings=self._settings), now=self._clock.monotonic())
+        tables = sum(len(poller.live) for poller in live)
+        self.schedule.plan(pause_s(waits, settings=self._settings), now=self._clock.monotonic(), live=tables)
 
     def poll_soon(self) -> None:
         """A table has been triggered or adopted: plan the next poll again."""

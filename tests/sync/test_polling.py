@@ -53,18 +53,20 @@ def test_an_interval_is_within_its_bounds(wait: Wait) -> None:
         (0, None, 2),
         (40, None, 2),
         (200, None, 10),
-        (10_000, None, 30),
-        (600, 3600, 30),
+        (10_000, None, 60),
+        (200, 3600, 40),
         (3410, 3600, 10),
-        (3430, 3600, 2),
-        (3770, 3600, 2),
-        (3790, 3600, 30),
+        (3430, 3600, 9),
+        (3770, 3600, 9),
+        (3790, 3600, 60),
+        (10_700, 10_800, 27),
+        (595, 600, 2),
     ],
 )
 def test_polls_are_frequent_at_first_and_around_the_usual_end(
     waited_s: float, usual_s: float | None, expected: float
 ) -> None:
-    """2 s at first, up to 30 s with the age, never past the time when the end is due, and 2 s around it."""
+    """2 s at first, up to a minute with the age; never past the time when the end is due, and often around it."""
     wait = Wait(waited_s=waited_s, job_age_s=waited_s, usual_s=usual_s)
 
     assert expected == interval_s(wait, settings=SyncSettings())
@@ -87,13 +89,13 @@ def test_a_poll_of_many_requests_comes_less_often(some: list[Wait], cost: int) -
     [
         (0, None, 6, 60),
         (20, None, 20, 60),
-        (900, None, 30, 90),
-        (9000, None, 30, 300),
+        (900, None, 60, 180),
+        (9000, None, 60, 900),
         (0, 20, 6, 60),
         (0, 200, 6, 200),
-        (100, 200, 30, 100),
-        (190, 200, 30, 60),
-        (0, 3600, 6, 300),
+        (100, 200, 60, 100),
+        (190, 200, 60, 60),
+        (0, 3600, 6, 900),
     ],
 )
 def test_a_listed_table_is_read_seldom(*, waited_s: float, usual_s: float | None, search: float, sweep: float) -> None:
@@ -184,11 +186,41 @@ def test_an_outage_decides_alone_when_to_poll() -> None:
         planned.poll_at_once()
         pauses.append(planned.next_at - 10.0)
 
-    assert [2, 4, 8, 16, 30, 30, 70, 30] == pauses
+    assert [2, 4, 8, 16, 32, 60, 70, 60] == pauses
     assert (3.0, outage) == (outage.watched_s, planned.succeeded())
     assert planned.succeeded() is None
     planned.poll_at_once()
     assert AT_ONCE == planned.next_at
+
+
+@given(st.lists(st.floats(0, 120), min_size=130, max_size=130))
+def test_a_long_wait_has_a_pace(wanted: list[float]) -> None:
+    """No matter what its tables want, a poller sends at most 121 requests in an hour in which nothing happens."""
+    planned, now, sent = schedule(), 0.0, []
+    for pause in wanted:
+        now = max(now, planned.next_at)
+        sent.append(now)
+        planned.plan(pause, now=now, live=3)
+
+    assert all(late - early > 3600 for early, late in zip(sent, sent[121:], strict=False))
+
+
+def test_what_happens_allows_more_requests() -> None:
+    """A table that was triggered, and one that has ended, are worth a poll each after the pace holds."""
+    planned, now = schedule(), 0.0
+    for _ in range(100):
+        planned.plan(2.0, now=now, live=3)
+        now = planned.next_at
+    held = planned.next_at
+
+    planned.plan(2.0, now=held, live=3)
+    assert 60 == planned.next_at - held
+    planned.poll_soon(2.0, now=held)
+    assert 2 == planned.next_at - held
+    planned.plan(2.0, now=held, live=2)
+    assert 2 == planned.next_at - held
+    planned.plan(2.0, now=held, live=2)
+    assert 60 == planned.next_at - held
 
 
 # --- the gate ---

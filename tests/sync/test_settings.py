@@ -14,7 +14,7 @@ from dw_orchestration.sync.settings import SyncMode, SyncSettings
     [
         ({"start_timeout_s": 0}, "start_timeout_s\n  Input should be greater than 0"),
         ({"poll_min_s": -1.0}, "poll_min_s\n  Input should be greater than 0"),
-        ({"poll_min_s": 60.0}, "is above poll_max_s"),
+        ({"poll_min_s": 61.0}, "is above poll_max_s"),
         ({"accept_jobs_since": datetime(2026, 1, 1)}, "accept_jobs_since\n  Input should have timezone"),  # noqa: DTZ001  what is refused
         ({"trigger_after": datetime(2026, 1, 1)}, "trigger_after\n  Input should have timezone"),  # noqa: DTZ001  what is refused
         ({"if_running": "adopt"}, "if_running\n  Input should be 'attach', 'wait_then_reload' or 'fail'"),
