@@ -169,7 +169,7 @@ def sync_succeeded(table: Table, job: Job, *, log: Sequence[LogLine] = ()) -> Ch
         key=asset_key(table),
         check_name=SYNC_SUCCEEDED,
         passed=passed,
-        description=f"Sync {job.id}: {in_markdown(job.status)}{reason}",
+        description=f"{in_markdown(table.name)}: {in_markdown(job.status)}{reason}",
         metadata=end_metadata(table, job)
         | ({"posthog/log": dg.MetadataValue.md(code_block(map(as_text, log)))} if log else {}),
     )

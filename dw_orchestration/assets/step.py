@@ -48,7 +48,7 @@ from dw_orchestration.sync.errors import (
 from dw_orchestration.sync.events import Adopted, BillingStopped, Ended, Notice, Progress, SyncEvent
 from dw_orchestration.sync.settings import TableRequest
 from dw_orchestration.tables.table import Table
-from dw_orchestration.text import visible, visible_lines
+from dw_orchestration.text import in_markdown, visible, visible_lines
 
 StepResult = dg.MaterializeResult[None] | dg.AssetCheckEvaluation
 MAX_ERRORS_SHOWN = 20
@@ -129,8 +129,8 @@ class TableRun:
 
     @property
     def name(self) -> str:
-        """The table's name in PostHog, for people."""
-        return visible(self.table.schema.name)
+        """What people call the table: `<source>.<table>`."""
+        return visible(self.table.name)
 
     @property
     def triggered_by(self) -> TriggeredBy:
@@ -316,6 +316,16 @@ class _Step:
                 self._checks.keep(sync_succeeded(run.table, job, log=lines))
         elif not isinstance(error, FAILURES_OF_THE_RUN):
             self._checks.keep(not_synced(run.table, str(error)))
+        if not isinstance(error, FAILURES_OF_THE_RUN):
+            self._show(run, error)
+
+    def _show(self, run: TableRun, error: SyncError) -> None:
+        """Show the reason among the table's own events, where the last one would be that its sync began.
+
+        Without a job: the check is the report of how the job ended.
+        """
+        text = in_markdown(str(error))
+        self._context.log_event(dg.AssetObservation(run.key, description=text, metadata={"posthog/error": text}))
 
     def _posthogs_log(self, run: TableRun, error: SyncError, job: Job | None) -> list[LogLine]:
         """What PostHog logged during a sync that did not complete; also a part of the run's log."""
@@ -367,7 +377,7 @@ class _Step:
             self._checks.blame_the_run(str(setup_error))
             return dg.Failure(description=str(setup_error), allow_retries=False)
         failed = sorted((run for run in self._runs.values() if run.error is not None), key=lambda run: run.name)
-        lines = [f"{run.name}: {run.error}" for run in failed]
+        lines = [str(run.error) for run in failed]
         shown = lines[:MAX_ERRORS_SHOWN]
         if len(lines) > len(shown):
             shown.append(f"… and {len(lines) - len(shown)} more; the log has a line for each")
@@ -396,6 +406,7 @@ def _request(run: TableRun, recorded: Adoption | None) -> TableRequest:
         source_id=run.table.source.id,
         schema_id=run.table.id,
         name=run.table.schema.name,
+        label=run.table.name,
         resume_job_id=recorded.job_id if recorded else None,
         resume_started=recorded is not None and recorded.started,
     )

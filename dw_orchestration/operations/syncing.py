@@ -22,7 +22,10 @@ GOOD = frozenset({SyncOutcome.COMPLETED.value, SyncOutcome.SUBMITTED.value})
 
 def sync_batch(project: Project, tables: Sequence[Table], *, settings: SyncSettings) -> SyncEngine:
     """The batch that syncs these tables; nothing is sent before its events are read."""
-    requests = [TableRequest(source_id=table.source.id, schema_id=table.id, name=table.schema.name) for table in tables]
+    requests = [
+        TableRequest(source_id=table.source.id, schema_id=table.id, name=table.schema.name, label=table.name)
+        for table in tables
+    ]
     return SyncEngine(project.client, requests, settings=settings)
 
 

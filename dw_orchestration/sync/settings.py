@@ -135,6 +135,7 @@ class TableRequest:
         source_id: The table's source.
         schema_id: The table's external data schema.
         name: The table's name in PostHog, as last known. The engine takes the current name from the source's record.
+        label: What people call it, for messages; by default its name and id.
         resume_job_id: The job that an earlier try of the same run recorded. If that job is running, the engine follows
             it again; if it completed, that is the result. If it failed, a reload starts another one. A resync does
             not: no retry may drop a table a second time.
@@ -144,5 +145,6 @@ class TableRequest:
     source_id: str
     schema_id: str
     name: str
+    label: str | None = None
     resume_job_id: str | None = None
     resume_started: bool = True

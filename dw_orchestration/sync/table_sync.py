@@ -266,7 +266,7 @@ class TableSync:
     @property
     def label(self) -> str:
         """The table, for messages."""
-        return f"{self.name!r} ({self.id})"
+        return self.request.label or f"{self.name!r} ({self.id})"
 
     @property
     def is_live(self) -> bool:

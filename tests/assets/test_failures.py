@@ -30,7 +30,7 @@ def test_a_table_that_fails_takes_no_other_with_it(shelf: Shelf, instance: dg.Da
     assert "1 of 3 tables did not complete." == first
     error = shelf.newest("products").latest_error
     assert error
-    assert second.startswith("products: ")
+    assert f"The sync of postgres_{shelf.prefix}.products failed" in second
     assert error.rstrip(".") in second
 
 

@@ -11,11 +11,18 @@ from builders import snapshot_of, source_of
 from hostile import HIDDEN, MARKDOWN, MARKUP, hidden_in, obeyed_in
 
 from dw_orchestration.assets import build_posthog_assets
-from dw_orchestration.assets.checks import table_outcomes
+from dw_orchestration.assets.checks import (
+    ReportedSyncs,
+    check_keys,
+    data_as_usual,
+    no_new_sync,
+    not_synced,
+    sync_succeeded,
+)
 from dw_orchestration.assets.spec import asset_spec, upstream_specs
 from dw_orchestration.component import not_connected
 from dw_orchestration.operations.report import Report
-from dw_orchestration.posthog.models import Column, Schema, WarehouseTable
+from dw_orchestration.posthog.models import Column, Job, Schema, WarehouseTable
 from dw_orchestration.tables.drift import drift_between
 from dw_orchestration.tables.tables import Tables
 from dw_orchestration.testing import fails
@@ -52,11 +59,20 @@ def every_markdown() -> Iterator[str | None]:
     yield drift_between(tables, tables.of(renamed(tables))).describe()
     before = asset_metadata(table_with(Column(name=HOSTILE, type=HOSTILE)))
     for columns in ([Column(name="id", type=HOSTILE)], [Column(name=HOSTILE, type="int")]):
-        for outcome in table_outcomes(tables[0], table_with(*columns), before=before):
-            yield outcome.description
+        syncs = ReportedSyncs((before,))
+        yield data_as_usual(tables[0], failed_job(), record=table_with(*columns), syncs=syncs).description
+    yield sync_succeeded(tables[0], failed_job()).description
+    yield not_synced(tables[0], HOSTILE).description
+    yield no_new_sync(check_keys(asset_spec(tables[0]).key)[0], last=None, why=HOSTILE).description
     yield from (str(spec.description) for spec in not_connected(HOSTILE).resolve_all_asset_specs())
     yield Report(summary=HOSTILE, rows=[{"a": HOSTILE, "b": r"a\|b|c"}], columns=["a", "b"]).markdown()
     yield Report(summary=HOSTILE).markdown()
+
+
+def failed_job() -> Job:
+    shown = {"id": "1", "name": HOSTILE, "should_sync": True}
+    row = {"id": "j", "status": "Failed", "latest_error": HOSTILE, "created_at": "2026-11-02T00:00:00Z"}
+    return Job.model_validate({**row, "schema": shown})
 
 
 def renamed(tables: Tables) -> WarehouseSnapshot:
@@ -73,7 +89,7 @@ def asset_metadata(record: Schema) -> dict[str, dg.MetadataValue]:
 def test_markdown_shows_text_of_posthog_as_it_is() -> None:
     """No name, label, prefix, description, column or error becomes a link, an image, HTML or a heading."""
     texts = list(every_markdown())
-    assert 10 == len(texts)
+    assert 13 == len(texts)
     assert [] == [found for text in texts for found in obeyed_in(text) + hidden_in(text)]
     assert all("evil.example" in text for text in texts if "evil" in text)
 
@@ -100,13 +116,14 @@ def test_a_runs_log_and_events_show_escapes(embedded_warehouse, capfd) -> None:
             raise_on_error=False,
         )
         messages = [entry.user_message or "" for entry in instance.all_logs(result.run_id)]
-        (check,) = result.get_asset_check_evaluations()
+        checks = result.get_asset_check_evaluations()
     printed = capfd.readouterr()
-    shown = [*messages, check.description, *(str(value.value) for value in check.metadata.values())]
+    values = [str(value.value) for check in checks for value in check.metadata.values()]
+    shown = [*messages, *(check.description for check in checks), *values]
     assert not result.success
     assert source.id
     assert [] == [each for text in (*shown, printed.err, printed.out) for each in hidden_in(without_colours(text))]
-    assert [] == obeyed_in(check.description)
+    assert [] == [each for check in checks for each in obeyed_in(check.description)]
     assert any(r"\x1b]0;owned\x07\u202e\x9b2J" in text for text in messages)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
-from warehouse import log_of
+from warehouse import failure_of, log_of
 
 from dw_orchestration.assets.build import build_posthog_assets
 from dw_orchestration.assets.checks import check_keys
@@ -102,6 +102,19 @@ def test_a_failed_table_leaves_no_more_rows(stripe: EmbeddedWarehouse, instance:
     assert 8 >= rows_of(instance, result).total()
 
 
+def test_the_reason_is_where_people_look(stripe: EmbeddedWarehouse, instance: dg.DagsterInstance) -> None:
+    """The failed table's newest event has the reason, and names are those that people type, not ids."""
+    stripe.behave("Charge", fails("Stripe is down"))
+    result = run(stripe, instance, CHARGE)
+    (record,) = instance.fetch_observations(CHARGE, limit=1).records
+    assert record.asset_observation is not None
+    failed, *_ = failure_of(result).splitlines()[1:]
+    assert failed == record.asset_observation.description == record.asset_observation.metadata["posthog/error"].value
+    assert failed.startswith("The sync of stripe_acme.Charge failed: Stripe is down.")
+    assert stripe.schema("Charge").id not in failed
+    assert [] == [job for job in stripe.jobs("Charge") if job.id in failed]
+
+
 def test_a_check_shows_the_materialization_that_it_judges(
     stripe: EmbeddedWarehouse, instance: dg.DagsterInstance
 ) -> None:
@@ -124,9 +137,8 @@ def test_a_failed_sync_is_red_once(stripe: EmbeddedWarehouse, instance: dg.Dagst
     stripe.behave("Charge", fails("Stripe is down"))
     for _ in range(2):
         run(stripe, instance, CHARGE, REFUND)
-        (job, *_) = stripe.jobs("Charge")
         assert {
-            "sync_succeeded": (False, f"Sync {job.id}: Failed. Stripe is down"),
+            "sync_succeeded": (False, "stripe_acme.Charge: Failed. Stripe is down"),
             "data_as_usual": (False, f"No new sync. {warned[1]}"),
         } == shown(instance)
         assert [True, True] == [passed for passed, _ in shown(instance, REFUND).values()]
@@ -151,7 +163,7 @@ def test_a_table_that_is_refused_has_the_reason(stripe: EmbeddedWarehouse, insta
     run(stripe, instance, CHARGE, REFUND, tables=tables)
     passed, text = shown(instance)["sync_succeeded"]
     assert not passed
-    assert "cannot be synced from here: the table is disabled in PostHog" in text
+    assert text.startswith("stripe_acme.Charge cannot be synced from here: the table is disabled in PostHog")
     stripe.client.update_schema(schema.id, SchemaUpdate(should_sync=True))
     run(stripe, instance, CHARGE)
     assert [True, True] == [passed for passed, _ in shown(instance).values()]

@@ -80,7 +80,7 @@ def test_a_check_is_executed_by_itself(stripe: EmbeddedWarehouse) -> None:
     checks = dg.AssetSelection.checks(dg.AssetCheckKey(INVOICE, "sync_succeeded"))
     defs = dg.Definitions.merge(definitions(stripe), dg.Definitions(jobs=[dg.define_asset_job("look", checks)]))
     (found,) = defs.resolve_job_def("look").execute_in_process().get_asset_check_evaluations()
-    assert ("sync_succeeded", f"Sync {job.id}: Completed") == (found.check_name, found.description)
+    assert ("sync_succeeded", "stripe.Invoice: Completed") == (found.check_name, found.description)
     assert [job.id] == [each.id for each in stripe.jobs("Invoice")]
 
 
