@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -81,7 +82,8 @@ def build_posthog_assets(
             `pool` (Dagster's concurrency pool), `description`.
         sync_defaults: Defaults of the runs' config. Only the fields that are given count. A resync cannot be a
             default: only a run can ask for it.
-        execute: What a step does with its tables; wrap `sync_tables` to do something before or after.
+        execute: What a step does with its tables; wrap `sync_tables` to do something before or after. Each step then
+            starts its syncs itself, because what is to be done before them is unknown to other steps.
 
     Raises:
         SetupError: `sync_defaults` has a field that only a run can set, or `op` a setting that there is not.
@@ -96,15 +98,17 @@ def build_posthog_assets(
         ```
     """
     config_type = _config_type(sync_defaults)
+    steps = steps_of(tables)
+    if execute is sync_tables:
+        execute = partial(sync_tables, steps={step.name: step.tables for step in steps})
     settings = {"retry_policy": retry_policy, **_op_settings(op or {})}
-    steps = [
-        _step_assets(step, tables, config_type=config_type, execute=execute, settings=settings)
-        for step in steps_of(tables)
+    step_assets = [
+        _step_assets(step, tables, config_type=config_type, execute=execute, settings=settings) for step in steps
     ]
     observed = [table for table in tables if table.schema_class is SchemaClass.OBSERVE_ONLY]
     check_only = [_step_checks(step, tables, settings=settings) for step in _grouped(observed, tables, verb="check")]
     external = [table_spec(tables, table) for table in tables if table.schema_class in _NOT_FOR_STEPS]
-    return [*steps, *check_only, *external, *upstream_specs(tables)]
+    return [*step_assets, *check_only, *external, *upstream_specs(tables)]
 
 
 def steps_of(tables: Tables) -> list[Step]:

@@ -262,16 +262,18 @@ def shared_keys(ours: str, others: Mapping[str, datetime]) -> str:
 
 
 def jobs_of_earlier_tries(
-    context: dg.AssetExecutionContext, keys: Iterable[dg.AssetKey], *, log: EventLog
+    context: dg.AssetExecutionContext, keys: Iterable[dg.AssetKey], *, log: EventLog, within_run: bool = False
 ) -> dict[dg.AssetKey, Adoption]:
     """What an earlier try of this step, or a run that this one re-executes, adopted last for each table.
+
+    With `within_run`, also what another step of this run adopted.
 
     A sync that a run has given as its result is not taken up again: a user who re-executes a completed run wants
     another sync. One that the sensor alone has reported is, because no run has its result. A retry within the run takes
     up each.
     """
     adoptions: dict[dg.AssetKey, Adoption] = {}
-    for run_id in _earlier_runs(context):
+    for run_id in _earlier_runs(context, within_run=within_run):
         adoptions = log.adoptions_by(run_id) | adoptions
     return {
         key: adoptions[key]
@@ -284,9 +286,9 @@ def _is_given(adoption: Adoption, key: dg.AssetKey, log: EventLog) -> bool:
     return bool(log.syncs_of(key, since=adoption.began_at).given_by(adoption.job_id))
 
 
-def _earlier_runs(context: dg.AssetExecutionContext) -> Iterator[str]:
-    """This run, if the step is tried again in it, then the runs that it repeats; the newest first."""
-    if context.retry_number > 0:
+def _earlier_runs(context: dg.AssetExecutionContext, *, within_run: bool) -> Iterator[str]:
+    """This run, if the step is tried again in it, or is one of several; then the runs that it repeats, newest first."""
+    if context.retry_number > 0 or within_run:
         yield context.run.run_id
     parent_id = context.run.parent_run_id
     while parent_id is not None:

@@ -10,6 +10,7 @@ from typing import NoReturn, Protocol
 
 import dagster as dg
 
+from dw_orchestration.assets.ahead import Ahead, Steps, started_by
 from dw_orchestration.assets.checks import data_as_usual, not_synced, sync_succeeded
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.event_log import Adoption, EventLog, jobs_of_earlier_tries, shared_keys
@@ -32,6 +33,7 @@ from dw_orchestration.posthog.jobs import is_over
 from dw_orchestration.posthog.logs import as_text, explaining_lines
 from dw_orchestration.posthog.models import Job, LogLine
 from dw_orchestration.resources.warehouse import WarehouseResource, errors_as_failure
+from dw_orchestration.sync.cancel import cancel_started_jobs
 from dw_orchestration.sync.clock import SystemClock
 from dw_orchestration.sync.engine import SyncEngine
 from dw_orchestration.sync.errors import (
@@ -81,6 +83,7 @@ def sync_tables(
     tables: Sequence[Table],
     *,
     warehouse: WarehouseResource,
+    steps: Steps | None = None,
     on_event: Callable[[SyncEvent], None] = lambda _: None,
 ) -> Iterator[StepResult]:
     """Sync tables and yield the result of each as it ends.
@@ -90,6 +93,8 @@ def sync_tables(
         config: The config of the run.
         tables: The tables to sync.
         warehouse: Their warehouse.
+        steps: The tables of each step of the project. The first step of a run starts the syncs of all of them. Without
+            them, this step starts its own.
         on_event: Called with each event of the engine.
 
     Raises:
@@ -103,7 +108,8 @@ def sync_tables(
             if config.sync_mode == "resync":
                 for loss in losses(client, tables):
                     context.log.warning(loss)
-            yield from _Step(context, config, tables, client, log=log, checks=checks).run(on_event)
+            step = _Step(context, config, tables, client, log=log, checks=checks, steps=steps or {})
+            yield from step.run(on_event)
     except Exception as error:
         yield from checks.evaluations(str(error))
         raise
@@ -150,6 +156,7 @@ class _Step:
         *,
         log: EventLog,
         checks: StepChecks,
+        steps: Steps,
     ) -> None:
         self._context = context
         self._config = config
@@ -158,7 +165,10 @@ class _Step:
         self._checks = checks
         self._ticks = OpenTicks(context.instance)
         self._records = RecordReader(client, tables)
+        self._ahead = Ahead(context, config, steps, log=self._log)
         self._runs = {table.id: TableRun(table, asset_key(table)) for table in tables}
+        self._led: dict[str, TableRun] = {}
+        self._recorded: Mapping[dg.AssetKey, Adoption] = {}
         self._others: set[str] = set()
         self._logs_fetched = 0
         self._batch = SyncEngine(client, self._requests(), settings=config.settings(), clock=SystemClock())
@@ -175,24 +185,54 @@ class _Step:
             self._fail()
 
     def _requests(self) -> list[TableRequest]:
-        recorded = jobs_of_earlier_tries(self._context, [run.key for run in self._runs.values()], log=self._log)
-        for run in self._runs.values():
+        led = [TableRun(table, asset_key(table)) for table in self._ahead.lead()]
+        self._ahead.wait([run.key for run in self._runs.values()])
+        runs = [*self._runs.values(), *led]
+        self._recorded = recorded = jobs_of_earlier_tries(
+            self._context, [run.key for run in runs], log=self._log, within_run=self._ahead.is_together
+        )
+        for run in runs:
             run.is_full_refresh = run.key in recorded and recorded[run.key].full_refresh
+        self._led = {run.table.id: run for run in led if not self._is_recorded_here(run)}
+        for run in led:
+            if run.table.id not in self._led:
+                self._ahead.done(run.table, is_adopted=True)
         self._announce_full_refreshes()
         without = [run.name for run in self._runs.values() if run.key not in recorded]
         check_repeated_resync(self._context, self._config, without)
-        return [_request(run, recorded.get(run.key)) for run in self._runs.values()]
+        return [self._request(run) for run in (*self._runs.values(), *self._led.values())]
+
+    def _is_recorded_here(self, run: TableRun) -> bool:
+        """Whether this very run has written down a job for the table."""
+        return run.key in self._recorded and self._recorded[run.key].run_id == self._context.run.run_id
+
+    def _request(self, run: TableRun) -> TableRequest:
+        recorded, is_first_try = self._recorded.get(run.key), self._context.retry_number == 0
+        claimed_at = self._ahead.claimed_at(run.table)
+        return TableRequest(
+            source_id=run.table.source.id,
+            schema_id=run.table.id,
+            name=run.table.schema.name,
+            label=run.table.name,
+            resume_job_id=recorded.job_id if recorded else None,
+            resume_started=recorded is not None and recorded.started,
+            # a retry is there to try again, and so is a run that repeats another one
+            resume_failed=is_first_try and (self._is_recorded_here(run) or claimed_at is not None),
+            claimed_at=claimed_at,
+            ahead=run.table.id in self._led,
+        )
 
     def _announce_full_refreshes(self) -> None:
         """Say which tables PostHog is about to import, and bill, as a whole."""
         now = datetime.now(UTC)
         try:
-            due = live_due_times(self._client, [run.table for run in self._runs.values()], now=now)
+            runs = self._runs | self._led
+            due = live_due_times(self._client, [run.table for run in runs.values()], now=now)
         except PostHogError as error:
             self._context.log.warning(f"Cannot read which tables have a full refresh due. {error}")
             return
         for schema_id, due_at in due.items():
-            run = self._runs[schema_id]
+            run = runs[schema_id]
             run.full_refresh_due_at = due_at
             if is_due(due_at, self._client.server_time or now):
                 self._context.log.warning(
@@ -202,8 +242,17 @@ class _Step:
 
     def _report(self, event: SyncEvent) -> Iterator[StepResult]:
         match event:
+            case Adopted() if event.schema_id in self._led:
+                self._record_adoption(self._led[event.schema_id], event)
+            case Ended() if event.schema_id in self._led:
+                self._ahead.done(self._led[event.schema_id].table, is_adopted=event.job is not None and not event.error)
             case Adopted():
-                self._record_adoption(self._runs[event.schema_id], event)
+                run = self._runs[event.schema_id]
+                self._record_adoption(run, event)
+                run.is_syncing = True
+                if is_over(event.job):
+                    # the job-status sensor may be reporting it at this moment, in a tick that began before the adoption
+                    self._ticks.wait()
             case Progress():
                 self._log_progress(self._runs[event.schema_id], event)
             case Notice():
@@ -215,9 +264,12 @@ class _Step:
 
     def _record_adoption(self, run: TableRun, event: Adopted) -> None:
         """Write the job down before the wait for it: a retry finds it, and the sensor leaves it to this run."""
-        run.adopted, run.is_syncing = event, True
+        run.adopted = event
         is_resync = event.started and self._config.sync_mode == "resync"
         run.is_full_refresh |= is_resync or is_due(run.full_refresh_due_at, event.job.created_at)
+        is_written = self._is_recorded_here(run) and self._recorded[run.key].job_id == event.job.id
+        if is_written and self._context.retry_number == 0:
+            return
         self._context.log_event(
             dg.AssetObservation(
                 asset_key=run.key,
@@ -231,9 +283,6 @@ class _Step:
                 ),
             )
         )
-        if is_over(event.job):
-            # the job-status sensor may be reporting this job at this moment, in a tick that began before the adoption
-            self._ticks.wait()
 
     def _log_progress(self, run: TableRun, event: Progress) -> None:
         """Log a line from time to time for each table: the more tables, the less often."""
@@ -350,7 +399,9 @@ class _Step:
         if not by_a_user or self._config.on_termination == "leave":
             self._context.log.warning("Interrupted. The syncs keep running in PostHog; a retry takes them up.")
             return
-        for report in self._batch.cancel_started():
+        others = [table for table in self._ahead.tables if table.id not in self._runs | self._led]
+        left = started_by(self._context.run.run_id, others, log=self._log, now=datetime.now(UTC))
+        for report in (*self._batch.cancel_started(), *cancel_started_jobs(self._client, left)):
             self._context.log.warning(report.text)
         for table_run in self._runs.values():
             if table_run.is_syncing and table_run.adopted is not None and not table_run.adopted.started:
@@ -399,14 +450,3 @@ class _Step:
             # the errors of the tables say what is wrong
             return None
         return None
-
-
-def _request(run: TableRun, recorded: Adoption | None) -> TableRequest:
-    return TableRequest(
-        source_id=run.table.source.id,
-        schema_id=run.table.id,
-        name=run.table.schema.name,
-        label=run.table.name,
-        resume_job_id=recorded.job_id if recorded else None,
-        resume_started=recorded is not None and recorded.started,
-    )

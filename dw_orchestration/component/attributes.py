@@ -203,7 +203,9 @@ class OpArgs(BaseModel):
         " `dagster/max_runtime`, goes into `run_tags`: on a step it does nothing.",
     )
     pool: str | None = Field(
-        default=None, description="Dagster's concurrency pool for the steps, to limit how many sync at a time."
+        default=None,
+        description="Dagster's concurrency pool for the steps, to limit how many sync at a time. Each step then starts"
+        " its own syncs.",
     )
     description: str | None = Field(default=None, description="The description of the steps in the UI.")
 
@@ -226,8 +228,11 @@ StepSize = Annotated[
     StepPer,
     _value(
         StepPer,
-        "What one process syncs together: the selected tables of a `source`, of the whole `project`, or each `table`"
-        " by itself.",
+        "What one step syncs: the selected tables of a `source`, of the whole `project`, or each `table` by itself. In"
+        " Dagster, nothing downstream of a failed step runs: one bad table keeps the assets after its `source` from"
+        " running, after any table of the `project`, or after that `table` alone. With `source` and `table`, the first"
+        " step of a run starts the syncs of all steps, unless a pool or a concurrency limit is there to spare the"
+        " sources.",
     ),
 ]
 Sync = Annotated[

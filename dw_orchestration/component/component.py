@@ -136,6 +136,11 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         refuse_secrets(str(self.history_database or ""))
 
     @property
+    def is_execute_overridden(self) -> bool:
+        """Whether the steps do something of the user's own before or after their syncs."""
+        return type(self).execute is not PostHogWarehouseComponent.execute
+
+    @property
     def defs_state_config(self) -> DefsStateConfig:
         """Where the state is kept: by name, and by project where several code locations keep theirs side by side.
 
@@ -169,6 +174,8 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         warehouse: WarehouseResource,
     ) -> Iterator[StepResult]:
         """What a step does with the selected tables. Override this to do something before or after their syncs.
+
+        Each step then starts its syncs itself, when its turn comes, and not the first step those of all.
 
         Example:
             ```python
@@ -381,7 +388,7 @@ def _table_definitions(component: "PostHogWarehouseComponent", tables: Tables) -
             retry_policy=component.retry_policy,
             op=component.op,
             sync_defaults=defaults,
-            execute=component.execute,
+            execute=component.execute if component.is_execute_overridden else sync_tables,
         ),
         schedules=build_posthog_schedules(
             tables,

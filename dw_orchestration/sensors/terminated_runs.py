@@ -1,18 +1,16 @@
 """The sensor that ends what a terminated run could not: its process was dead already, or did not get to it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from dw_orchestration.assets.event_log import Adoption, EventLog
-from dw_orchestration.assets.spec import asset_key
+from dw_orchestration.assets.ahead import started_by
+from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.posthog.errors import PostHogError
-from dw_orchestration.posthog.limits import ABANDONED_AFTER
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.sync.cancel import StartedJob, cancel_started_jobs
 from dw_orchestration.tables.errors import SetupError
-from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
 
 # the runs behind one whose syncs may still be running, which are dealt with in the same tick
@@ -45,7 +43,6 @@ def build_terminated_runs_sensor(
         default_status: Whether the sensor runs before anybody switches it on. It does what the run would have done.
         now: The time of day.
     """
-    by_key = {asset_key(table): table for table in tables}
     resource_key = tables.resource_key
 
     def end(context: dg.RunStatusSensorContext) -> dg.SkipReason | None:
@@ -53,7 +50,7 @@ def build_terminated_runs_sensor(
             EventLog(context.instance, project=tables.snapshot.project),
             getattr(context.resources, resource_key),
         )
-        left = list(_left_by(context.dagster_run.run_id, by_key, log=log, now=now()))
+        left = list(started_by(context.dagster_run.run_id, tables, log=log, now=now()))
         if not left:
             return dg.SkipReason("The run has left no sync behind.")
         texts, running = _cancel(warehouse, left)
@@ -62,7 +59,7 @@ def build_terminated_runs_sensor(
         if running:
             # Dagster calls again for this run, and for later ones only then: their syncs must not run on meanwhile
             for run_id in _ended_since(context):
-                _cancel(warehouse, list(_left_by(run_id, by_key, log=log, now=now())))
+                _cancel(warehouse, list(started_by(run_id, tables, log=log, now=now())))
             # an error of Dagster's own fails the whole tick, and so keeps its cursor; any other is counted as an answer
             raise dg.DagsterError(
                 f"Syncs of the terminated run {context.dagster_run.run_id} may still be running, and are billed."
@@ -99,25 +96,3 @@ def _ended_since(context: dg.RunStatusSensorContext) -> list[str]:
     since = record.update_timestamp if record else None
     terminated = dg.RunsFilter(statuses=[dg.DagsterRunStatus.CANCELED], updated_after=since)
     return [run.run_id for run in context.instance.get_runs(filters=terminated, limit=_RUNS_AT_ONCE, ascending=True)]
-
-
-def _left_by(run_id: str, tables: Mapping[dg.AssetKey, Table], *, log: EventLog, now: datetime) -> Iterator[StartedJob]:
-    """The jobs that the run has started and should have cancelled, unless they have ended.
-
-    The event log shows that, or their age: PostHog lets no sync run for longer.
-    """
-    for key, adoption in log.adoptions_by(run_id).items():
-        if key not in tables or not adoption.ends_with_run or now - adoption.began_at > ABANDONED_AFTER:
-            continue
-        if not log.syncs_of(key, since=adoption.began_at).include(adoption.job_id):
-            yield _started(tables[key], adoption)
-
-
-def _started(table: Table, adoption: Adoption) -> StartedJob:
-    return StartedJob(
-        source_id=table.source.id,
-        schema_id=table.id,
-        name=table.schema.name,
-        job_id=adoption.job_id,
-        created_at=adoption.began_at,
-    )

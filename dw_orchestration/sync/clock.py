@@ -97,6 +97,10 @@ class EngineClock:
         server_time, at = self._learned
         return server_time + timedelta(seconds=self._clock.monotonic() - at)
 
+    def to_server(self, moment: datetime) -> datetime:
+        """A time of this machine's clock by PostHog's."""
+        return moment + (self.server() - self._clock.now())
+
     def learn(self, server_time: datetime | None) -> None:
         """Take PostHog's time from an answer. A repeated or earlier time is ignored, as it may be a cached answer's."""
         if server_time is not None and (self._learned is None or server_time > self._learned[0]):

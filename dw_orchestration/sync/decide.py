@@ -3,7 +3,7 @@
 The first rule that fits decides:
 
 1. An earlier try of this run recorded a job that runs or has completed: adopt it. If it recorded a resync, no other one
-   is triggered.
+   is triggered. A job since another process set out to start this sync is adopted too.
 2. The table cannot be synced by a reload: refuse.
 3. A job since `accept_jobs_since` counts as this sync: adopt it.
 4. A sync is running: adopt it, wait for it or refuse, as `if_running` says. A resync goes ahead.
@@ -13,7 +13,7 @@ The first rule that fits decides:
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from dw_orchestration.posthog.enums import AccessMethod, JobStatus
 from dw_orchestration.posthog.jobs import is_over
@@ -74,6 +74,7 @@ class TableState:
         history: The table's jobs.
         now: The time.
         waited_for: The job that has been waited for, if `if_running` is `wait_then_reload`.
+        claimed_at: When another process set out to start this sync, by PostHog's clock; None if none did.
     """
 
     request: TableRequest
@@ -84,11 +85,12 @@ class TableState:
     history: JobHistory
     now: Now
     waited_for: Job | None = None
+    claimed_at: datetime | None = None
 
 
 def decide(table: TableState) -> tuple[Action, list[str]]:
     """The action for a table, and lines for the log about what else was found."""
-    if (action := _resume(table) or _refuse_class(table) or _accept(table)) is not None:
+    if (action := _resume(table) or _take_over(table) or _refuse_class(table) or _accept(table)) is not None:
         return action, []
     running, notices = _running(table)
     if running:
@@ -107,8 +109,16 @@ def _resume(table: TableState) -> Adopt | Refuse | None:
             return None
         return Refuse(errors.lost_resync(table.request.schema_id, label=table.label, job_id=job_id))
     # After a failure only another trigger can help. A resync must not be triggered again: its failure is the result.
-    is_good = not is_over(job) or job.status is JobStatus.COMPLETED
+    is_good = not is_over(job) or job.status is JobStatus.COMPLETED or table.request.resume_failed
     return Adopt(job, started=table.request.resume_started) if is_good or is_resync else None
+
+
+def _take_over(table: TableState) -> Adopt | None:
+    if table.claimed_at is None:
+        return None
+    # The other process wrote down that it would start the sync, and not which job that became.
+    job = table.history.best_since(table.claimed_at, after=table.history.get(table.request.resume_job_id))
+    return Adopt(job, started=True) if job is not None else None
 
 
 def _refuse_class(table: TableState) -> Refuse | None:

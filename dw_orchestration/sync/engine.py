@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import assert_never
 
 from dw_orchestration.posthog.api import WarehouseApi
+from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.errors import (
     LostAnswerError,
     NotFoundError,
@@ -18,9 +19,9 @@ from dw_orchestration.posthog.errors import (
 from dw_orchestration.sync import errors
 from dw_orchestration.sync.cancel import CANCEL_TIMEOUT_S, Cancellation
 from dw_orchestration.sync.clock import Clock, EngineClock, SystemClock
-from dw_orchestration.sync.decide import Adopt, Hold, Refuse, Trigger, WaitFor
+from dw_orchestration.sync.decide import Action, Adopt, Hold, Refuse, Trigger, WaitFor
 from dw_orchestration.sync.errors import BillingLimitReachedError
-from dw_orchestration.sync.events import BillingStopped, CancelReport, Ended, Notice, SyncEvent
+from dw_orchestration.sync.events import Adopted, BillingStopped, CancelReport, Ended, Notice, SyncEvent
 from dw_orchestration.sync.polling import TRIGGERS_PER_MIN, TriggerGate
 from dw_orchestration.sync.settings import SyncMode, SyncSettings, TableRequest
 from dw_orchestration.sync.source import SourceListPoller, SourcePoller
@@ -82,6 +83,8 @@ class SyncEngine:
             api, list(self._pollers.values()), settings=self._settings, clock=self._clock, chance=chance
         )
         self._billing: BillingLimitReachedError | None = None
+        self._ahead = {request.schema_id for request in requests if request.ahead}
+        self._is_ahead_stopped = False
         self._not_triggered: list[str] = []
         self._is_hold_noted = False
 
@@ -89,13 +92,20 @@ class SyncEngine:
         """Sync the tables, and report what happens as it happens.
 
         Each table is `Adopted` before the wait for its job, and `Ended` exactly once. An error of a table is in its
-        `Ended`; nothing is raised.
+        `Ended`; nothing is raised. It ends with the last table that is not `ahead`, once each of those that are has
+        a job or is handed back.
         """
         for event in self._loop():
             yield event
-            if isinstance(event, Ended) and isinstance(event.error, BillingLimitReachedError) and not self._billing:
-                self._billing = event.error
-                yield Notice(text="The project is over its billing limit: no further table is triggered.")
+            if isinstance(event, Adopted) and event.job.status is JobStatus.BILLING_LIMIT:
+                self._is_ahead_stopped = True
+            if isinstance(event, Ended) and isinstance(event.error, BillingLimitReachedError):
+                if event.schema_id in self._ahead:
+                    # The tables that are not `ahead` are tried: nobody else does, and this error is not theirs.
+                    self._is_ahead_stopped = True
+                elif self._billing is None:
+                    self._billing = event.error
+                    yield Notice(text="The project is over its billing limit: no further table is triggered.")
         if self._billing is not None:
             yield BillingStopped(error=self._billing, not_triggered=tuple(self._not_triggered))
 
@@ -111,7 +121,8 @@ class SyncEngine:
         return cancellation.run(timeout_s=timeout_s)
 
     def _loop(self) -> Iterator[SyncEvent]:
-        while live := [poller for poller in self._pollers.values() if poller.live]:
+        while self._is_any_left():
+            live = [poller for poller in self._pollers.values() if poller.live]
             pollers: list[SourceListPoller | SourcePoller] = [self._list_poller, *live]
             poller = min(pollers, key=lambda poller: poller.schedule.next_at)
             poll_at = poller.schedule.next_at
@@ -127,15 +138,28 @@ class SyncEngine:
                 self._clock.sleep_until(self._gate.at)
                 yield from self._take_turn(table)
 
+        yield from (table.hand_back() for table in self._tables if table.is_live)
+
+    def _is_any_left(self) -> bool:
+        """Whether a table has not ended; one that is started ahead counts while its sync can start soon."""
+        live = [table for table in self._tables if table.is_live]
+        if any(not table.request.ahead for table in live):
+            return True
+        pollers = ((table, self._poller_of(table)) for table in live)
+        return any(table.is_to_start(poller.now()) and poller.schedule.outage is None for table, poller in pollers)
+
     def _next_queued(self) -> TableSync | None:
         queued = (table for table in self._tables if table.state is State.QUEUED)
         return next((table for table in queued if self._poller_of(table).is_reachable), None)
 
     def _take_turn(self, table: TableSync) -> Iterator[SyncEvent]:
-        now = self._poller_of(table).now()
-        action, notices = table.next_action(now)
+        now, claimed_at = self._poller_of(table).now(), table.request.claimed_at
+        action, notices = table.next_action(now, claimed_at=claimed_at and self._clock.to_server(claimed_at))
         yield from notices
         match action:
+            case WaitFor() | Trigger() if table.request.ahead and self._is_to_hand_back(action):
+                yield table.hand_back()
+                return
             case Trigger() if self._billing is not None:
                 self._not_triggered.append(table.id)
                 yield table.refuse(errors.not_triggered(table.id, label=table.label))
@@ -155,6 +179,9 @@ class SyncEngine:
             case _:
                 assert_never(action)
         self._poll_soon(table)
+
+    def _is_to_hand_back(self, action: Action) -> bool:
+        return isinstance(action, WaitFor) or self._is_ahead_stopped or self._billing is not None
 
     def _note_hold(self) -> Iterator[SyncEvent]:
         if not self._is_hold_noted:

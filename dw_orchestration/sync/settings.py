@@ -5,6 +5,7 @@ Each setting's name, type, default, bounds and description stand here and nowher
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -140,6 +141,11 @@ class TableRequest:
             it again; if it completed, that is the result. If it failed, a reload starts another one. A resync does
             not: no retry may drop a table a second time.
         resume_started: Whether the earlier try started that job. If so, terminating the run cancels it.
+        resume_failed: Whether that job is the result even if it failed: it was started for this very request.
+        claimed_at: When, by this machine's clock, another process set out to start this sync. A job since then is the
+            requested one.
+        ahead: Start the sync and report its job, and no more: another process follows it. A table whose sync cannot
+            start soon is handed back.
     """
 
     source_id: str
@@ -148,3 +154,6 @@ class TableRequest:
     label: str | None = None
     resume_job_id: str | None = None
     resume_started: bool = True
+    resume_failed: bool = False
+    claimed_at: datetime | None = None
+    ahead: bool = False

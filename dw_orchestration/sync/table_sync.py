@@ -19,14 +19,17 @@ and each change of state goes through `TableSync._enter`, which takes the next s
 | --- | --- | --- | --- |
 | NEW | READ | QUEUED | Keep the jobs that exist already, to recognize a new one. |
 | NEW | LOST | ENDED | Report the error. |
+| NEW | HANDED_BACK | ENDED | It is started ahead, and its source is unreachable. |
 | QUEUED | TRIGGERED | STARTING | Ask PostHog for a sync. |
 | QUEUED | ADOPTED | FOLLOWING | Report the job: an earlier try's, one since the tick, or a running one. |
 | QUEUED | BUSY | WAITING | Wait for another sync, because `if_running` is `wait_then_reload`. |
 | QUEUED | TOO_EARLY | HOLDING | Wait for `trigger_after`, or for PostHog's own sync. |
 | QUEUED | REFUSED | ENDED | Report the error: not syncable, already running, billing limit, failure streak. |
 | QUEUED | LOST | ENDED | Report the error. |
+| QUEUED | HANDED_BACK | ENDED | It is started ahead, and cannot start soon. |
 | HOLDING | DECIDE_AGAIN | QUEUED | A job has appeared, or the time has come. |
 | HOLDING | LOST | ENDED | Report the error. |
+| HOLDING | HANDED_BACK | ENDED | It is started ahead, and the time comes too late. |
 | WAITING | DECIDE_AGAIN | QUEUED | The other sync has ended. |
 | WAITING | TIMED_OUT | ENDED | Report that the other sync stalled or took too long. |
 | WAITING | LOST | ENDED | Report the error. |
@@ -35,6 +38,7 @@ and each change of state goes through `TableSync._enter`, which takes the next s
 | STARTING | REFUSED | ENDED | Report why PostHog refused the trigger. |
 | STARTING | TIMED_OUT | ENDED | Report that no job has appeared. |
 | STARTING | LOST | ENDED | Report the error. |
+| STARTING | HANDED_BACK | ENDED | It is started ahead, and its source is unreachable. |
 | FOLLOWING | ADOPTED | FOLLOWING | Report the job that has replaced ours. |
 | FOLLOWING | INTERRUPTED | STARTING | PostHog restarts the sync by itself: wait for the new job. |
 | FOLLOWING | JOB_ENDED | ENDED | Report success, or the job's error. |
@@ -63,10 +67,13 @@ from dw_orchestration.sync.errors import SyncError, SyncOutcome
 from dw_orchestration.sync.events import Adopted, Ended, Notice, Progress, SyncEvent
 from dw_orchestration.sync.jobs import InitialRead, JobHistory, JobQuery
 from dw_orchestration.sync.polling import Wait
-from dw_orchestration.sync.settings import SyncMode, SyncSettings, TableRequest
+from dw_orchestration.sync.settings import MINUTE_S, SyncMode, SyncSettings, TableRequest
 
 # The API's `after` is exclusive, and the row itself must be found.
 JUST_BEFORE = timedelta(milliseconds=1)
+
+# A sync that is started ahead waits this long for `trigger_after`; schedules set that to half a minute.
+LONGEST_HOLD_AHEAD_S = 2 * MINUTE_S
 
 # The Date header of an answer has whole seconds, and the times in job rows come from other machines of PostHog's.
 SERVER_CLOCKS_AGREE = timedelta(seconds=2)
@@ -106,6 +113,7 @@ class Cause(Enum):
     REFUSED = auto()
     TIMED_OUT = auto()
     LOST = auto()
+    HANDED_BACK = auto()
     KEPT = auto()
 
 
@@ -114,6 +122,7 @@ TRANSITIONS: Mapping[State, Mapping[Cause, State]] = MappingProxyType(
         State.NEW: {
             Cause.READ: State.QUEUED,
             Cause.LOST: State.ENDED,
+            Cause.HANDED_BACK: State.ENDED,
         },
         State.QUEUED: {
             Cause.TRIGGERED: State.STARTING,
@@ -122,10 +131,12 @@ TRANSITIONS: Mapping[State, Mapping[Cause, State]] = MappingProxyType(
             Cause.TOO_EARLY: State.HOLDING,
             Cause.REFUSED: State.ENDED,
             Cause.LOST: State.ENDED,
+            Cause.HANDED_BACK: State.ENDED,
         },
         State.HOLDING: {
             Cause.DECIDE_AGAIN: State.QUEUED,
             Cause.LOST: State.ENDED,
+            Cause.HANDED_BACK: State.ENDED,
         },
         State.WAITING: {
             Cause.DECIDE_AGAIN: State.QUEUED,
@@ -138,6 +149,7 @@ TRANSITIONS: Mapping[State, Mapping[Cause, State]] = MappingProxyType(
             Cause.REFUSED: State.ENDED,
             Cause.TIMED_OUT: State.ENDED,
             Cause.LOST: State.ENDED,
+            Cause.HANDED_BACK: State.ENDED,
         },
         State.FOLLOWING: {
             Cause.ADOPTED: State.FOLLOWING,
@@ -351,8 +363,13 @@ class TableSync:
 
     # --- its turn ---
 
-    def next_action(self, now: Now) -> tuple[Action, list[Notice]]:
-        """What to do with it now, and lines for the log. The caller carries the action out."""
+    def next_action(self, now: Now, *, claimed_at: datetime | None = None) -> tuple[Action, list[Notice]]:
+        """What to do with it now, and lines for the log. The caller carries the action out.
+
+        Args:
+            now: The time.
+            claimed_at: When another process set out to start this sync, by PostHog's clock.
+        """
         state = TableState(
             request=self.request,
             settings=self._settings,
@@ -362,6 +379,7 @@ class TableSync:
             history=self.history,
             now=now,
             waited_for=self._waited_for,
+            claimed_at=claimed_at,
         )
         action, notices = decide(state)
         return action, [self._notice(text) for text in notices]
@@ -372,7 +390,9 @@ class TableSync:
         self._interrupted = None
         self._enter(Cause.ADOPTED, now, job=job)
         yield Adopted(schema_id=self.id, job=job, started=started)
-        if is_over(job):
+        if self.request.ahead:
+            yield self._end(Cause.SUBMITTED, outcome=SyncOutcome.SUBMITTED)
+        elif is_over(job):
             yield from self._job_ended(job, now)
         elif self._is_submitted_only:
             yield self._end(Cause.SUBMITTED, outcome=SyncOutcome.SUBMITTED)
@@ -391,6 +411,10 @@ class TableSync:
     def refuse(self, error: SyncError) -> Ended:
         """End it: it may not be triggered, or PostHog refuses the trigger."""
         return self._end(Cause.REFUSED, error)
+
+    def hand_back(self) -> Ended:
+        """End it without a sync: the process that it is started ahead for does so itself."""
+        return self._end(Cause.HANDED_BACK, outcome=SyncOutcome.NOT_TRIGGERED)
 
     def begin_trigger(self, now: Now) -> None:
         """PostHog is about to be asked for a sync.
@@ -457,6 +481,13 @@ class TableSync:
         else:
             error = errors.stalled(self.job, label=self.label, after_s=stall_s)
         return self._end(Cause.TIMED_OUT, error)
+
+    def is_to_start(self, now: Now) -> bool:
+        """Whether its sync, started ahead, has no job yet and can have one soon."""
+        is_soon = self.state in {State.NEW, State.QUEUED, State.STARTING} or (
+            self.state is State.HOLDING and self._hold_left_s(now) <= LONGEST_HOLD_AHEAD_S
+        )
+        return self.request.ahead and is_soon
 
     def keep_following(self) -> None:
         """Follow its job from now on, even if it was only to be submitted: it is to be cancelled."""

@@ -208,6 +208,27 @@ def test_a_step_that_is_evicted_is_taken_up_by_its_retry(site: Site) -> None:
     assert "Interrupted. The syncs keep running" in site.deployment.log_of(run_id)
 
 
+def test_a_first_step_that_is_killed_leaves_its_syncs_to_the_others(site: Site) -> None:
+    """With processes from a fork server, one at a time: each takes up its own, and a re-execution the first one's."""
+    before, names = site.shelf.counts(), ("customers", "orders", "products")
+    keys = [dg.AssetKey(["retried", *site.shelf.key(name).path]) for name in names]
+    forkserver = {"forkserver": {"preload_modules": ["dagster", "dw_orchestration.component"]}}
+    executor = {"multiprocess": {"max_concurrent": 1, "start_method": forkserver}}
+    ops = {f"sync_{key.to_python_identifier()}": {"config": {"poll_min_s": 0.2}} for key in keys}
+    with site.shelf.locked(*names):
+        run_id = site.deployment.launch(*keys, config={"ops": ops, "execution": {"config": executor}})
+        adopted = site.wait_for(run_id, *names)
+        assert {"dagster"} == {who for _, who in adopted.values()}
+        os.kill(site.deployment.process_of(run_id), signal.SIGKILL)
+    assert dg.DagsterRunStatus.FAILURE is site.deployment.end_of(run_id)
+    others = site.deployment.materialized(run_id)
+    again = site.deployment.re_execute(run_id, strategy="FROM_FAILURE")
+    assert dg.DagsterRunStatus.SUCCESS is site.deployment.end_of(again)
+    assert {name: job_id for name, (job_id, _) in adopted.items()} == others | site.deployment.materialized(again)
+    assert 2 == len(others)
+    assert dict.fromkeys(names, 1) == site.shelf.counts() - before
+
+
 def test_no_run_has_loaded_anything_but_the_state(site: Site) -> None:
     """The code server has fetched the state once, as it started; no run or step has listed anything to load."""
     is_list = [bool(LIST.match(request)) for request in site.requests]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -116,6 +117,16 @@ def test_several_projects_load_side_by_side(stripe) -> None:
     together = dg.Definitions.merge(*parts)
     together.get_repository_def().load_all_definitions()
     assert {"us/posthog/stripe/acme/charge", "eu/posthog/stripe/acme/charge"} <= keys(together)
+
+
+def test_executor_preloads_modules(stripe) -> None:
+    """The executor goes with the component's definitions, and its modules can be imported."""
+    tables = component("posthog.yaml").build_defs_from_snapshot(stripe.snapshot())
+
+    job = dg.Definitions.merge(module("forkserver.py")["defs"], tables).resolve_implicit_global_asset_job_def()
+    config = job.executor_def.apply_config_mapping({"config": {}}).value["config"]
+    for name in config["start_method"]["forkserver"]["preload_modules"]:
+        importlib.import_module(name)
 
 
 def test_subclass_gives_owners(stripe) -> None:

@@ -2,14 +2,28 @@
 
 import inspect
 import re
+from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sync_model import CANCELLED, RESTARTED, START, Run, Table, World, one_table, play, problem, too_many_requests
+from sync_model import (
+    CANCELLED,
+    RESTARTED,
+    START,
+    Run,
+    Table,
+    World,
+    one_table,
+    play,
+    problem,
+    requests_for,
+    too_many_requests,
+)
 
 from dw_orchestration.posthog.enums import SyncType
-from dw_orchestration.posthog.errors import AuthenticationError, BadRequestError
+from dw_orchestration.posthog.errors import AuthenticationError, BadRequestError, ServerError
 from dw_orchestration.sync import table_sync
 from dw_orchestration.sync.clock import Now
 from dw_orchestration.sync.settings import IfRunning, SyncSettings, TableRequest
@@ -148,6 +162,41 @@ def loses_its_source_while_following() -> None:
     play(world).to_end()
 
 
+def is_handed_back_by_an_unreachable_source() -> None:
+    """The source of a table that is started ahead is unreachable when the others have ended, before its first read."""
+    ahead(lambda world: is_down(world, "u"))
+
+
+def is_handed_back_while_starting() -> None:
+    """The same, after its trigger."""
+    ahead(lambda world: world.at(3, lambda: is_down(world, "u")), Run(queue_s=100))
+
+
+def is_handed_back_to_its_step() -> None:
+    """Another sync of a table that is started ahead must end first."""
+    ahead(lambda world: world.past(world.table("u"), ago_s=5, took_s=None), if_running=IfRunning.WAIT_THEN_RELOAD)
+
+
+def is_handed_back_while_holding() -> None:
+    """The time of a table that is started ahead comes long after the others, which another sync serves, have ended."""
+    ahead(lambda world: world.start(world.table("t")), trigger_after=START + timedelta(minutes=10))
+
+
+def is_down(world: World, source_id: str) -> None:
+    """A source cannot be read from now on."""
+    for operation in ("get_source", "list_jobs"):
+        world.faults[f"{operation} {source_id}"].extend(ServerError(problem(500)) for _ in range(1000))
+
+
+def ahead(prepare: Callable[[World], object], *runs: Run, **settings: object) -> None:
+    """A table, and one of another source that is started ahead."""
+    world, _ = one_table()
+    world.add("u", Table("u", "orders", runs=deque(runs)))
+    prepare(world)
+    both = [replace(request, ahead=request.schema_id == "u") for request in requests_for(world)]
+    play(world, requests=both, **settings).to_end()
+
+
 STORIES: list[Callable[[], None]] = [
     completes,
     is_attached_to,
@@ -168,6 +217,10 @@ STORIES: list[Callable[[], None]] = [
     is_submitted_and_cancelled,
     stalls,
     loses_its_source_while_following,
+    is_handed_back_by_an_unreachable_source,
+    is_handed_back_while_starting,
+    is_handed_back_to_its_step,
+    is_handed_back_while_holding,
 ]
 
 
