@@ -208,7 +208,6 @@ class _Step:
 
     def _request(self, run: TableRun) -> TableRequest:
         recorded, is_first_try = self._recorded.get(run.key), self._context.retry_number == 0
-        claimed_at = self._ahead.claimed_at(run.table)
         return TableRequest(
             source_id=run.table.source.id,
             schema_id=run.table.id,
@@ -217,8 +216,8 @@ class _Step:
             resume_job_id=recorded.job_id if recorded else None,
             resume_started=recorded is not None and recorded.started,
             # a retry is there to try again, and so is a run that repeats another one
-            resume_failed=is_first_try and (self._is_recorded_here(run) or claimed_at is not None),
-            claimed_at=claimed_at,
+            resume_failed=is_first_try and self._is_recorded_here(run),
+            claimed_at=self._ahead.claimed_at(run.table),
             ahead=run.table.id in self._led,
         )
 
