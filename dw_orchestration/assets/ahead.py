@@ -40,7 +40,7 @@ _POOL_TAG = "dagster/concurrency_key"
 
 
 @dataclass
-class _Claims:
+class Claims:
     """Which step starts the syncs of each step, as the log has it."""
 
     starter: dict[str, str] = field(default_factory=dict)
@@ -48,11 +48,13 @@ class _Claims:
     """Which step claimed each step first, and when."""
 
     def claim(self, steps: Iterable[str], *, by: str, at: float) -> None:
+        """A step sets out to start the syncs of steps: of those that no other has claimed."""
         for step in steps:
             self.starter.setdefault(step, by)
             self.first.setdefault(step, (by, at))
 
     def hand_back(self, steps: Iterable[str], *, by: str) -> None:
+        """A step leaves others that it has claimed to themselves."""
         for step in steps:
             if self.starter.get(step) == by != step:
                 del self.starter[step]
@@ -92,7 +94,7 @@ class Ahead:
         together = _together(context, steps, step=self._step) if steps and config.sync_mode == "reload" else {}
         self._steps: Steps = together if len(together) > 1 and self._step in together else {}
         self._step_of = {table.id: step for step, tables in self._steps.items() for table in tables}
-        self._claims = _Claims()
+        self._claims = Claims()
         self._unstarted: dict[str, set[str]] = {}
         self._incomplete: set[str] = set()
 
@@ -152,9 +154,9 @@ class Ahead:
         is_other = by != self._step or (self._context.retry_number > 0 and at > 0)
         return datetime.fromtimestamp(at, tz=UTC) if is_other else None
 
-    def _read(self) -> _Claims:
+    def _read(self) -> Claims:
         kinds = {dg.DagsterEventType.ENGINE_EVENT, *_ENDS}
-        claims = _Claims()
+        claims = Claims()
         for entry in self._context.instance.all_logs(self._context.run.run_id, of_type=kinds):
             event = entry.dagster_event
             if event is None or event.step_key is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,19 +11,23 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.events import AssetObservationData
 from dagster._core.execution.api import create_execution_plan, execute_plan
 from dagster._core.execution.plan.objects import StepFailureData
+from hypothesis import given
+from hypothesis import strategies as st
 from warehouse import events, failure_of
 
 from dw_orchestration.assets import asset_spec, build_posthog_assets, sync_tables
-from dw_orchestration.assets.ahead import started_by
+from dw_orchestration.assets.ahead import Claims, started_by
 from dw_orchestration.assets.build import steps_of
 from dw_orchestration.assets.event_log import EventLog
+from dw_orchestration.assets.metadata import adoption_metadata
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.jobs import is_over
 from dw_orchestration.sensors import build_job_status_sensor
 from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
-from dw_orchestration.testing import billing_limit, fails, job_appears_after, runs_for
+from dw_orchestration.testing import billing_limit, fails, runs_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -87,6 +90,11 @@ class Project:
         job, config = self.job(**settings), {"ops": self.config}
         plan = create_execution_plan(job, run_config=config, step_keys_to_execute=[self.step(name)])
         return list(execute_plan(plan, InMemoryJob(job), self.instance, run, run_config=config))
+
+    def claim(self, run: dg.DagsterRun, by: str, *names: str) -> None:
+        """Let the step of a table claim the steps of some tables."""
+        text = "Starts the syncs of the steps " + ", ".join(map(self.step, names))
+        self.instance.report_engine_event(text, run, step_key=self.step(by))
 
     def adopted(self, run: dg.DagsterRun) -> list[str]:
         """The tables whose job is in the run's log, once for each time."""
@@ -256,25 +264,49 @@ def test_a_step_that_comes_before_the_first_one_starts_its_own(project: Project)
     assert 3 == len(project.adopted(run))
 
 
-def test_steps_side_by_side_start_each_sync_once(project: Project) -> None:
-    """Steps that are executed at the same moment, whichever is faster, agree by the run's log who starts what."""
-    for name in SOURCES.values():
-        project.warehouse.behave(name, job_appears_after(1))
-    run = project.create(FIRST, SECOND, THIRD)
+def test_a_claim_that_comes_second_waits_for_the_first(project: Project) -> None:
+    """Two steps claim one step at the same moment: by the run's log, the first has it, and the other starts nothing."""
+    run, job = project.create(FIRST, SECOND, THIRD), project.warehouse.sync(SECOND)
+    project.claim(run, FIRST, FIRST, SECOND, THIRD)
+    project.claim(run, SECOND, SECOND)
+    adoption = dg.AssetObservation(project.key(SECOND), metadata=adoption_metadata(job, triggered_by="dagster"))
+    data = AssetObservationData(adoption)
+    adopted = dg.DagsterEvent(KIND.ASSET_OBSERVATION.value, run.job_name, event_specific_data=data)
+    project.instance.report_dagster_event(adopted, run.run_id)
 
-    with ThreadPoolExecutor(3) as pool:
-        ends = list(pool.map(lambda name: materialized(project.execute(run, name)), (THIRD, SECOND, FIRST)))
+    assert {SECOND} == materialized(project.execute(run, SECOND))
+    assert {FIRST: 0, SECOND: 1, THIRD: 0} == project.syncs()
 
-    assert [{THIRD}, {SECOND}, {FIRST}] == ends
-    assert dict.fromkeys(SOURCES.values(), 1) == project.syncs()
-    assert sorted(SOURCES.values()) == sorted(project.adopted(run))
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("claim"), st.sampled_from("abc"), st.sets(st.sampled_from("abc"), min_size=1)),
+            st.tuples(st.just("hand_back"), st.sampled_from("abc"), st.sets(st.sampled_from("abc"), min_size=1)),
+            st.tuples(st.just("end"), st.sampled_from("abc"), st.just(set())),
+        )
+    )
+)
+def test_a_claim_is_taken_over_only_from_a_step_that_has_ended_or_handed_it_back(story: list[Any]) -> None:
+    """However claims are interleaved: who starts a step changes hands only by what the one that has it does itself."""
+    claims = Claims()
+    for at, (what, by, steps) in enumerate(story):
+        before = dict(claims.starter)
+        if what == "claim":
+            claims.claim(sorted(steps), by=by, at=float(at))
+        elif what == "hand_back":
+            claims.hand_back(sorted(steps), by=by)
+        else:
+            claims.end(by)
+        for step, starter in before.items():
+            assert claims.starter.get(step) == starter or (starter == by and what != "claim")
+            assert starter != step or claims.starter[step] == step
 
 
 def test_a_first_step_that_dies_between_claim_and_adoption_costs_no_second_sync(project: Project) -> None:
     """It has started a sync and not written it down: the step finds the job by the time of the claim."""
     run = project.create(FIRST, SECOND)
-    claimed = f"Starts the syncs of the steps {project.step(FIRST)}, {project.step(SECOND)}"
-    project.instance.report_engine_event(claimed, run, step_key=project.step(FIRST))
+    project.claim(run, FIRST, FIRST, SECOND)
     job = project.warehouse.sync(SECOND)
     data = StepFailureData(error=None, user_failure_data=None)
     died = dg.DagsterEvent(
@@ -310,7 +342,9 @@ def test_termination_cancels_what_was_started_for_steps_that_never_ran(
         assert "cancelled" in (project.warehouse.jobs(name)[0].latest_error or "").lower()
 
 
-def test_what_is_started_for_a_step_that_never_runs_is_reported(project: Project) -> None:
+def test_what_is_started_for_a_step_that_never_runs_is_reported(
+    project: Project, wait_until: Callable[..., Any]
+) -> None:
     """The run dies after its first step: the sensor reports the other syncs, once, when the run is over."""
     sensor = build_job_status_sensor(project.tables, run_grace=timedelta())
 
@@ -327,6 +361,7 @@ def test_what_is_started_for_a_step_that_never_runs_is_reported(project: Project
     project.execute(run, FIRST)
     left = started_by(run.run_id, project.tables, log=EventLog(project.instance), now=datetime.now(UTC))
     assert {SECOND, THIRD} == {job.name for job in left}
+    wait_until(lambda: all(is_over(project.warehouse.jobs(name)[0]) for name in (SECOND, THIRD)), 60)
     cursor = tick(cursor)
     assert [] == project.instance.fetch_materializations(project.key(SECOND), limit=5).records
     project.instance.report_run_failed(run)
