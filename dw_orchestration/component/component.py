@@ -345,6 +345,10 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         except StateNotRefreshedError as error:
             _log().warning(str(error))
             return self._without_refresh(context, problem=str(error))
+        except dg.DagsterInvalidInvocationError:
+            # dagster-celery loads definitions without the state storage of its instance
+            with dg.DagsterInstance.get():
+                return super().build_defs(context)
 
     def _defs_of_file(self, context: dg.ComponentLoadContext, state_file: Path) -> dg.Definitions:
         if is_run_process() or not _is_to_be_fetched(state_file):

@@ -167,11 +167,12 @@ def test_definitions_have_the_refreshed_state(site: Site, monkeypatch: pytest.Mo
         program = str(Path(sys.executable).with_name(program))
         ended = subprocess.run([program, *arguments], cwd=FOLDER, capture_output=True, text=True, check=False)
         assert 0 == ended.returncode, ended.stdout + ended.stderr
-        monkeypatch.syspath_prepend(str(FOLDER / "src"))
-        module = importlib.import_module("warehouse_project.definitions")
-        repository = module.defs().get_repository_def()
-        monkeypatch.delenv("CELERY_BROKER")
-        on_one_machine = module.executor()
+    monkeypatch.syspath_prepend(str(FOLDER / "src"))
+    module = importlib.import_module("warehouse_project.definitions")
+    # outside of the instance, as in a worker of Celery: Dagster finds no storage for the state there
+    repository = module.defs().get_repository_def()
+    monkeypatch.delenv("CELERY_BROKER")
+    on_one_machine = module.executor()
     key = dg.AssetKey(["posthog", "stripe", "customer"])
     assert key in repository.asset_graph.materializable_asset_keys
     assert "celery_of_this_project" == repository.get_implicit_global_asset_job_def().executor_def.name
