@@ -33,6 +33,9 @@ LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { name lo
 LAUNCH = """mutation Launch($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
     ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
     ... on RunConfigValidationInvalid { errors { message } } } }"""
+TERMINATE = """mutation Terminate($run: String!) { terminateRun(runId: $run) { __typename
+    ... on TerminateRunFailure { message } ... on PythonError { message } } }"""
+SETTINGS = "telemetry:\n  enabled: false\n"
 ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
 
@@ -91,8 +94,11 @@ class DagsterDev:
             time.sleep(0.5)
         raise DagsterDevError(f"dagster dev is not ready: {(self.home / 'dev.log').read_text()[-3000:]}")
 
-    def launch(self) -> str:
+    def launch(self, **tags: str) -> str:
         """Launch a run of all assets with the executor's defaults, and return its id.
+
+        Args:
+            **tags: Dagster's own tags of the run, without `dagster/`.
 
         Raises:
             DagsterDevError: Dagster refused.
@@ -102,11 +108,22 @@ class DagsterDev:
             "repositoryName": self.repository,
             "pipelineName": "__ASSET_JOB",
         }
-        params = {"selector": selector, "runConfigData": "{}", "mode": "default"}
+        metadata = {"tags": [{"key": f"dagster/{name}", "value": value} for name, value in tags.items()]}
+        params = {"selector": selector, "runConfigData": "{}", "mode": "default", "executionMetadata": metadata}
         answer = self._ask(LAUNCH, params=params)["launchRun"]
         if answer["__typename"] != "LaunchRunSuccess":
             raise DagsterDevError(f"The run was not launched: {answer}")
         return answer["run"]["runId"]
+
+    def terminate(self, run_id: str) -> None:
+        """Do what the UI's button for ending a run does.
+
+        Raises:
+            DagsterDevError: Dagster could not.
+        """
+        answer = self._ask(TERMINATE, run=run_id)["terminateRun"]
+        if answer["__typename"] != "TerminateRunSuccess":
+            raise DagsterDevError(f"The run was not terminated: {answer}")
 
     def finish(self, run_id: str, *, within_s: float) -> FinishedRun:
         """Wait for the end of a run, and read its event log.
@@ -166,13 +183,13 @@ class DagsterDev:
 
 
 @contextmanager
-def dagster_dev(definitions: str, *, environment: Mapping[str, str]) -> Iterator[DagsterDev]:
-    """`dagster dev` on a file of this folder, ready; it and its folder are gone afterwards."""
+def dagster_dev(definitions: str, *, environment: Mapping[str, str], settings: str = SETTINGS) -> Iterator[DagsterDev]:
+    """`dagster dev` on a file, by its path from this folder, ready; it and its folder are gone afterwards."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench")))
-        (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+        (home / "dagster.yaml").write_text(settings)
         (home / "tmp").mkdir()
-        port = _free_port()
+        port = free_port()
         # temporary files too stay in the folder: the count of requests, that is shared between runs, among them
         own = {
             "DAGSTER_HOME": str(home),
@@ -210,7 +227,8 @@ def _job_id(event: dg.DagsterEvent) -> str:
     return str(event.step_materialization_data.materialization.metadata["posthog/job_id"].value)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port at which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

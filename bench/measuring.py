@@ -30,6 +30,7 @@ class Stats:
     counts: Counter[str]
     job_starts: dict[str, float]
     job_ends: dict[str, float]
+    cancelled: frozenset[str] = frozenset()
 
     def since(self, before: Stats) -> Stats:
         """What came after an earlier look."""
@@ -37,6 +38,7 @@ class Stats:
             Counter(self.counts) - before.counts,
             {job: at for job, at in self.job_starts.items() if job not in before.job_starts},
             {job: at for job, at in self.job_ends.items() if job not in before.job_starts},
+            self.cancelled - before.cancelled,
         )
 
     @property
@@ -59,7 +61,7 @@ class StandIn:
     def stats(self) -> Stats:
         """What it has counted since it started."""
         said = httpx.get(f"{self.host}/_stats", timeout=60).raise_for_status().json()
-        return Stats(Counter(said["counts"]), said["job_starts"], said["job_ends"])
+        return Stats(Counter(said["counts"]), said["job_starts"], said["job_ends"], frozenset(said["cancelled"]))
 
 
 @contextmanager

@@ -126,7 +126,9 @@ class Api:
         jobs = [job for source in self.sources.values() for job in source.jobs(now)]
         ends = {job.id: job.ends_at.timestamp() for job in jobs if job.ends_at <= now}
         starts = {job.id: job.created_at.timestamp() for job in jobs}
-        return JSONResponse({"counts": self.counts, "job_starts": starts, "job_ends": ends})
+        cancelled = [job.id for job in jobs if job.error]
+        stats = {"counts": self.counts, "job_starts": starts, "job_ends": ends, "cancelled": cancelled}
+        return JSONResponse(stats)
 
 
 class RateLimit:
