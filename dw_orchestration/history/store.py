@@ -23,7 +23,9 @@ from duckdb import (
 )
 
 from dw_orchestration.files import private_files
+from dw_orchestration.history.database import connected, is_address, is_duckdbs
 from dw_orchestration.history.reading import Known
+from dw_orchestration.history.views import VIEWS
 from dw_orchestration.posthog.jobs import duration_s, is_over
 from dw_orchestration.posthog.models import Job, Source
 from dw_orchestration.tables.errors import SetupError
@@ -45,7 +47,7 @@ _TABLE = """
         duration_s double,
         rows_synced bigint,
         error varchar,
-        billable boolean,
+        billable boolean not null,
         read_at timestamp not null
     )
 """
@@ -58,10 +60,6 @@ WAIT_S = 120.0
 _POLL_S = 0.5
 # how often rows are saved that a server's other writer has changed meanwhile
 _TRIES = 5
-# such as `md:warehouse`; a single letter is a drive
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9_+.-]+:")
-# what DuckDB itself connects to; all others are attached
-_OPENED_BY_DUCKDB = ("md:", "motherduck:")
 _SECRET = re.compile(r"(?i)(password|passwd|pwd|secret|token)\s*=|://[^/\s:@]*:[^/\s@]+@")
 
 _KNOWN = """
@@ -103,11 +101,6 @@ _INSERT = """
         select job_id from sync_history where job_id in (select job_id from incoming)
     )
 """
-
-
-def is_address(database: str) -> bool:
-    """Whether it is an address such as `md:warehouse`, and not the path of a file."""
-    return _ADDRESS.match(database) is not None
 
 
 def refuse_secrets(database: str) -> None:
@@ -158,6 +151,8 @@ class HistoryStore:
         try:
             with private_files(), closing(self._opened()) as connection:
                 _create_table(connection)
+                if is_duckdbs(database):
+                    _create_views(connection)
                 yield connection
         except Error as error:
             if is_address(database):
@@ -176,7 +171,7 @@ class HistoryStore:
         # as the resource itself does it, which neither ends its retries in time nor names the other process
         config = {"custom_user_agent": "dagster", **self.duckdb.connection_config}
         if is_address(database):
-            return _connected(database, config)
+            return connected(database, config)
         _check_file(Path(database))
         while True:
             try:
@@ -222,27 +217,17 @@ class HistoryStore:
                 )
 
 
-def _connected(address: str, config: Mapping[str, Any]) -> DuckDBPyConnection:
-    """A connection whose default database is the one at the address."""
-    if address.startswith(_OPENED_BY_DUCKDB):
-        return connect(address, config=dict(config))
-    connection = connect(":memory:", config=dict(config))
-    try:
-        quoted = address.replace("'", "''")
-        connection.execute(f"attach '{quoted}' as history")
-        connection.execute("use history")
-    except Error:
-        connection.close()
-        raise
-    return connection
-
-
 def _create_table(connection: DuckDBPyConnection) -> None:
     try:
         connection.execute(_TABLE.format(constraint="primary key"))
     except NotImplementedException:
         # a lake has no keys
         connection.execute(_TABLE.format(constraint="not null"))
+
+
+def _create_views(connection: DuckDBPyConnection) -> None:
+    for name, query in VIEWS.items():
+        connection.execute(f"create view if not exists {name} as {query}")
 
 
 def _replace_rows(connection: DuckDBPyConnection, *, read_at: datetime, tries: int) -> None:
@@ -328,5 +313,6 @@ def _row(job: Job) -> dict[str, object]:
         "duration_s": duration_s(job),
         "rows_synced": job.rows_synced,
         "error": job.latest_error,
-        "billable": job.billable,
+        # PostHog bills every sync that is not marked otherwise, and older servers mark none
+        "billable": job.billable is not False,
     }

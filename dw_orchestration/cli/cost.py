@@ -1,0 +1,52 @@
+"""`dw cost`: the rows that PostHog bills, by table, day or source."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dw_orchestration.cli.output import session_of
+from dw_orchestration.cli.printing import Form, Json, Quiet, Wide
+from dw_orchestration.history.costs import By, Costs
+from dw_orchestration.tables.errors import UsageError
+
+EXAMPLES = ("cost --price-per-million 15", "cost --since 12w --by day")
+_DAYS = {"d": 1, "w": 7, "m": 30, "y": 365}
+
+
+def cost(
+    ctx: typer.Context,
+    *,
+    since: Annotated[
+        str, typer.Option(help="How far back, from the last reading of the history: 30d, 4w, 3m (of 30 days), 1y.")
+    ] = "30d",
+    by: Annotated[By, typer.Option(help="What each line is about.")] = "table",
+    price_per_million: Annotated[
+        float | None, typer.Option(min=0, help="What PostHog charges you for a million rows.", show_default=False)
+    ] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(
+            help="The DuckDB file of the sync history: history_file of the component. By default the one of the default"
+            " code location.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    wide: Wide = False,
+) -> int:
+    """Show the rows that PostHog bills, from the history of all syncs, and what they cost."""
+    session = session_of(ctx, Form(as_json=as_json, quiet=quiet, wide=wide))
+    path = history or session.connection.home / "sync_history.duckdb"
+    costs = Costs(str(path), _span(since), by=by, price_per_million=price_per_million)
+    return session.show(costs.report())
+
+
+def _span(text: str) -> timedelta:
+    found = re.fullmatch(r"(\d{1,4})([dwmy])", text.strip().lower())
+    if found is None:
+        raise UsageError(f"Invalid time {text!r}: write a number of days, weeks, months or years, such as 30d or 4w.")
+    return timedelta(days=int(found[1]) * _DAYS[found[2]])
