@@ -84,6 +84,28 @@ def print_error(error: Exception, text: str, *, form: Form) -> None:
     sys.stderr.write(f"{visible_lines(text)}\n")
 
 
+def fits(report: Report) -> bool:
+    """Whether the terminal is wide enough for all columns."""
+    from rich.console import Console
+
+    return _fitting(report, Console(file=sys.stdout).width) == list(report.columns)
+
+
+def print_in_blocks(report: Report) -> None:
+    """Print a block for each row with a line for each value: for rows of which no column may be left out."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=sys.stdout)
+    width = max(len(_head(visible(column))) for column in report.columns)
+    for number, row in enumerate(report.rows, 1):
+        console.print(Text(f"row {number}", style="bold"))
+        for column in report.columns:
+            line = f"  {_head(visible(column)):{width}}  {_cell(row[column], now=None)}"
+            console.print(Text(line), soft_wrap=True)
+    console.print(Text(report.summary))
+
+
 def _print_json(document: dict[str, object]) -> None:
     sys.stdout.write(json.dumps(document) + "\n")
 
