@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dw_orchestration.resources.local import LocalWarehouse as LocalWarehouse
     from dw_orchestration.resources.state import load_state as load_state
     from dw_orchestration.resources.warehouse import PostHogWarehouseResource as PostHogWarehouseResource
+    from dw_orchestration.resources.warehouse import WarehouseResource as WarehouseResource
     from dw_orchestration.schedules import ScheduleOverride as ScheduleOverride
     from dw_orchestration.schedules import SchedulingMode as SchedulingMode
     from dw_orchestration.schedules import build_posthog_schedules as build_posthog_schedules
@@ -45,6 +46,7 @@ _MODULES = {
     "Table": "tables.table",
     "TableMetadata": "assets",
     "Tables": "tables.tables",
+    "WarehouseResource": "resources.warehouse",
     "WarehouseSnapshot": "tables.snapshot",
     "asset_spec": "assets",
     "build_drift_sensor": "sensors",

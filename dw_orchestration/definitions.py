@@ -100,11 +100,9 @@ def _home(environment: Mapping[str, str]) -> Path:
 
 def _shop_report(warehouse: LocalWarehouse) -> dg.Definitions:
     """The report on the embedded shop, which shows what a downstream asset looks like."""
-    read_only = {"access_mode": "READ_ONLY"}
     return dg.Definitions(
         assets=[revenue_by_day],
         resources={
-            "shop_warehouse": DuckDBResource(database=str(warehouse.database), connection_config=read_only),
             "reports": DuckDBResource(database=str(warehouse.database.with_name("reports.duckdb"))),
         },
     )

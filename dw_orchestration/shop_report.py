@@ -3,17 +3,19 @@
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
+from dw_orchestration.resources.warehouse import WarehouseResource
+
 ORDERS = dg.AssetKey(["posthog", "postgres", "shop", "orders"])
 CUSTOMERS = dg.AssetKey(["posthog", "postgres", "shop", "customers"])
 
 _REVENUE_BY_DAY = """
     select
-        cast(orders.placed_at as date) as day,
+        toDate(orders.placed_at) as day,
         count(*) as orders,
         count(distinct customers.country) as countries,
-        cast(sum(orders.total) as decimal(14, 2)) as revenue
-    from warehouse.postgres_shop.orders
-    join warehouse.postgres_shop.customers on customers.id = orders.customer_id
+        sum(orders.total) as revenue
+    from {orders} as orders
+    join {customers} as customers on customers.id = orders.customer_id
     where orders.status <> 'cancelled'
     group by day
     order by day desc
@@ -27,11 +29,11 @@ _REVENUE_BY_DAY = """
     automation_condition=dg.AutomationCondition.eager(),
 )
 def revenue_by_day(
-    context: dg.AssetExecutionContext, shop_warehouse: DuckDBResource, reports: DuckDBResource
+    context: dg.AssetExecutionContext, posthog_warehouse: WarehouseResource, reports: DuckDBResource
 ) -> dg.MaterializeResult[None]:
     """Revenue of the embedded shop by day, without cancelled orders."""
-    with shop_warehouse.get_connection() as connection:
-        rows = connection.execute(_REVENUE_BY_DAY).fetchall()
+    days = posthog_warehouse.query(_REVENUE_BY_DAY, tables={"orders": ORDERS, "customers": CUSTOMERS})
+    rows = [tuple(day.values()) for day in days.to_pylist()]
     with reports.get_connection() as connection:
         connection.execute(
             "create or replace table revenue_by_day (day date, orders bigint, countries bigint, revenue decimal(14, 2))"

@@ -9,9 +9,13 @@ from typer.core import TyperGroup
 
 from dw_orchestration.cli import connection as connections
 from dw_orchestration.cli.commands import command_of, options_of
+from dw_orchestration.cli.cost import EXAMPLES as COST_EXAMPLES
+from dw_orchestration.cli.cost import cost
 from dw_orchestration.cli.logs import EXAMPLES as LOGS_EXAMPLES
 from dw_orchestration.cli.logs import logs
 from dw_orchestration.cli.output import KNOWN, MEANINGS, Exit, Session
+from dw_orchestration.cli.query import EXAMPLES as QUERY_EXAMPLES
+from dw_orchestration.cli.query import query
 from dw_orchestration.cli.syncing import EXAMPLES as SYNC_EXAMPLES
 from dw_orchestration.cli.syncing import sync
 from dw_orchestration.operations.registry import OPERATIONS
@@ -49,6 +53,8 @@ app = typer.Typer(
 )
 app.command("sync", **options_of(help_text=sync.__doc__ or "", examples=SYNC_EXAMPLES))(sync)
 app.command("logs", **options_of(help_text=logs.__doc__ or "", examples=LOGS_EXAMPLES))(logs)
+app.command("query", **options_of(help_text=query.__doc__ or "", examples=QUERY_EXAMPLES))(query)
+app.command("cost", **options_of(help_text=cost.__doc__ or "", examples=COST_EXAMPLES))(cost)
 groups = {
     name: typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=text)
     for name, text in (

@@ -2,7 +2,6 @@
 
 import re
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,10 +26,10 @@ def cost(
         float | None, typer.Option(min=0, help="What PostHog charges you for a million rows.", show_default=False)
     ] = None,
     history: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="The DuckDB file of the sync history: history_file of the component. By default the one of the default"
-            " code location.",
+            help="The sync history, as in history_database of the component. By default the file of the default code"
+            " location.",
             show_default=False,
         ),
     ] = None,
@@ -40,8 +39,8 @@ def cost(
 ) -> int:
     """Show the rows that PostHog bills, from the history of all syncs, and what they cost."""
     session = session_of(ctx, Form(as_json=as_json, quiet=quiet, wide=wide))
-    path = history or session.connection.home / "sync_history.duckdb"
-    costs = Costs(str(path), _span(since), by=by, price_per_million=price_per_million)
+    database = history or str(session.connection.home / "sync_history.duckdb")
+    costs = Costs(database, _span(since), by=by, price_per_million=price_per_million)
     return session.show(costs.report())
 
 

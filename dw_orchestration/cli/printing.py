@@ -97,11 +97,11 @@ def print_in_blocks(report: Report) -> None:
     from rich.text import Text
 
     console = Console(file=sys.stdout)
-    width = max(len(_head(visible(column))) for column in report.columns)
+    width = max(len(visible(column)) for column in report.columns)
     for number, row in enumerate(report.rows, 1):
         console.print(Text(f"row {number}", style="bold"))
         for column in report.columns:
-            line = f"  {_head(visible(column)):{width}}  {_cell(row[column], now=None)}"
+            line = f"  {visible(column):{width}}  {_cell(row[column], now=None)}"
             console.print(Text(line), soft_wrap=True)
     console.print(Text(report.summary))
 

@@ -12,7 +12,9 @@ from dw_orchestration.cli.output import Exit, Session, session_of
 from dw_orchestration.cli.printing import Form, Json, Wide, fits, print_in_blocks
 from dw_orchestration.operations.project import Project
 from dw_orchestration.operations.report import Report, counted
-from dw_orchestration.posthog.queries import QueryResult
+from dw_orchestration.posthog.errors import TooManyRowsError
+from dw_orchestration.posthog.limits import ROWS_PER_QUERY
+from dw_orchestration.posthog.queries import Queries, QueryResult
 from dw_orchestration.tables.errors import UsageError
 
 EXAMPLES = (
@@ -51,10 +53,20 @@ def query(
         tables = _names_in_queries(project, table or ())
         queries = project.client.queries
         if key is None:
-            results = iter([queries.run(sql, tables=tables, values=values)])
+            results = iter([_all_rows(queries, sql, tables=tables, values=values)])
         else:
             results = queries.in_batches(sql, key=key, tables=tables, values=values)
         return _print_csv(results) if as_csv else _print(session, list(results))
+
+
+def _all_rows(queries: Queries, sql: str, *, tables: dict[str, str], values: dict[str, Any]) -> QueryResult:
+    try:
+        return queries.run(sql, tables=tables, values=values)
+    except TooManyRowsError:
+        raise UsageError(
+            f"The query has more than {ROWS_PER_QUERY:,} rows, the most that PostHog returns at once. Name a unique"
+            f" column with --key to read all of them, or end the query with `limit {ROWS_PER_QUERY}`."
+        ) from None
 
 
 def _print_csv(results: Iterator[QueryResult]) -> int:

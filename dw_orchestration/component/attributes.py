@@ -15,7 +15,7 @@ from dw_orchestration.component.schema import schema_of, written_as
 from dw_orchestration.component.templates import checked, filled_in
 from dw_orchestration.component.translations import TableAttributes, resolve_translation
 from dw_orchestration.component.warehouses import project_path
-from dw_orchestration.history.store import is_address
+from dw_orchestration.history.database import is_address
 from dw_orchestration.schedules.overrides import ScheduleOverride
 from dw_orchestration.tables.scheduling import SchedulingMode
 from dw_orchestration.tables.selection import Selector, TableName, TableSelector

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import duckdb
 
+from dw_orchestration.history.database import connected, is_address
+from dw_orchestration.history.views import VIEWS
 from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.tables.errors import SetupError
 from dw_orchestration.tables.names import source_slug
@@ -24,16 +26,18 @@ _GROUPS: dict[By, str] = {
     "source": "project, source_type, prefix",
 }
 _ORDERS: dict[By, str] = {"table": "rows desc", "day": "day", "source": "rows desc"}
-_COSTS = """
+# with the view's own query: a database that DuckDB attaches has no views
+_COSTS = f"""
+    with rows_per_day as ({VIEWS["rows_per_day"]})
     select
         any_value(source_type), any_value(prefix), any_value(table_name), any_value(day), any_value(project),
         sum(rows_billed)::bigint as rows, sum(syncs)::bigint, sum(failures)::bigint,
         sum(rows_billed_of_failures)::bigint
     from rows_per_day
     where day > $since
-    group by {group}
-    order by {order}
-"""
+    group by {{group}}
+    order by {{order}}
+"""  # noqa: S608  the package's own query
 _LAST_READING = "select cast(max(read_at) as date), min(created_at) from sync_history"
 COLUMNS = ("rows", "share", "cost", "syncs", "failures")
 
@@ -43,7 +47,7 @@ class Costs:
     """Where the history is, and what is asked of it.
 
     Attributes:
-        history: The DuckDB file of the sync history.
+        history: The DuckDB file of the sync history, or its address.
         span: How far back, from the last reading on.
         by: What each row is about.
         price_per_million: What PostHog charges for a million rows; None if the rows are enough.
@@ -61,16 +65,16 @@ class Costs:
             SetupError: There is no sync history, or it cannot be opened.
         """
         try:
-            with duckdb.connect(self.history, read_only=True) as connection:
+            with _opened(self.history) as connection:
                 ((last_day, oldest),) = connection.execute(_LAST_READING).fetchall()
                 since = last_day and last_day - self.span
                 sql = _COSTS.format(group=_GROUPS[self.by], order=_ORDERS[self.by])
                 found = connection.execute(sql, {"since": since}).fetchall()
         except duckdb.Error as error:
             raise SetupError(
-                f"The sync history {self.history} cannot be read ({str(error).splitlines()[0]}). It is a file that the"
-                " asset `sync_history` writes: set `history_file` on the component, materialize the asset, and name"
-                " the file with `--history`."
+                f"The sync history {self.history} cannot be read ({str(error).splitlines()[0]}). The asset"
+                " `sync_history` writes it: set `history_database` on the component, materialize the asset, and name"
+                " the same database with `--history`."
             ) from None
         return self._report(found, since=since, oldest=oldest and oldest.date(), last_day=last_day)
 
@@ -114,3 +118,7 @@ class Costs:
 
     def _price(self, rows: int) -> str:
         return "" if self.price_per_million is None else f" for {self._cost(rows):,.2f}"
+
+
+def _opened(history: str) -> duckdb.DuckDBPyConnection:
+    return connected(history, {}) if is_address(history) else duckdb.connect(history, read_only=True)

@@ -173,3 +173,19 @@ class DatabaseSchemaRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow")
     source_type: Any = None
+
+
+class HogQLQuery(Body):
+    """A query; the values fill its placeholders."""
+
+    kind: Literal["HogQLQuery"]
+    query: str
+    values: dict[str, Any] | None = None
+
+
+class QueryRequest(Body):
+    """A query, and whether its caller waits."""
+
+    query: HogQLQuery
+    refresh: str | bool | None = None
+    name: str | None = None

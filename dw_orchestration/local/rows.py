@@ -74,9 +74,9 @@ class ApiKey(Row):
     project_ids: Annotated[tuple[int, ...] | None, JsonText] = None  # None: every project
     created_at: datetime
 
-    def allows(self, action: str) -> bool:
-        """Whether the key may do `read` or `write`; write includes read."""
-        needed = {"*", f"external_data_source:{action}", "external_data_source:write"}
+    def allows(self, scope: str) -> bool:
+        """Whether the key has a scope, such as `external_data_source:read`; write includes read."""
+        needed = {"*", scope, f"{scope.partition(':')[0]}:write"}
         return not needed.isdisjoint(self.scopes)
 
 

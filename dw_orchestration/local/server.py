@@ -16,6 +16,7 @@ from dw_orchestration.local import discovery
 from dw_orchestration.local.api import create_app
 from dw_orchestration.local.behaviours import Behaviours
 from dw_orchestration.local.http_server import HOST, HttpServer, bind
+from dw_orchestration.local.queries import Queries
 from dw_orchestration.local.rows import StartedBy
 from dw_orchestration.local.runner import Runner
 from dw_orchestration.local.scheduler import Scheduler, utc_now
@@ -152,8 +153,16 @@ class WarehouseServer:
         worker = Worker(store, warehouse=warehouse, connect=connect, behaviours=behaviours, now=self._now)
         self._cut_off = worker.settle()
         runner = Runner(store, worker=worker, behaviours=behaviours, now=self._now, threads=self._threads)
+        queries = Queries(warehouse)
+        undo.callback(queries.stop)
         return Services(
-            store=store, warehouse=warehouse, runner=runner, behaviours=behaviours, connect=connect, now=self._now
+            store=store,
+            warehouse=warehouse,
+            runner=runner,
+            queries=queries,
+            behaviours=behaviours,
+            connect=connect,
+            now=self._now,
         )
 
     def _open_shop(self, undo: ExitStack, *, project_id: int) -> None:

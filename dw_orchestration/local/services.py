@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dw_orchestration.local.behaviours import Behaviours
+    from dw_orchestration.local.queries import Queries
     from dw_orchestration.local.runner import Runner
     from dw_orchestration.local.store import Store
     from dw_orchestration.local.syncing import Connector, Warehouse
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The state, the tables, the workers, what they are asked to do wrong, the way to a source, and the time."""
+    """The state, the tables, the workers, the queries, what is to go wrong on request, the sources, and the time."""
 
     store: Store
     warehouse: Warehouse
     runner: Runner
+    queries: Queries
     behaviours: Behaviours
     connect: Callable[[str, Mapping[str, object]], Connector]
     now: Callable[[], datetime]

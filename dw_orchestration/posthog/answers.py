@@ -91,14 +91,16 @@ class Answer:
         raise self.unexpected(self.text)
 
     def message(self) -> str | None:
-        """The text of `detail` or `message`; None if the answer has neither."""
+        """The text of `detail` or `message`, or of the error of a query; None if the answer has none."""
         body = self._fields()
-        text = body.get("detail") or body.get("message")
+        status = body.get("query_status")
+        failure = status.get("error_message") if isinstance(status, dict) else None
+        text = body.get("detail") or body.get("message") or failure
         return text if isinstance(text, str) or text is None else json.dumps(text)
 
     def error(self) -> errors.ApiError:
         """The error for this answer, chosen by its status if it is PostHog's own."""
-        problem = self._problem(_cut(self._explanation()))
+        problem = self.problem(_cut(self._explanation()))
         if not self._is_posthogs:
             return errors.UnexpectedAnswerError(problem)
         return _error_class(problem)(problem)
@@ -127,7 +129,7 @@ class Answer:
 
     def unexpected(self, detail: str) -> errors.UnexpectedAnswerError:
         """The error for an answer that is not PostHog's."""
-        return errors.UnexpectedAnswerError(self._problem(_cut(detail)))
+        return errors.UnexpectedAnswerError(self.problem(_cut(detail)))
 
     def _explanation(self) -> str:
         """The server's message, or all of the answer where the message explains nothing.
@@ -138,7 +140,8 @@ class Answer:
         is_printed_dict = isinstance(detail, str) and detail.startswith("{")
         return self.text if is_printed_dict else self.message() or self.text
 
-    def _problem(self, detail: str) -> errors.Problem:
+    def problem(self, detail: str) -> errors.Problem:
+        """The parts of an error with this answer."""
         fields = self._fields()
         return errors.Problem(
             status=self.status,

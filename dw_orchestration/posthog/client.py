@@ -4,10 +4,11 @@ import logging
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, Self, TypeVar, Unpack
 from urllib.parse import quote
 
 from pydantic import TypeAdapter
@@ -21,7 +22,7 @@ from dw_orchestration.posthog.errors import (
     SetupError,
     UsageError,
 )
-from dw_orchestration.posthog.limits import ROWS_PER_PAGE
+from dw_orchestration.posthog.limits import DEFAULT_QUERIES_PER_HOUR, DEFAULT_QUERIES_PER_MINUTE, ROWS_PER_PAGE
 from dw_orchestration.posthog.models import (
     ApiModel,
     IncrementalFields,
@@ -36,10 +37,11 @@ from dw_orchestration.posthog.models import (
     WebhookInfo,
 )
 from dw_orchestration.posthog.paging import Page, Row, as_parameter, by_offset, newest_first
+from dw_orchestration.posthog.queries import Queries
 from dw_orchestration.posthog.rate_limit import DEFAULT_RATE_LIMITS, RateBudget, RateLimits
 from dw_orchestration.posthog.retries import RetryPolicy
 from dw_orchestration.posthog.rows import Rows, UnreadableRow
-from dw_orchestration.posthog.transport import HttpTransport, Params, Timeouts, Transport, normalised_host
+from dw_orchestration.posthog.transport import HttpTransport, RequestOptions, Timeouts, Transport, normalised_host
 
 T = TypeVar("T")
 
@@ -136,6 +138,7 @@ class PostHogWarehouseClient:
     Attributes:
         transport: The connection.
         project_id: The project, as text.
+        queries: Reads the synced tables.
 
     Raises:
         SetupError: The host, the project id or the key is invalid, or the environment names a proxy or certificates
@@ -165,11 +168,13 @@ class PostHogWarehouseClient:
         origin = normalised_host(host)
         self.project_id = checked_project_id(project_id)
         self._unreadable: dict[UnreadableRow, None] = {}
-        budget = (
-            RateBudget.for_key(api_key, host=origin, limits=rate_limits, sleep=sleep, notify=notify)
-            if rate_limits
-            else None
+        # queries have other limits, and must not use up what syncs need
+        query_limits = rate_limits and replace(
+            rate_limits, per_minute=DEFAULT_QUERIES_PER_MINUTE, per_hour=DEFAULT_QUERIES_PER_HOUR
         )
+        budget_of = partial(RateBudget.for_key, api_key, host=origin, sleep=sleep, notify=notify)
+        budget = budget_of(limits=rate_limits) if rate_limits else None
+        query_budget = budget_of(limits=query_limits, purpose="_queries") if query_limits else None
         self.transport = Transport(
             origin,
             api_key,
@@ -177,11 +182,13 @@ class PostHogWarehouseClient:
             timeouts=timeouts,
             retry=retry,
             budget=budget,
+            query_budget=query_budget,
             sleep=sleep,
             now=now,
             notify=notify,
             http_transport=http_transport,
         )
+        self.queries = Queries(self._about_queries, sleep=sleep)
 
     def __repr__(self) -> str:
         return f"PostHogWarehouseClient(host={self.host!r}, project_id={self.project_id!r})"
@@ -591,12 +598,13 @@ class PostHogWarehouseClient:
 
     # --- requests ---
 
-    def _call(
-        self, method: str, *path: str, params: Params | None = None, json: object = None, slow: bool = False
-    ) -> Answer:
+    def _call(self, method: str, *path: str, **options: Unpack[RequestOptions]) -> Answer:
         """Send a request inside the project. Ids are quoted, so that none with a slash reaches another endpoint."""
         quoted = "/".join(quote(part, safe="", errors="replace") for part in (self.project_id, *path))
-        return self.transport.request(method, f"/api/projects/{quoted}/", params=params, json=json, slow=slow)
+        return self.transport.request(method, f"/api/projects/{quoted}/", **options)
+
+    def _about_queries(self, method: str, *path: str, json: object = None) -> Answer:
+        return self._call(method, "query", *path, json=json, slow=True, is_query=True)
 
     def _parse(self, answer: Answer, adapter: TypeAdapter[T]) -> T:
         """The body of an answer. A row of it that cannot be read is named once in the log of the process."""

@@ -9,6 +9,7 @@ Catch the narrowest class that you can act on:
     │       └── AnswerTimeoutError   ... because it took too long
     ├── ReadOnlyError                the client is read-only; nothing was sent
     ├── BudgetSpentError             the request budget is used up for longer than the caller waits; nothing was sent
+    ├── TooManyRowsError             a query has more rows than one answer
     └── ApiError                     PostHog answered with an error
         ├── BadRequestError          400
         │   └── BillingLimitError    400 with the monthly limit's text
@@ -17,6 +18,7 @@ Catch the narrowest class that you can act on:
         │   └── MissingScopeError    403 that names a scope
         ├── NotFoundError            404
         │   └── ProjectNotFoundError
+        ├── QueryError               400 or 5xx of a query: PostHog could not run it
         ├── RateLimitedError         429
         ├── ServerError              5xx
         ├── PartialUpdateError       400 or 503 of a bulk update: some tables were not saved
@@ -48,11 +50,13 @@ __all__ = [
     "PermissionDeniedError",
     "PostHogError",
     "ProjectNotFoundError",
+    "QueryError",
     "RateLimitedError",
     "ReadOnlyError",
     "RedirectRefusedError",
     "ServerError",
     "SetupError",
+    "TooManyRowsError",
     "TransportError",
     "UnexpectedAnswerError",
     "UnreachableError",
@@ -61,6 +65,10 @@ __all__ = [
 
 # requests that have no effect, even if their answer is lost
 ONLY_READ = frozenset({"GET", "HEAD", "OPTIONS"})
+
+FIRST_SERVER_ERROR = 500
+# how PostHog and its database report that a query takes too long or is too large
+_TOO_MUCH = ("memory", "timeout", "timed out", "too long", "execution time", "too large", "larger than")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +130,10 @@ class BudgetSpentError(PostHogError):
             " Raise `requests_per_minute`, or give what sends the most requests another key."
         )
         self.retry_after_s = retry_after_s
+
+
+class TooManyRowsError(PostHogError):
+    """A query has more rows than fit into one answer. No row was returned, because some would be missing."""
 
 
 class ApiError(PostHogError):
@@ -243,6 +255,23 @@ class ProjectNotFoundError(NotFoundError):
 
     happened = "PostHog does not know the project"
     cure = "Check the project id (the number in PostHog's URLs), and that the host is in the project's region."
+
+
+class QueryError(ApiError):
+    """400 or 5xx of a query: PostHog could not run it. The detail is the text of the parser or of the database."""
+
+    happened = "PostHog could not run the query"
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        detail = problem.detail.lower()
+        is_too_much = problem.status >= FIRST_SERVER_ERROR or any(text in detail for text in _TOO_MUCH)
+        self.cure = (
+            "It may need too much time or memory: select fewer rows or columns, aggregate in the query, read on by key"
+            " with `in_batches`, or let it run `in_background`."
+            if is_too_much
+            else "Correct the query."
+        )
 
 
 class RateLimitedError(ApiError):

@@ -54,3 +54,14 @@ each further failure up to an hour. It accepts a reload meanwhile, but creates n
 ABANDONED_AFTER = timedelta(days=7)
 """PostHog lets an import run for up to a week. A job that still shows Running after that lost its worker and never
 ends, so it must not hold up new syncs."""
+
+QUERIES_PER_MINUTE = 240
+QUERIES_PER_HOUR = 2400
+"""PostHog's rate limits for queries of one API key. Older servers allow 120 an hour, and answer 429 beyond that."""
+
+DEFAULT_QUERIES_PER_MINUTE = QUERIES_PER_MINUTE // 2
+DEFAULT_QUERIES_PER_HOUR = QUERIES_PER_HOUR // 2
+"""Half of PostHog's limits for queries, too."""
+
+ROWS_PER_QUERY = 50_000
+"""The most rows in the answer to a query. PostHog leaves out the others without an error."""

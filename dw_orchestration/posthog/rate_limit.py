@@ -128,12 +128,13 @@ class RateBudget:
         *,
         host: str,
         limits: RateLimits,
+        purpose: str = "",
         sleep: Callable[[float], None] = time.sleep,
         notify: Callable[[str], None] = logger.warning,
     ) -> "RateBudget":
-        """The budget of one key. Only a hash of the key is stored."""
+        """The budget of one key, or of one purpose of it. Only a hash of the key is stored."""
         digest = hashlib.sha256(f"{host}\n{api_key.strip()}".encode()).hexdigest()
-        return cls(digest[:16], limits=limits, sleep=sleep, notify=notify)
+        return cls(digest[:16] + purpose, limits=limits, sleep=sleep, notify=notify)
 
     def take(self, *, longest_s: float = math.inf) -> None:
         """Wait until another request is allowed, and count it.

@@ -8,7 +8,13 @@ from typing import TypeVar
 
 import tenacity
 
-from dw_orchestration.posthog.errors import ApiError, BudgetSpentError, PostHogError, UnreachableError
+from dw_orchestration.posthog.errors import (
+    AnswerTimeoutError,
+    ApiError,
+    BudgetSpentError,
+    PostHogError,
+    UnreachableError,
+)
 
 T = TypeVar("T")
 
@@ -18,6 +24,10 @@ TOO_MANY_REQUESTS = 429
 SERVER_ERRORS = 500
 # A longer pause is reported to people.
 LONG_PAUSE_S = 10.0
+GATEWAY_ERRORS = frozenset({502, 503})
+
+CALCULATES = "CALCULATE"
+"""In place of the method of a POST that changes nothing, but for which PostHog works again each time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +61,8 @@ class RetryPolicy:
         """Whether to retry a request that failed.
 
         Args:
-            method: GET, PATCH and DELETE are safe to repeat. A POST that was sent may have started a sync.
+            method: GET, PATCH and DELETE are safe to repeat. A POST that was sent may have started a sync. What
+                `CALCULATES` is repeated if the connection or a gateway failed, and not if it took too long.
             status: The HTTP status; None if there was no answer.
             attempt: The number of attempts so far.
             sent: Whether the request may have reached the server.
@@ -61,6 +72,8 @@ class RetryPolicy:
             return False
         if not sent or status == TOO_MANY_REQUESTS:
             return True
+        if method == CALCULATES:
+            return status is None or status in GATEWAY_ERRORS
         return method != "POST" and (status is None or status >= SERVER_ERRORS)
 
     def call(
@@ -111,6 +124,8 @@ class RetryPolicy:
         return retrying(attempt)
 
     def _allows(self, exc: PostHogError, *, method: str, attempt: int) -> bool:
+        if method == CALCULATES and isinstance(exc, AnswerTimeoutError):
+            return False
         return self.should_retry(
             method=method,
             status=exc.status if isinstance(exc, ApiError) else None,

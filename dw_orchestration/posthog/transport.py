@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
-from typing import NoReturn, cast
+from typing import NoReturn, TypedDict, cast
 
 import httpcore
 import httpx
@@ -23,7 +23,7 @@ from dw_orchestration.posthog.answers import Answer, http_date, retry_after_s
 from dw_orchestration.posthog.environment import certificates, is_loopback, proxy_for
 from dw_orchestration.posthog.network import BodyTooLargeError, Deadline, EncodingError, connections, read_text
 from dw_orchestration.posthog.rate_limit import RateBudget
-from dw_orchestration.posthog.retries import RetryPolicy
+from dw_orchestration.posthog.retries import CALCULATES, RetryPolicy
 from dw_orchestration.version import __version__
 
 #: What a test may use instead of the network.
@@ -52,6 +52,15 @@ TOO_LATE = (httpcore.TimeoutException, httpx.TimeoutException)
 
 
 _log = logging.getLogger(__name__)
+
+
+class RequestOptions(TypedDict, total=False):
+    """What a request has in addition to its method and its path; see `Transport.request`."""
+
+    params: Params | None
+    json: object
+    slow: bool
+    is_query: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +105,7 @@ class Transport:
         timeouts: Timeouts | None = None,
         retry: RetryPolicy | None = None,
         budget: RateBudget | None = None,
+        query_budget: RateBudget | None = None,
         sleep: Callable[[float], None] = time.sleep,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
@@ -110,6 +120,7 @@ class Transport:
         self._timeouts = timeouts or Timeouts()
         self._retry = retry or RetryPolicy()
         self._budget = budget
+        self._query_budget = query_budget
         self._sleep = sleep
         self._now = now
         self._monotonic = monotonic
@@ -138,8 +149,9 @@ class Transport:
     def close(self) -> None:
         """Close all connections."""
         self._http.close()
-        if self._budget:
-            self._budget.close()
+        for budget in (self._budget, self._query_budget):
+            if budget:
+                budget.close()
 
     def request(
         self,
@@ -149,6 +161,7 @@ class Transport:
         params: Params | None = None,
         json: object = None,
         slow: bool = False,
+        is_query: bool = False,
     ) -> Answer:
         """Send a request and return its answer, always a 2xx.
 
@@ -157,7 +170,8 @@ class Transport:
             path: Starts at the root of the host.
             params: The query string; a sequence repeats its name.
             json: The body; None for no body.
-            slow: Whether PostHog connects to the customer's source before it answers.
+            slow: Whether PostHog connects to the customer's source before it answers, or calculates for long.
+            is_query: Whether it is about a query: it changes nothing, even as a POST, and has its own budget.
 
         Raises:
             UsageError: The transport is closed, or this cannot be sent.
@@ -166,7 +180,8 @@ class Transport:
             BudgetSpentError: The rate limit is used up until after the time of `finish_within`.
             ApiError: PostHog answered with an error.
         """
-        if self._read_only and method != "GET":
+        only_reads = is_query or method in errors.ONLY_READ
+        if self._read_only and not only_reads:
             raise errors.ReadOnlyError(
                 f"{method} {path} at {self.host} was not sent: the connection is read-only, which is the default "
                 "in Dagster+ branch deployments. Set `read_only` to false to allow changes in PostHog."
@@ -174,8 +189,10 @@ class Transport:
         if self._http.is_closed:
             raise errors.UsageError(f"{method} {path} was not sent: the client is closed. Create a new one.")
         request = self._request(method, path, params=params, json=json, slow=slow)
+        request.extensions |= {"only_reads": only_reads, "is_query": is_query}
+        kind = CALCULATES if is_query and method == "POST" else method
         return self._retry.call(
-            lambda: self._try(request), method=method, sleep=self._sleep, left_s=self._left_s, notify=self._notify
+            lambda: self._try(request), method=kind, sleep=self._sleep, left_s=self._left_s, notify=self._notify
         )
 
     def _left_s(self) -> float:
@@ -231,8 +248,9 @@ class Transport:
 
     def _send(self, sent: httpx.Request, request: httpx.Request) -> tuple[Answer, httpx.URL | None]:
         """Send a request, or what another one was redirected to; its answer, and where it redirects to."""
-        if self._budget:
-            self._budget.take(longest_s=self._left_s())
+        budget = self._query_budget if request.extensions["is_query"] else self._budget
+        if budget:
+            budget.take(longest_s=self._left_s())
         with self._counting:
             self.requests += 1
         try:
@@ -257,7 +275,7 @@ class Transport:
                 f"PostHog could not be reached for {which} ({cause}); nothing was sent. "
                 "Check the host, the network and the proxy settings."
             )
-        may_have_effect = request.method not in errors.ONLY_READ
+        may_have_effect = not request.extensions["only_reads"]
         cure = "The request may have taken effect: check before you repeat it." if may_have_effect else "Try again."
         if isinstance(exc, TOO_LATE):
             return errors.AnswerTimeoutError(f"PostHog did not answer {which} in time ({cause}). {cure}")

@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TypedDict, cast
+from typing import IO, TypedDict, Unpack, cast
 
 from dw_orchestration.files import make_private_folder, private_files
 from dw_orchestration.posthog.answers import Answer
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.errors import UnreachableError
-from dw_orchestration.posthog.transport import Params, Transport
+from dw_orchestration.posthog.transport import RequestOptions, Transport
 from dw_orchestration.tables.errors import LocalWarehouseError
 
 # One shared lock per home, held until this process ends: those who use it come and go.
@@ -202,16 +202,14 @@ class EmbeddedClient(PostHogWarehouseClient):
         for transport in self._left:
             transport.close()
 
-    def _call(
-        self, method: str, *path: str, params: Params | None = None, json: object = None, slow: bool = False
-    ) -> Answer:
+    def _call(self, method: str, *path: str, **options: Unpack[RequestOptions]) -> Answer:
         for _ in range(RESTARTS):
             try:
-                return super()._call(method, *path, params=params, json=json, slow=slow)
+                return super()._call(method, *path, **options)
             except UnreachableError:
                 # nothing was sent, so that it can be sent again
                 self._follow(self._ensure_running())
-        return super()._call(method, *path, params=params, json=json, slow=slow)
+        return super()._call(method, *path, **options)
 
     def _follow(self, endpoint: Endpoint) -> None:
         """Connect to the new process: it has the port and the key of the last one if it can."""

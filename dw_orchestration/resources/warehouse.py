@@ -16,6 +16,7 @@ from dw_orchestration.posthog.limits import DEFAULT_REQUESTS_PER_MINUTE
 from dw_orchestration.posthog.rate_limit import RateLimits
 from dw_orchestration.posthog.retries import RetryPolicy
 from dw_orchestration.posthog.transport import Timeouts, warn_of_clear_text
+from dw_orchestration.resources.reading import TableReader
 from dw_orchestration.tables.errors import SetupError
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
@@ -39,7 +40,7 @@ def errors_as_failure() -> Iterator[None]:
         raise dg.Failure(description=str(error), allow_retries=isinstance(error, TransportError)) from None
 
 
-class WarehouseResource(dg.ConfigurableResource[PostHogWarehouseClient]):
+class WarehouseResource(TableReader, dg.ConfigurableResource[PostHogWarehouseClient]):
     """A warehouse that speaks PostHog's external data API; what assets and sensors ask for."""
 
     @property
@@ -142,8 +143,9 @@ class PostHogWarehouseResource(WarehouseResource):
     )
     project_id: str = Field(description="The number in the address of the project's pages, or `@current`.")
     api_key: str = Field(
-        description="A personal API key (phx_…) with the scopes external_data_source:read and, to start syncs,"
-        " external_data_source:write. Use `dg.EnvVar`: Dagster shows and stores what is written out.",
+        description="A personal API key (phx_…) with the scopes external_data_source:read; to start syncs,"
+        " external_data_source:write; and to read tables, query:read. Use `dg.EnvVar`: Dagster shows and stores what"
+        " is written out.",
         repr=False,
         json_schema_extra={IS_SECRET: True},
     )

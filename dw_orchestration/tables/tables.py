@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, Self
 from dw_orchestration.posthog.models import Source
 from dw_orchestration.tables.cadence import Rhythm
 from dw_orchestration.tables.classify import SchemaClass, is_disabled_by_user
-from dw_orchestration.tables.errors import AmbiguousNameError, SetupError, UnknownNameError
+from dw_orchestration.tables.errors import AmbiguousNameError, SetupError, UnknownNameError, UsageError
 from dw_orchestration.tables.names import KeyPath, colliding, identifier, source_slug, with_id
 from dw_orchestration.tables.scheduling import Override, SchedulingMode, overridden
 from dw_orchestration.tables.selection import (
@@ -191,6 +191,18 @@ class Tables(Sequence[Table]):
             UnknownNameError: No table has the name, or several have it.
         """
         return self._index.one(name)
+
+    def name_in_queries(self, name: str) -> str:
+        """What a query calls the one table with this name; PostHog decides on it.
+
+        Raises:
+            UnknownNameError: No table has the name, or several have it.
+            UsageError: It was never synced, so there is nothing to read.
+        """
+        table = self.table(name)
+        if table.schema.table is None:
+            raise UsageError(f"{table.name} has no rows yet: sync it first.")
+        return table.schema.table.name
 
     def source(self, name: str) -> NamedSource:
         """The source with this name, prefix, type or id.

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import dagster as dg
-import duckdb
 
 from dw_orchestration import (
     LocalWarehouse,
     Table,
     Tables,
+    WarehouseResource,
     asset_spec,
     build_job_status_sensor,
     build_posthog_assets,
@@ -17,6 +17,7 @@ from dw_orchestration import (
     load_state,
 )
 
+CUSTOMERS = dg.AssetKey(["posthog", "postgres", "shop", "customers"])
 HOME = Path(__file__).parent / ".dw_orchestration"
 STATE = HOME / "state_of_the_python_example.json"
 # for a project on PostHog: PostHogWarehouseResource(project_id=..., api_key=dg.EnvVar("POSTHOG_PERSONAL_API_KEY"))
@@ -29,12 +30,14 @@ def spec_of(table: Table) -> dg.AssetSpec:
     return spec.replace_attributes(owners=["team:finance"]) if table.schema.name.startswith("order") else spec
 
 
-@dg.asset(deps=[["posthog", "postgres", "shop", "customers"]], kinds={"duckdb"})
-def customers_by_country(shop: dg.ResourceParam[Path]) -> dg.MaterializeResult[None]:
+@dg.asset(deps=[CUSTOMERS], kinds={"posthog"})
+def customers_by_country(posthog_warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     """How many customers each country has."""
-    with duckdb.connect(str(shop), read_only=True) as connection:
-        rows = connection.execute("select country, count(*) from postgres_shop.customers group by country").fetchall()
-    return dg.MaterializeResult(metadata={"dagster/row_count": len(rows), "countries": dict(rows)})
+    query = "select country, count(*) as customers from {table} group by country"
+    countries = {
+        row["country"]: row["customers"] for row in posthog_warehouse.query(query, table=CUSTOMERS).to_pylist()
+    }
+    return dg.MaterializeResult(metadata={"dagster/row_count": len(countries), "countries": countries})
 
 
 @dg.definitions
@@ -48,5 +51,5 @@ def defs() -> dg.Definitions:
             build_job_status_sensor(tables),
             build_terminated_runs_sensor(tables),
         ],
-        resources={"posthog_warehouse": WAREHOUSE, "shop": WAREHOUSE.database},
+        resources={"posthog_warehouse": WAREHOUSE},
     )

@@ -46,6 +46,7 @@ def test_output_in_every_form(dw, synced) -> None:
     assert (1, "") == (wrong.code, wrong.out)
     assert 'PostHog could not run the query: Binder Error: Referenced column "nope" not found' in wrong.err
     assert (2, True) == ((unnamed := dw("query", "select {n}")).code, "Nothing fills {n}" in unnamed.err)
+    assert (2, True) == ((cut := dw("query", "select * from range(50001)")).code, "with --key to read all" in cut.err)
     assert 2 == dw("query", "select {n}", "--value", "n").code
     assert 2 == dw("query", "select 1", "--csv", "--json").code
 

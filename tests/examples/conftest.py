@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dw_orchestration import LocalWarehouse
+from tests.posthog.conftest import server  # noqa: F401  a PostHog with scripted answers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +46,7 @@ class Examples:
         """Run a program of this environment in an example's folder; what it printed."""
         environment = os.environ | {
             "DAGSTER_HOME": "",
-            "PYTHONPATH": "src",
+            "PYTHONPATH": os.pathsep.join(["src", *filter(None, [os.environ.get("PYTHONPATH")])]),
             # dagster-dbt looks for dbt there
             "PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}",
         }

@@ -216,14 +216,15 @@ def test_key_from_the_environment_reaches_the_sensor(stripe) -> None:
 
 
 def test_synced_tables_are_read(stripe, monkeypatch, tmp_path) -> None:
-    """An asset reads what was synced, through Dagster's resource."""
+    """Assets read what was synced, at once or in batches, through the warehouse's resource."""
     stripe.sync("Charge")
-    (tmp_path / ".dw_orchestration").symlink_to(stripe.resource.home)
     monkeypatch.chdir(tmp_path)
+    assets = module("read_tables.py")["defs"].assets
+    defs = dg.Definitions(assets=assets, resources={"posthog_warehouse": stripe.resource})
 
-    run = module("read_tables.py")["defs"].resolve_implicit_global_asset_job_def().execute_in_process()
+    run = defs.resolve_implicit_global_asset_job_def().execute_in_process()
 
-    assert 12.0 == run.output_for_node("revenue")
+    assert (12.0, 2) == (run.output_for_node("revenue"), run.output_for_node("charges"))
 
 
 def test_client_alone(stripe, capsys) -> None:

@@ -115,7 +115,7 @@ def test_the_command_reads_the_file_of_the_code_location(filled: str, tmp_path: 
     home = Path(filled).parent / "home"
     home.mkdir()
     result = CliRunner().invoke(app, ["--home", str(home), "cost"])
-    assert (3, True) == (result.exit_code, "set `history_file` on the component" in result.stderr)
+    assert (3, True) == (result.exit_code, "set `history_database` on the component" in result.stderr)
     Path(filled).rename(home / "sync_history.duckdb")
     result = CliRunner().invoke(app, ["--home", str(home), "cost", "--quiet"])
     assert (0, ["stripe_main.invoices", "postgres.users"]) == (result.exit_code, result.stdout.splitlines())

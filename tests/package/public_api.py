@@ -24,6 +24,7 @@ from dw_orchestration import (
     Table,
     TableMetadata,
     Tables,
+    WarehouseResource,
     WarehouseSnapshot,
     asset_spec,
     build_drift_sensor,
@@ -122,6 +123,16 @@ def rows_a_second(spec: dg.AssetSpec, event: dg.AssetMaterialization) -> str:
     assert_type(sync.synced_as_of, datetime | None)
     assert_type(sync.column_schema, dg.TableSchema | None)
     return f"{sync.rows_synced / sync.duration_s:.1f}" if sync.rows_synced and sync.duration_s else "unknown"
+
+
+@dg.asset(deps=[["posthog", "stripe", "charge"]])
+def charges(posthog_warehouse: WarehouseResource) -> None:
+    """The rows of a table, which the warehouses have in the same way."""
+    posthog_warehouse.query("select {n} from {table}", table=dg.AssetKey("charge"), values={"n": 1})
+    for _ in posthog_warehouse.in_batches("select * from {a}", tables={"a": ["posthog", "charge"]}, key="id"):
+        pass
+    posthog_warehouse.query("select 1", to="excel")  # type: ignore[call-overload]
+    posthog_warehouse.in_batches("select 1")  # type: ignore[call-overload]
 
 
 def failed_tables(resource: PostHogWarehouseResource | LocalWarehouse) -> Sequence[str]:

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends, Request
@@ -82,8 +82,8 @@ def _uuid(text: str) -> UUID:
 class _Door:
     """The dependency that lets a call in: first the key, then its scope, the project, and the rate."""
 
-    def __init__(self, action: Literal["read", "write"]) -> None:
-        self._action = action
+    def __init__(self, scope: str) -> None:
+        self._scope = scope
 
     async def __call__(
         self,
@@ -93,8 +93,8 @@ class _Door:
     ) -> Access:
         services: Services = request.app.state.services
         key = _key(services, credentials)
-        if not key.allows(self._action):
-            raise _denied(f"API key missing required scope 'external_data_source:{self._action}'")
+        if not key.allows(self._scope):
+            raise _denied(f"API key missing required scope '{self._scope}'")
         project = _project(services, project_id)
         if key.project_ids is not None and project.id not in key.project_ids:
             raise _denied(f"API key does not have access to the requested project: ID {project.id}.")
@@ -102,7 +102,7 @@ class _Door:
         return Access(services=services, project=project)
 
 
-_write = _Door("write")
+_write = _Door("external_data_source:write")
 
 
 def check_caller(request: Request) -> None:
@@ -163,7 +163,8 @@ async def _source_to_change(access: Annotated[Access, Depends(_write)], source_i
 
 
 Owner = Annotated[Services, Depends(_owner)]
-Reader = Annotated[Access, Depends(_Door("read"))]
+Reader = Annotated[Access, Depends(_Door("external_data_source:read"))]
+Asker = Annotated[Access, Depends(_Door("query:read"))]
 Writer = Annotated[Access, Depends(_write)]
 # found before the body is read: an unknown id is a 404, even with a broken body
 ChangedSchema = Annotated[Schema, Depends(_schema_to_change)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
 
-from dw_orchestration.local.api import behaviour_routes, errors, schema_routes, source_routes
+from dw_orchestration.local.api import behaviour_routes, errors, query_routes, schema_routes, source_routes
 from dw_orchestration.local.api.access import Throttle, check_caller
 from dw_orchestration.local.api.bodies import request_schemas
 from dw_orchestration.version import __version__
@@ -29,7 +29,14 @@ class HealthOut(BaseModel):
 
 
 _health = APIRouter()
-_ROUTERS = (schema_routes.router, source_routes.router, source_routes.receiver, behaviour_routes.router, _health)
+_ROUTERS = (
+    schema_routes.router,
+    source_routes.router,
+    source_routes.receiver,
+    query_routes.router,
+    behaviour_routes.router,
+    _health,
+)
 
 
 @_health.get("/_health/", responses={405: {"model": errors.ErrorOut}})

@@ -15,6 +15,7 @@ from dw_orchestration.local.api.errors import AnswerError, body_error
 from dw_orchestration.local.requests import (
     BulkPatch,
     DatabaseSchemaRequest,
+    QueryRequest,
     SchemaPatch,
     SourceCreate,
     SourcePatch,
@@ -25,6 +26,7 @@ M = TypeVar("M", bound=BaseModel)
 REQUESTS: tuple[type[BaseModel], ...] = (
     BulkPatch,
     DatabaseSchemaRequest,
+    QueryRequest,
     SchemaPatch,
     SourceCreate,
     SourcePatch,

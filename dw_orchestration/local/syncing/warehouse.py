@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import threading
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import duckdb
 
 from dw_orchestration.local.syncing import bookkeeping
-from dw_orchestration.local.syncing.duck import open_duckdb
+from dw_orchestration.local.syncing.duck import open_duckdb, open_locked_down
 from dw_orchestration.local.syncing.models import (
     SourceError,
     SyncCancelled,
@@ -21,7 +22,7 @@ from dw_orchestration.local.syncing.models import (
 from dw_orchestration.local.syncing.staging import StagedRows, snake_case
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _FIRST_DELAY_S = 0.05
@@ -132,17 +133,35 @@ class Warehouse:
         finally:
             self._turn.release()
 
+    @contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the file for foreign SQL: it can change nothing, and read nothing but this file.
+
+        Raises:
+            SourceError: another process keeps the file, or it is damaged.
+        """
+        self._take_turn(threading.Event())
+        try:
+            open_file = partial(open_locked_down, memory_limit=self._memory_limit)
+            with self._connect(threading.Event(), open_file=open_file) as connection:
+                yield connection
+        finally:
+            self._turn.release()
+
     def _take_turn(self, stop: threading.Event) -> None:
         while not self._turn.acquire(timeout=_LONGEST_DELAY_S):
             if stop.is_set():
                 raise SyncCancelled
 
-    def _connect(self, stop: threading.Event) -> duckdb.DuckDBPyConnection:
+    def _connect(
+        self, stop: threading.Event, *, open_file: Callable[[str], duckdb.DuckDBPyConnection] | None = None
+    ) -> duckdb.DuckDBPyConnection:
+        open_file = open_file or partial(open_duckdb, memory_limit=self._memory_limit)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         waited_s, delay_s = 0.0, _FIRST_DELAY_S
         while True:
             try:
-                return open_duckdb(str(self._path), memory_limit=self._memory_limit)
+                return open_file(str(self._path))
             except duckdb.Error as exc:
                 # a file of another version is none of its subclasses
                 if not any(text in str(exc) for text in _LOCKED):

@@ -1,27 +1,28 @@
-"""An asset downstream of two synced tables."""
+"""An asset downstream of two synced tables, which it reads in the same way from any warehouse."""
 
 import dagster as dg
-import duckdb
 
-WAREHOUSE = ".dw_orchestration/warehouse.duckdb"
+from dw_orchestration import WarehouseResource
+
+ORDERS = dg.AssetKey(["posthog", "postgres", "shop", "orders"])
+CUSTOMERS = dg.AssetKey(["posthog", "postgres", "shop", "customers"])
 QUERY = """
-    select customers.country, count(*) as orders, sum(orders.total) as revenue
-    from postgres_shop.orders
-    join postgres_shop.customers on customers.id = orders.customer_id
+    select customers.country as country, count(*) as orders, sum(orders.total) as revenue
+    from {orders} as orders
+    join {customers} as customers on customers.id = orders.customer_id
     group by customers.country
     order by revenue desc
 """
 
 
 @dg.asset(
-    deps=[["posthog", "postgres", "shop", "orders"], ["posthog", "postgres", "shop", "customers"]],
+    deps=[ORDERS, CUSTOMERS],
     automation_condition=dg.AutomationCondition.eager(),
-    kinds={"duckdb"},
+    kinds={"posthog"},
 )
-def orders_by_country() -> dg.MaterializeResult[None]:
+def orders_by_country(posthog_warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     """Orders and revenue of each country; made again whenever its tables were synced, by PostHog or by a run."""
-    with duckdb.connect(WAREHOUSE, read_only=True) as connection:
-        rows = connection.execute(QUERY).fetchall()
-    lines = [f"| {country} | {orders} | {revenue} |" for country, orders, revenue in rows]
+    rows = posthog_warehouse.query(QUERY, tables={"orders": ORDERS, "customers": CUSTOMERS}).to_pylist()
+    lines = [f"| {row['country']} | {row['orders']} | {row['revenue']} |" for row in rows]
     table = "\n".join(["| country | orders | revenue |", "| --- | --- | --- |", *lines])
     return dg.MaterializeResult(metadata={"dagster/row_count": len(rows), "countries": dg.MetadataValue.md(table)})
