@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 
 READY_WITHIN_S = 180
 STOPPED_WITHIN_S = 60
+TABLE_EVENTS = {
+    dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
+    dg.DagsterEventType.ASSET_OBSERVATION,
+    dg.DagsterEventType.STEP_OUTPUT,
+    dg.DagsterEventType.ASSET_MATERIALIZATION,
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+}
 # a launch writes two events for each table before it answers
 ANSWER_WITHIN_S = 900
 LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError {
@@ -54,6 +62,7 @@ class FinishedRun:
         materializations: How many there were in all.
         step_pids: The processes that its steps ran in.
         events: How many events it wrote.
+        table_events: How many of them are events of tables, rather than of the run and its steps.
         failure: The first failed step's error.
     """
 
@@ -63,6 +72,7 @@ class FinishedRun:
     materializations: int
     step_pids: frozenset[int]
     events: int
+    table_events: int
     failure: str | None
 
 
@@ -152,6 +162,7 @@ class DagsterDev:
             materializations=len(materializations),
             step_pids=frozenset(int(event.engine_event_data.metadata["pid"].text) for event in started),
             events=len(entries),
+            table_events=sum(event.event_type in TABLE_EVENTS for _, event in events),
             failure=str(failed[0].step_failure_data.error)[:2000] if failed else None,
         )
 

@@ -82,6 +82,7 @@ def report(found: FanOut, *, tables: int) -> None:
         ("end to event, most s", f"{delays[-1]:.2f}", ""),
         ("step's process, most RSS MB", f"{found.step_mb:.0f}", "< 250" if is_small else ""),
         ("events of the run", found.run.events, ""),
+        ("events a table", f"{found.run.table_events / tables:.1f}", "<= 8"),
     ]
     print_table(["", "measured", "target"], rows)
     print_table(["request", "times"], [(kind, n) for kind, n in sorted(counts.items()) if " " in kind])
