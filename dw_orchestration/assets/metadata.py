@@ -1,7 +1,7 @@
 """The metadata of tables and of their syncs: the one statement of its keys and types, for writing and for reading."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 import dagster as dg
@@ -106,7 +106,7 @@ class SyncMetadata(_Metadata):
     status: str | None = None
     """How it ended, in PostHog's word; of a check, and of a sync that a later one had overtaken."""
     error: str | None = None
-    """Why it failed, in PostHog's words; of a check."""
+    """Why it failed; of a check in PostHog's words, of an observation in those of the run."""
     job_created_at: datetime | None = None
     """When it began; of a check, and of a run's note."""
     on_termination: Literal["cancel", "leave"] | None = None
@@ -225,9 +225,11 @@ def end_metadata(table: Table, job: Job, *, triggered_by: TriggeredBy | None = N
     ).to_metadata()
 
 
-def finished_at(job: Job) -> datetime:
-    """When the job ended; old rows may lack it and count as ended when they began."""
-    return (job.finished_at or job.created_at).astimezone(UTC)
+def failure_metadata(table: Table, job: Job, *, error: str, triggered_by: TriggeredBy) -> dict[str, Any]:
+    """Why a run's sync failed. Without its status and time: the check is the report of how it ended."""
+    return SyncMetadata(
+        job_id=job.id, project=table.project, triggered_by=triggered_by, error=visible_lines(error)
+    ).to_metadata()
 
 
 def _column_schema(synced: WarehouseTable) -> dg.TableSchema | None:

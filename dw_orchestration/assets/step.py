@@ -15,7 +15,7 @@ from dw_orchestration.assets.checks import data_as_usual, not_synced, sync_succe
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.event_log import Adoption, EventLog, jobs_of_earlier_tries, shared_keys
 from dw_orchestration.assets.full_refresh import is_due, live_due_times, was_full_refresh
-from dw_orchestration.assets.metadata import JOB_ID, TriggeredBy, adoption_metadata, result_metadata
+from dw_orchestration.assets.metadata import JOB_ID, TriggeredBy, adoption_metadata, failure_metadata, result_metadata
 from dw_orchestration.assets.records import RecordReader
 from dw_orchestration.assets.resync_guard import check_repeated_resync, check_resync, losses
 from dw_orchestration.assets.spec import asset_key
@@ -364,16 +364,13 @@ class _Step:
                 self._checks.keep(sync_succeeded(run.table, job, log=lines))
         elif not isinstance(error, FAILURES_OF_THE_RUN):
             self._checks.keep(not_synced(run.table, str(error)))
-        if not isinstance(error, FAILURES_OF_THE_RUN):
-            self._show(run, error)
+        if job is not None and not isinstance(error, FAILURES_OF_THE_RUN):
+            self._show(run, error, job)
 
-    def _show(self, run: TableRun, error: SyncError) -> None:
-        """Show the reason among the table's own events, where the last one would be that its sync began.
-
-        Without a job: the check is the report of how the job ended.
-        """
-        text = in_markdown(str(error))
-        self._context.log_event(dg.AssetObservation(run.key, description=text, metadata={"posthog/error": text}))
+    def _show(self, run: TableRun, error: SyncError, job: Job) -> None:
+        """Show the reason among the table's events, where the last one would be that its sync began."""
+        metadata = failure_metadata(run.table, job, error=str(error), triggered_by=run.triggered_by)
+        self._context.log_event(dg.AssetObservation(run.key, description=in_markdown(str(error)), metadata=metadata))
 
     def _posthogs_log(self, run: TableRun, error: SyncError, job: Job | None) -> list[LogLine]:
         """What PostHog logged during a sync that did not complete; also a part of the run's log."""
