@@ -102,8 +102,10 @@ def build_posthog_assets(
     if execute is sync_tables:
         execute = partial(sync_tables, steps={step.name: step.tables for step in steps})
     settings = {"retry_policy": retry_policy, **_op_settings(op or {})}
+    # made once: Dagster would make it again for each step that has the type as an annotation
+    with_config = {**settings, "config_schema": config_type.to_fields_dict()}
     step_assets = [
-        _step_assets(step, tables, config_type=config_type, execute=execute, settings=settings) for step in steps
+        _step_assets(step, tables, config_type=config_type, execute=execute, settings=with_config) for step in steps
     ]
     observed = [table for table in tables if table.schema_class is SchemaClass.OBSERVE_ONLY]
     check_only = [_step_checks(step, tables, settings=settings) for step in _grouped(observed, tables, verb="check")]
@@ -158,9 +160,8 @@ def _step_assets(
     execute: Execute,
     settings: Mapping[str, Any],
 ) -> dg.AssetsDefinition:
-    def sync(
-        context: dg.AssetExecutionContext, config: PostHogSyncConfig
-    ) -> Iterator[StepResult | dg.AssetCheckResult]:
+    def sync(context: dg.AssetExecutionContext) -> Iterator[StepResult | dg.AssetCheckResult]:
+        config = config_type(**context.op_execution_context.op_config)
         warehouse = getattr(context.resources, tables.resource_key)
         selected = context.selected_asset_keys
         synced = [table for table in step.tables if asset_key(table) in selected]
@@ -170,12 +171,9 @@ def _step_assets(
         only_checked = [table for table in step.tables if asset_key(table) in checked]
         yield from check_tables(context, only_checked, warehouse=warehouse) if only_checked else ()
 
-    # Dagster takes the fields that the launchpad offers, and their defaults, from the annotation
-    sync.__annotations__["config"] = config_type
     as_assets = dg.multi_asset(
         name=step.name,
-        # a table that is not syncable, or that the user did not select, gives no output
-        specs=[table_spec(tables, table).replace_attributes(skippable=True) for table in step.tables],
+        specs=[table_spec(tables, table) for table in step.tables],
         check_specs=_check_specs(step),
         can_subset=True,
         # a sync imports the whole table, however many partitions a user has given it

@@ -42,6 +42,8 @@ def asset_spec(table: Table) -> dg.AssetSpec:
         tags={CLASS_TAG: table.schema_class.value},
         metadata=table_metadata(table).to_metadata(),
         freshness_policy=freshness_policy(table),
+        # a table that is not syncable, or that the user did not select, gives no output
+        skippable=True,
     )
 
 
@@ -51,7 +53,11 @@ def table_spec(tables: Tables, table: Table) -> dg.AssetSpec:
     A translation may give a table the key of its origin, so a dependency of the asset on itself is dropped.
     """
     spec = cast("dg.AssetSpec | None", tables.spec_of(table)) or asset_spec(table)
-    spec = spec.replace_attributes(deps=[dep for dep in spec.deps if dep.asset_key != spec.key])
+    # Dagster validates each copy of a spec again, which is dear for thousands of them: none is made without need
+    if any(dep.asset_key == spec.key for dep in spec.deps):
+        spec = spec.replace_attributes(deps=[dep for dep in spec.deps if dep.asset_key != spec.key])
+    if not spec.skippable:
+        spec = spec.replace_attributes(skippable=True)
     return decided_without_origin(spec, table)
 
 

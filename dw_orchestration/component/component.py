@@ -56,6 +56,8 @@ _NO_STATE = "There is no state yet. Fetch it with `dg utils refresh-defs-state`.
 _IN_CODE_SERVER = DefsStateConfigArgs.legacy_code_server_snapshots().management_type
 # set by `dagster dev` and `dg` for all of their processes
 _IN_DEVELOPMENT = dg.EnvVar("DAGSTER_IS_DEV_CLI")
+# whether definitions were loaded in this process as a run loads them, once for each way
+_LOADS: set[bool] = set()
 _LEGAL_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -131,6 +133,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         Raises:
             SetupError: The name cannot be a part of names in Dagster, or the history's address contains a secret.
         """
+        _LOADS.add(is_run_process())
         if not _LEGAL_NAME.fullmatch(self.name):
             raise SetupError(f"`name: {self.name}` cannot be part of names in Dagster: use letters, digits and `_`.")
         refuse_secrets(str(self.history_database or ""))
@@ -386,6 +389,7 @@ def _table_definitions(component: "PostHogWarehouseComponent", tables: Tables) -
     """The tables, and what starts, follows and reports their syncs."""
     defaults = PostHogSyncConfig(**component.sync)
     running, stopped = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
+    sensors = [build_job_status_sensor(tables, auto_heal=component.auto_heal), build_terminated_runs_sensor(tables)]
     return dg.Definitions(
         assets=build_posthog_assets(
             tables,
@@ -397,12 +401,10 @@ def _table_definitions(component: "PostHogWarehouseComponent", tables: Tables) -
         schedules=build_posthog_schedules(
             tables,
             default_status=running if component.schedules_running else stopped,
+            for_runs=_serves_runs_alone(),
         ),
         jobs=build_maintenance_jobs(tables, sync_defaults=defaults),
-        sensors=[
-            build_job_status_sensor(tables, auto_heal=component.auto_heal),
-            build_terminated_runs_sensor(tables),
-        ],
+        sensors=[] if _serves_runs_alone() else sensors,
         resources=component.resources(),
     )
 
@@ -423,7 +425,7 @@ def _history_definitions(
         assets=[build_sync_history(ever_enabled, history_resource_key=history_key)],
         asset_checks=[build_drift_check(tables), build_state_age_check(tables, max_age=max_age)],
         schedules=[build_sync_history_schedule(resource_key=tables.resource_key, run_tags=tables.run_tags)],
-        sensors=[build_drift_sensor(tables, max_age=max_age)],
+        sensors=[] if _serves_runs_alone() else [build_drift_sensor(tables, max_age=max_age)],
     )
 
 
@@ -436,6 +438,14 @@ def not_connected(problem: str, *, name: str = DEFAULT_RESOURCE_KEY) -> dg.Defin
         description=f"No tables: {in_markdown(problem)}",
     )
     return dg.Definitions(assets=[spec])
+
+
+def _serves_runs_alone() -> bool:
+    """Whether this process runs jobs and steps, and has no use for schedules and sensors.
+
+    Dagster reconstructs definitions there. A code server and a command do so too, but load them in another way first.
+    """
+    return _LOADS == {True}
 
 
 def _refuse_namesakes(name: str, everyone: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import cached_property
 
 import dagster as dg
 
@@ -24,9 +24,10 @@ TICK_TOLERANCE = timedelta(seconds=30)
 OWN_SYNC_WITHIN = timedelta(seconds=30)
 # how many tables a warning names
 NAMED_UP_TO = 5
-# A separate job shows only the tables of its schedule in the UI. Each is resolved against all assets, though: for
-# 10,000 tables that took 272 s and 4.5 GB, where one job for all schedules took 4 s.
-OWN_JOBS_UP_TO = 50
+# A schedule's own job shows its tables in the UI. Dagster resolves each such job against all assets, so beyond so many
+# schedules times tables they all use Dagster's own job for every asset, which there is anyway.
+MOST_FOR_OWN_JOBS = 10_000
+JOB_OF_EVERY_ASSET = "__ASSET_JOB"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class ScheduledTables:
     name: str
     tables: tuple[Table, ...]
 
-    @property
+    @cached_property
     def cadences(self) -> list[Cadence]:
         """The different cadences of the tables, earliest first."""
         return sorted({table.cadence for table in self.tables if table.cadence is not None})
@@ -55,7 +56,7 @@ class ScheduledTables:
         """When to look which of the tables are due; one line that people can read, where that is possible."""
         if len(self.cadences) > 1 and self.cadences[0].every <= HOUR:
             return [_every_hour_at(self.cadences)]
-        return sorted({cron for cadence in self.cadences for cron in _crons(cadence)})
+        return _merged(cron for cadence in self.cadences for cron in _crons(cadence))
 
     @property
     def timezone(self) -> str:
@@ -111,7 +112,10 @@ class OverriddenTables(ScheduledTables):
 
 
 def build_posthog_schedules(
-    tables: Tables, *, default_status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.STOPPED
+    tables: Tables,
+    *,
+    default_status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.STOPPED,
+    for_runs: bool = False,
 ) -> list[dg.ScheduleDefinition]:
     """Schedules for the cadences that PostHog's `sync_frequency` and `sync_time_of_day` make, or for overrides.
 
@@ -121,6 +125,7 @@ def build_posthog_schedules(
     Args:
         tables: The tables of the project, with its mode (`Tables(scheduling=...)`) and its overrides.
         default_status: Whether the schedules run before anybody switches them on.
+        for_runs: Leave out the schedules that have no job of their own, as a process needs them that only runs jobs.
 
     Example:
         ```python
@@ -129,19 +134,14 @@ def build_posthog_schedules(
         defs = dg.Definitions(assets=build_posthog_assets(tables), schedules=build_posthog_schedules(tables))
         ```
     """
-    ops = {table.key_path: step.name for step in steps_of(tables) for table in step.tables}
     groups = scheduled_tables(tables)
+    own_jobs = len(groups) * len(tables) <= MOST_FOR_OWN_JOBS
+    if for_runs and not own_jobs:
+        return []
     _warn_of_forgotten(tables)
-    every_key = [asset_key(table) for group in groups for table in group.tables]
-    shared_job = dg.define_asset_job(
-        f"{tables.resource_key}_scheduled_syncs",
-        selection=dg.AssetSelection.assets(*every_key),
-        tags=tables.run_tags,
-    )
-    targets = [shared_job if len(groups) > OWN_JOBS_UP_TO else group.selection for group in groups]
+    ops = {table.key_path: step.name for step in steps_of(tables) for table in step.tables}
     return [
-        _schedule(group, target=target, ops=ops, tables=tables, default_status=default_status)
-        for group, target in zip(groups, targets, strict=True)
+        _schedule(group, own_job=own_jobs, ops=ops, tables=tables, default_status=default_status) for group in groups
     ]
 
 
@@ -184,7 +184,7 @@ def _schedule(
     ops: dict[KeyPath, str],
     tables: Tables,
     default_status: dg.DefaultScheduleStatus,
-    target: Any,
+    own_job: bool,
 ) -> dg.ScheduleDefinition:
     since = tables.taken_at
 
@@ -209,7 +209,8 @@ def _schedule(
 
     return dg.ScheduleDefinition(
         name=group.name,
-        target=target,
+        target=group.selection if own_job else None,
+        job_name=None if own_job else JOB_OF_EVERY_ASSET,
         cron_schedule=group.crons,
         execution_timezone=group.timezone,
         execution_fn=tick,
@@ -239,6 +240,15 @@ def _crons(cadence: Cadence) -> list[str]:
         return exact
     minutes = int(cadence.offset.total_seconds() // 60)
     return [f"{minutes % 60} {minutes // 60 % 24} * * *"]
+
+
+def _merged(crons: Iterable[str]) -> list[str]:
+    """The same ticks in fewer lines: those that differ in their minutes alone become one."""
+    minutes: dict[str, set[str]] = {}
+    for cron in crons:
+        minute, rest = cron.split(" ", 1)
+        minutes.setdefault(rest, set()).add(minute)
+    return sorted(f"{','.join(sorted(each, key=lambda minute: (len(minute), minute)))} {rest}" for rest, each in minutes.items())
 
 
 def _counted(tables: Sequence[Table]) -> str:

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 _WORD_BORDER = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NOT_IN_A_NAME = re.compile(r"[^a-z0-9]+")
@@ -16,6 +17,8 @@ _SHORT_ID_LENGTH = 8
 KeyPath = tuple[str, ...]
 
 
+# the words of a source come up again with each of its tables
+@lru_cache
 def snake(name: str) -> str:
     """A lower-snake-case name that Dagster takes as a part of a key, a group or an op.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from dw_orchestration.posthog.models import Schema
 from dw_orchestration.tables.cadence import Cadence, Rhythm, cadence
@@ -18,10 +19,16 @@ class Table:
     Attributes:
         source: Its source.
         schema: Its record in PostHog, as the state or a live read shows it.
+        schema_class: Whether and how it can be synced.
+        cadence: When PostHog syncs it by itself, or would if it was not taken over; None if PostHog does not.
+        own_cadence: When PostHog syncs it by itself: every 30 days if it was taken over; None if PostHog does not.
         source_name: The name of its source: `<source type>[_<prefix>]`, or the source's id where two sources would
             have the same name.
         key_path: The parts of its asset key, after a translation where there is one.
         default_key_path: The parts of its asset key before any translation. Users may name the table by either key.
+        upstream_path: The key of the table that the rows come from: `[<namespace>/]<source type>/<prefix or
+            host>/<table>`.
+        group: The source in one word, for groups, ops and schedules: `[<namespace>_]<source type>[_<prefix>]`.
         namespace: Goes before all names in Dagster, so that several projects can be loaded next to each other.
         schedule: When Dagster's schedules sync it; None if it has none.
         project: The words for its project, which differ from those of any other one.
@@ -30,10 +37,15 @@ class Table:
 
     source: SourceSnapshot
     schema: Schema
+    schema_class: SchemaClass
+    cadence: Cadence | None
+    own_cadence: Cadence | None
     project: str
     source_name: str
     key_path: KeyPath
     default_key_path: KeyPath
+    upstream_path: KeyPath
+    group: str
     namespace: str | None = None
     schedule: Rhythm | None = None
     project_url: str | None = None
@@ -53,15 +65,24 @@ class Table:
 
         The label is not part of the key: relabelling a table must not make it another asset.
         """
-        prefix = (namespace,) if namespace else ()
-        key_path = (*prefix, *source_path(source.source_type, source.prefix), *table_path(schema.name))
+        before, own = ((namespace,) if namespace else ()), table_path(schema.name)
+        source_type, slug = snake(source.source_type), source_slug(source.source_type, source.prefix)
+        key_path = (*before, *source_path(source.source_type, source.prefix), *own)
+        # `posthog` is where the synced tables are: a source of that name must not be upstream of itself
+        root = f"{source_type}_source" if source_type == "posthog" else source_type
+        own_cadence, before_takeover = _cadence_of(schema), as_before(schema)
         return cls(
             source=source,
             schema=schema,
+            schema_class=classify(schema, access_method=source.access_method),
+            cadence=own_cadence if before_takeover is schema else _cadence_of(before_takeover),
+            own_cadence=own_cadence,
             project=project,
-            source_name=source_name or source_slug(source.source_type, source.prefix),
+            source_name=source_name or slug,
             key_path=key_path,
             default_key_path=key_path,
+            upstream_path=(*before, root, snake(source.upstream), *own),
+            group="_".join((*before, slug)),
             namespace=namespace,
             project_url=project_url,
         )
@@ -81,37 +102,7 @@ class Table:
         """The asset key as users type it, with slashes."""
         return "/".join(self.key_path)
 
-    @property
-    def group(self) -> str:
-        """The source in one word, for groups, ops and schedules: `[<namespace>_]<source type>[_<prefix>]`."""
-        slug = source_slug(self.source.source_type, self.source.prefix)
-        return f"{self.namespace}_{slug}" if self.namespace else slug
-
-    @property
-    def upstream_path(self) -> KeyPath:
-        """The key of the table that the rows come from: `[<namespace>/]<source type>/<prefix or host>/<table>`."""
-        source_type = snake(self.source.source_type)
-        # `posthog` is where the synced tables are: a source of that name must not be upstream of itself
-        root = f"{source_type}_source" if source_type == "posthog" else source_type
-        path = (root, snake(self.source.upstream), *table_path(self.schema.name))
-        return (self.namespace, *path) if self.namespace else path
-
-    @property
-    def schema_class(self) -> SchemaClass:
-        """Whether and how it can be synced."""
-        return classify(self.schema, access_method=self.source.access_method)
-
-    @property
-    def cadence(self) -> Cadence | None:
-        """When PostHog syncs it by itself, or would if it was not taken over; None if PostHog does not."""
-        return cadence(as_before(self.schema)) if self.schema.should_sync else None
-
-    @property
-    def own_cadence(self) -> Cadence | None:
-        """When PostHog syncs it by itself: every 30 days if it was taken over; None if PostHog does not."""
-        return cadence(self.schema) if self.schema.should_sync else None
-
-    @property
+    @cached_property
     def rhythm(self) -> Rhythm | None:
         """What its rows can be expected by: PostHog's own syncs or Dagster's schedule, whichever are more frequent."""
         rhythms = [each for each in (self.own_cadence, self.schedule) if each is not None]
@@ -126,6 +117,10 @@ class Table:
     def url(self) -> str | None:
         """The address of its source's page in PostHog; None for the embedded warehouse."""
         return self.project_url and f"{self.project_url}/data-warehouse/sources/managed-{self.source.id}/schemas"
+
+
+def _cadence_of(schema: Schema) -> Cadence | None:
+    return cadence(schema) if schema.should_sync else None
 
 
 def by_source(tables: Iterable[Table]) -> dict[str, list[Table]]:

@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Any, Literal, Protocol, Self
 
 from dw_orchestration.posthog.models import Source
-from dw_orchestration.tables.cadence import Rhythm
 from dw_orchestration.tables.classify import SchemaClass, is_disabled_by_user
 from dw_orchestration.tables.errors import AmbiguousNameError, SetupError, UnknownNameError, UsageError
 from dw_orchestration.tables.names import KeyPath, colliding, identifier, source_slug, with_id
@@ -109,11 +108,17 @@ class Tables(Sequence[Table]):
         taken = self._taken(select, exclude, include_disabled=include_disabled)
         chosen = self._scheduled(_unique_keys([table for table in self.all if table.id in taken]))
         self._tables = self._translated(chosen, spec_of)
+        if spec_of is not None:
+            _check_keys(self._tables)
         if self._tables and overrides and self.scheduling is not SchedulingMode.OBSERVE:
             # an override may name a table by its translated key, and its times have an effect on the translation
             timetables = overridden(self.matching, overrides)
             del self._index
-            self._tables = self._translated(self._scheduled(chosen, timetables), spec_of)
+            others = [replace(table, schedule=timetables[table.id]) for table in chosen if table.id in timetables]
+            retimed = {table.id: table for table in self._translated(filter(_is_syncable, others), spec_of)}
+            self._tables = [retimed.get(table.id, table) for table in self._tables]
+            if spec_of is not None:
+                _check_keys(self._tables)
 
     @classmethod
     def live(cls, sources: Iterable[Source], *, key_paths: Mapping[str, KeyPath] | None = None) -> Self:
@@ -250,22 +255,19 @@ class Tables(Sequence[Table]):
                 self.problems.append(str(error))
         return taken
 
-    def _scheduled(self, tables: list[Table], timetables: Mapping[str, Rhythm] | None = None) -> list[Table]:
-        """The tables with what Dagster's schedules tick by: their own timetables, or else PostHog's cadence."""
+    def _scheduled(self, tables: list[Table]) -> list[Table]:
+        """The tables with what Dagster's schedules tick by, before any overrides: PostHog's cadence."""
         if self.scheduling is SchedulingMode.OBSERVE:
             return tables
-        schedules = {
-            table.id: (timetables or {}).get(table.id, table.cadence) for table in tables if _is_syncable(table)
-        }
-        return [replace(table, schedule=schedules.get(table.id)) for table in tables]
+        return [replace(table, schedule=table.cadence) if _is_syncable(table) else table for table in tables]
 
-    def _translated(self, tables: list[Table], spec_of: Callable[[Table], HasKey] | None) -> list[Table]:
-        if spec_of is None:
-            return tables
-        self._specs = {table.id: spec_of(table) for table in tables}
-        translated = [replace(table, key_path=tuple(self._specs[table.id].key.path)) for table in tables]
-        _check_keys(translated)
-        return translated
+    def _translated(self, tables: Iterable[Table], spec_of: Callable[[Table], HasKey] | None) -> list[Table]:
+        return [self._translate(table, spec_of) if spec_of else table for table in tables]
+
+    def _translate(self, table: Table, spec_of: Callable[[Table], HasKey]) -> Table:
+        spec = self._specs[table.id] = spec_of(table)
+        key_path = tuple(spec.key.path)
+        return table if key_path == table.key_path else replace(table, key_path=key_path)
 
 
 def _source_names(sources: Sequence[SourceSnapshot]) -> dict[str, str]:
