@@ -21,9 +21,10 @@ def decided_without_origin(spec: dg.AssetSpec, table: Table) -> dg.AssetSpec:
         spec: The spec as a user has translated it.
         table: Its table. One that Dagster cannot sync keeps no condition, as it has no schedule.
     """
-    condition, origin = spec.automation_condition, dg.AssetKey(list(table.upstream_path))
+    condition = spec.automation_condition
     if condition is None:
         return spec
+    origin = dg.AssetKey(list(table.upstream_path))
     if table.schema_class is not SchemaClass.SYNCABLE:
         return spec.replace_attributes(automation_condition=None)
     ignore = getattr(condition, "ignore", None)

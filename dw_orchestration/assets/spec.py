@@ -9,7 +9,7 @@ import dagster as dg
 from dw_orchestration.assets.automation import decided_without_origin
 from dw_orchestration.assets.metadata import TableMetadata
 from dw_orchestration.tables.classify import SchemaClass, why_not_synced
-from dw_orchestration.tables.names import identifier, snake
+from dw_orchestration.tables.names import KeyPath, identifier, snake
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
 from dw_orchestration.text import code, in_markdown
@@ -19,7 +19,13 @@ CLASS_TAG = "posthog/class"
 
 def asset_key(table: Table) -> dg.AssetKey:
     """The key of a table's asset."""
-    return dg.AssetKey(list(table.key_path))
+    return key_of(table.key_path)
+
+
+@cache
+def key_of(path: KeyPath) -> dg.AssetKey:
+    """The key with these parts: one object, however often thousands of tables name theirs."""
+    return dg.AssetKey(list(path))
 
 
 def asset_spec(table: Table) -> dg.AssetSpec:
@@ -35,7 +41,7 @@ def asset_spec(table: Table) -> dg.AssetSpec:
     """
     return dg.AssetSpec(
         key=asset_key(table),
-        deps=[dg.AssetKey(list(table.upstream_path))],
+        deps=[key_of(table.upstream_path)],
         description=_description(table),
         group_name=table.group,
         kinds={"posthog", snake(table.source.source_type)},
@@ -123,7 +129,7 @@ def _upstream_spec(table: Table) -> dg.AssetSpec:
     source = table.source
     system = f"{in_markdown(source.source_type)} ({in_markdown(source.upstream)})"
     return dg.AssetSpec(
-        key=dg.AssetKey(list(table.upstream_path)),
+        key=key_of(table.upstream_path),
         description=f"{code(table.schema.name)} in {system}, where the rows come from.",
         group_name=f"{table.group}_source",
         kinds={snake(source.source_type)},

@@ -76,10 +76,10 @@ class ScheduledTables:
         return min(cadence.next_tick(after) for cadence in self.cadences)
 
     def describe(self) -> str:
-        """Which tables, and when, in a sentence."""
+        """When, and how many tables: lists of schedules cut off the end."""
         first, *others = self.cadences
         when = first.describe() if not others else f"{first.describe_interval()}, at {1 + len(others)} different times"
-        return f"{_counted(self.tables)} that PostHog syncs {when}."
+        return f"{_sentence(when)}, as PostHog does: {_counted(self.tables)}."
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ class OverriddenTables(ScheduledTables):
         return None
 
     def describe(self) -> str:
-        """Which tables, and when, in a sentence."""
-        return f"{_counted(self.tables)} {self.timetable.describe()}, in place of PostHog's cadence."
+        """When, and how many tables."""
+        return f"{_sentence(self.timetable.describe())}, in place of PostHog's cadence: {_counted(self.tables)}."
 
 
 def build_posthog_schedules(
@@ -125,7 +125,7 @@ def build_posthog_schedules(
     Args:
         tables: The tables of the project, with its mode (`Tables(scheduling=...)`) and its overrides.
         default_status: Whether the schedules run before anybody switches them on.
-        for_runs: Leave out the schedules that have no job of their own, as a process needs them that only runs jobs.
+        for_runs: Leave out schedules that bring no job. Processes that only run jobs need no others.
 
     Example:
         ```python
@@ -248,8 +248,14 @@ def _merged(crons: Iterable[str]) -> list[str]:
     for cron in crons:
         minute, rest = cron.split(" ", 1)
         minutes.setdefault(rest, set()).add(minute)
-    return sorted(f"{','.join(sorted(each, key=lambda minute: (len(minute), minute)))} {rest}" for rest, each in minutes.items())
+    return sorted(
+        f"{','.join(sorted(each, key=lambda minute: (len(minute), minute)))} {rest}" for rest, each in minutes.items()
+    )
 
 
 def _counted(tables: Sequence[Table]) -> str:
-    return f"{len(tables)} tables" if len(tables) != 1 else "One table"
+    return f"{len(tables)} tables" if len(tables) != 1 else "one table"
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]

@@ -106,8 +106,7 @@ class Cadence:
             weekday = (THURSDAY + self.offset.days) % CRON_WEEKDAYS
             return [f"{minute} {hour % 24} * * {weekday}"]
         if self.every % HOUR == NONE and DAY % self.every == NONE:
-            hours = ",".join(str(each) for each in range(hour, 24, self.every // HOUR))
-            return [f"{minute} {'*' if self.every == HOUR else hours} * * *"]
+            return [f"{minute} {_hours(hour, every=self.every // HOUR)} * * *"]
         if self.every == MINUTE:
             return ["* * * * *"]
         if HOUR % self.every == NONE:
@@ -143,6 +142,14 @@ class Cadence:
     def _in_units(self) -> tuple[int, str, str]:
         size, unit, short = next(each for each in UNITS if self.every % each[0] == NONE)
         return self.every // size, unit, short
+
+
+def _hours(first: int, *, every: int) -> str:
+    """The hours of a cron, as Dagster's pages can say them in a few words."""
+    if every == DAY // HOUR:
+        return str(first)
+    step = "" if every == 1 else f"/{every}"
+    return f"{first}-23{step}" if first else f"*{step}"
 
 
 def cadence(schema: Schema) -> Cadence | None:

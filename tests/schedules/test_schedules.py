@@ -65,12 +65,12 @@ def test_tables_of_a_source_with_the_same_interval_share_a_schedule() -> None:
     schedules = {schedule.name: schedule for schedule in build_posthog_schedules(Tables(state, include_disabled=True))}
 
     assert {"postgres_p0_every_6h", "postgres_p0_every_1d", "postgres_p1_every_6h"} == set(schedules)
-    assert ["0 2,8,14,20 * * *", "11 1,7,13,19 * * *"] == schedules["postgres_p0_every_6h"].cron_schedule
+    assert ["0 2-23/6 * * *", "11 1-23/6 * * *"] == schedules["postgres_p0_every_6h"].cron_schedule
     assert (
-        "2 tables that PostHog syncs every 6 hours, at 2 different times."
+        "Every 6 hours, at 2 different times, as PostHog does: 2 tables."
         == schedules["postgres_p0_every_6h"].description
     )
-    assert "One table that PostHog syncs every 6 hours from 01:11 UTC." == schedules["postgres_p1_every_6h"].description
+    assert "Every 6 hours from 01:11 UTC, as PostHog does: one table." == schedules["postgres_p1_every_6h"].description
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_changed_time_of_day_keeps_the_schedule() -> None:
     before = build_posthog_schedules(Tables(snapshot([table(1)]), include_disabled=True))
     after = build_posthog_schedules(Tables(snapshot([table(1, sync_time_of_day=time(8, 30))]), include_disabled=True))
 
-    assert [["11 1,7,13,19 * * *"], ["30 2,8,14,20 * * *"]] == [each[0].cron_schedule for each in (before, after)]
+    assert [["11 1-23/6 * * *"], ["30 2-23/6 * * *"]] == [each[0].cron_schedule for each in (before, after)]
     assert before[0].name == after[0].name
 
 
@@ -258,6 +258,51 @@ def test_five_thousand_tables_make_some_hundreds_of_schedules() -> None:
     ]
 
     assert 50 * 6 == len(build_posthog_schedules(Tables(snapshot(*sources), include_disabled=True)))
+
+
+def many() -> Tables:
+    """As few tables as have too many schedules times tables: 101 sources of one table."""
+    return Tables(snapshot(*[[table(number)] for number in range(101)]), include_disabled=True)
+
+
+def test_jobs_do_not_grow_with_schedules_times_tables() -> None:
+    """Each job is resolved against all assets. Where that would take long, schedules use the job that Dagster has."""
+    few = Tables(snapshot([table(1), table(2)], [table(3)]), include_disabled=True)
+
+    jobs = [{schedule.job_name for schedule in build_posthog_schedules(each)} for each in (few, many())]
+
+    assert {"__anonymous_asset_job_postgres_p0_every_6h", "__anonymous_asset_job_postgres_p1_every_6h"} == jobs[0]
+    assert {"__ASSET_JOB"} == jobs[1]
+
+
+def test_schedule_without_a_job_of_its_own_runs_its_tables() -> None:
+    """The job of every asset runs the tables that a tick asks for, and no others."""
+    tables = many()
+    schedules = build_posthog_schedules(tables)
+    repository = dg.Definitions(
+        assets=build_posthog_assets(tables), schedules=schedules, resources={"posthog_warehouse": None}
+    ).get_repository_def()
+    request = tick_of(schedules[3], datetime(2026, 3, 1, 7, 11, tzinfo=UTC))
+    job = repository.get_maybe_subset_job_def(schedules[3].job_name, asset_selection=set(request.asset_selection))
+
+    assert {asset_key(each) for each in tables if each.source.prefix == "p3"} == job.asset_layer.executable_asset_keys
+
+
+def test_processes_of_runs_build_only_schedules_that_bring_a_job() -> None:
+    """A run has no use for schedules, but for the jobs that some of them bring."""
+    few = Tables(snapshot([table(1)]), include_disabled=True)
+
+    assert [1, 0] == [len(build_posthog_schedules(each, for_runs=True)) for each in (few, many())]
+
+
+def test_lines_that_differ_in_minutes_are_one() -> None:
+    """Dagster reads each line of a cron, and its pages cut off what is in many."""
+    times = [time(1, 11), time(1, 5), time(7, 40), time(2, 11)]
+    state = snapshot([table(number, sync_time_of_day=each) for number, each in enumerate(times)])
+
+    (schedule,) = build_posthog_schedules(Tables(state, include_disabled=True))
+
+    assert ["11 2-23/6 * * *", "5,11,40 1-23/6 * * *"] == schedule.cron_schedule
 
 
 def _cron_times(schedule, start, end) -> Iterator[datetime]:

@@ -145,7 +145,7 @@ def test_cron_says_the_same_for_years(frequency: str) -> None:
         (
             {"hours": 6},
             {"minutes": 71},
-            "11 1,7,13,19 * * *",
+            "11 1-23/6 * * *",
             "every 6 hours from 01:11 UTC",
             "every_6h",
         ),

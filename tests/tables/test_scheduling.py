@@ -110,6 +110,20 @@ def test_posthog_has_not_stopped_a_table_of_dagsters_schedule(
     assert overdue(orders, orders.schema, now=TAKEN_AT + 59 * DAY) is None
 
 
+def test_a_table_is_translated_once_unless_an_override_retimes_it() -> None:
+    """Specs are what takes time to build; those that no override changes are not built again."""
+    translated = []
+    override = ScheduleOverride(tables=["*.orders"], cron="30 7 * * *")
+
+    def spec_of(each: Table) -> dg.AssetSpec:
+        translated.append(each.schema.name)
+        return asset_spec(each)
+
+    Tables(project(source("Stripe", [table("orders"), table("customers")])), spec_of=spec_of, overrides=[override])
+
+    assert ["customers", "orders", "orders"] == sorted(translated)
+
+
 def test_a_translation_sees_what_an_override_changes() -> None:
     """An override may name a table by its translated key, and the translation gets the table with the override."""
 
