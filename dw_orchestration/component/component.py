@@ -445,7 +445,7 @@ def _serves_runs_alone() -> bool:
 
     Dagster reconstructs definitions there. A code server and a command do so too, but load them in another way first.
     """
-    return False not in _LOADS
+    return {True} == _LOADS
 
 
 def _refuse_namesakes(name: str, everyone: Sequence[str]) -> None:

@@ -125,7 +125,7 @@ def build_posthog_schedules(
     Args:
         tables: The tables of the project, with its mode (`Tables(scheduling=...)`) and its overrides.
         default_status: Whether the schedules run before anybody switches them on.
-        for_runs: Leave out schedules that bring no job. Processes that only run jobs need no others.
+        for_runs: Leave out the schedules that add no job to the definitions: processes of runs have no use for them.
 
     Example:
         ```python

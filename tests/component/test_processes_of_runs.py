@@ -46,7 +46,7 @@ def test_only_processes_that_serve_definitions_have_sensors(tmp_path: Path) -> N
     location = tmp_path / "location.py"
     location.write_text(LOCATION)
 
-    ended = subprocess.run(  # noqa: S603  our own code
+    ended = subprocess.run(
         [sys.executable, "-c", LOAD, str(location)], stdout=subprocess.PIPE, text=True, check=True, timeout=120
     )
     of_run, served = json.loads(ended.stdout.splitlines()[-1])

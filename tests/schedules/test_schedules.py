@@ -288,8 +288,8 @@ def test_schedule_without_a_job_of_its_own_runs_its_tables() -> None:
     assert {asset_key(each) for each in tables if each.source.prefix == "p3"} == job.asset_layer.executable_asset_keys
 
 
-def test_processes_of_runs_build_only_schedules_that_bring_a_job() -> None:
-    """A run has no use for schedules, but for the jobs that some of them bring."""
+def test_processes_of_runs_build_only_schedules_with_a_job() -> None:
+    """A run has no use for schedules, but for the jobs of some of them."""
     few = Tables(snapshot([table(1)]), include_disabled=True)
 
     assert [1, 0] == [len(build_posthog_schedules(each, for_runs=True)) for each in (few, many())]
