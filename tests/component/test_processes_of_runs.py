@@ -21,7 +21,7 @@ from dw_orchestration import PostHogWarehouseComponent, PostHogWarehouseResource
 def defs():
     warehouse = PostHogWarehouseResource(project_id="1", api_key=dg.EnvVar("POSTHOG_KEY"))
     state = Path(__file__).with_name("state.json")
-    return PostHogWarehouseComponent(warehouse=warehouse).build_defs_from_file(state)
+    return PostHogWarehouseComponent(warehouse=warehouse, state_file=state).build_defs_from_file(state)
 """
 # a run or a step reconstructs definitions; a code server first loads them in another way, and then serves those
 LOAD = """
