@@ -1,9 +1,9 @@
 """Fifty sources of one table each, 20 s a sync, in one run: this package, dagster-fivetran and dagster-airbyte.
 
-All in `dagster dev` with the default executor, each against a stand-in of its API. This package makes one step of the
-whole project; the others make one of each connector, which is all they can. For the others, give the folder with their
-own measurement (`bench_fan.py`, `common.py`) in `--peers`; without it only this package is measured. They take some
-eleven minutes each. Example: `python bench/against_peers.py --peers ../peers`.
+All in `dagster dev` with the default executor, each against a stand-in of its API. This package makes a step of each
+source, its default, and one of the whole project; the others make one of each connector, which is all they can. For the
+others, give the folder with their own measurement (`bench_fan.py`, `common.py`) in `--peers`; without it only this
+package is measured. They take some eleven minutes each. Example: `python bench/against_peers.py --peers ../peers`.
 """
 
 from __future__ import annotations
@@ -102,7 +102,11 @@ def main() -> None:
     parser.add_argument("--tables", type=int, default=1, help="of each source")
     parser.add_argument("--seconds", type=float, default=20.0, help="that a sync takes")
     parser.add_argument(
-        "--step-per", nargs="+", default=["project"], choices=["project", "source", "table"], help="of this package"
+        "--step-per",
+        nargs="+",
+        default=["source", "project"],
+        choices=["project", "source", "table"],
+        help="of this package",
     )
     parser.add_argument("--peers", type=Path, help="the folder with the others' measurement")
     parser.add_argument("--peers-python", type=Path, help="an interpreter that has them; by default one is made")

@@ -25,8 +25,16 @@ class RecordReader:
         self._tables_of = Counter(self._source_of.values())
         self._records: dict[str, Schema] = {}
 
-    def after(self, job: Job) -> Schema | None:
-        """The schema as it stands after a completed job; None if it cannot be read, which is no failure of the sync."""
+    def after(self, job: Job, *, seen: Schema | None = None) -> Schema | None:
+        """The schema as it stands after a completed job; None if it cannot be read, which is no failure of the sync.
+
+        Args:
+            job: The job.
+            seen: The record as the engine has read it last. A list's record may have no columns.
+        """
+        is_listed = len(self._tables_of) > SOURCES_READ_ONE_BY_ONE
+        if seen is not None and not self._is_fresh(job) and (is_listed or (seen.table and seen.table.columns)):
+            self._records[job.schema_id] = seen
         if not self._is_fresh(job):
             try:
                 self._records |= {schema.id: schema for schema in self._read(job.schema_id)}

@@ -318,7 +318,7 @@ class _Step:
             return
         if log.syncs.include(job.id) and not is_given:
             self._context.log.info(f"{run.name}: sync {job.id} has been reported before; the run's result repeats it")
-        record, before = self._records.after(job), log.syncs.before(job.id)
+        record, before = self._records.after(job, seen=self._batch.record(job.schema_id)), log.syncs.before(job.id)
         if run.full_refresh_due_at is None:
             run.is_full_refresh |= was_full_refresh(run.table, job, before=before)
         if not is_given:

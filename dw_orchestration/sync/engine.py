@@ -16,6 +16,7 @@ from dw_orchestration.posthog.errors import (
     UnexpectedAnswerError,
     UnreachableError,
 )
+from dw_orchestration.posthog.models import Schema
 from dw_orchestration.sync import errors
 from dw_orchestration.sync.cancel import CANCEL_TIMEOUT_S, Cancellation
 from dw_orchestration.sync.clock import Clock, EngineClock, SystemClock
@@ -108,6 +109,10 @@ class SyncEngine:
                     yield Notice(text="The project is over its billing limit: no further table is triggered.")
         if self._billing is not None:
             yield BillingStopped(error=self._billing, not_triggered=tuple(self._not_triggered))
+
+    def record(self, schema_id: str) -> Schema | None:
+        """A table's record in PostHog as it was read last; None before the first read."""
+        return next((table.record for table in self._tables if table.id == schema_id), None)
 
     def cancel_started(self, *, timeout_s: float = CANCEL_TIMEOUT_S) -> list[CancelReport]:
         """Cancel the jobs that this engine has started, but not those that it found, and wait until they have ended.

@@ -129,11 +129,14 @@ class InitialRead:
         source: The source.
         jobs: Its newest jobs, newest first.
         horizon: Jobs created at or before this time may be missing from `jobs`; None if `jobs` is complete.
+        is_unread: The jobs were not read, because the records show all that matters: the newest job of each table has
+            completed, and its record has the time of it.
     """
 
     source: Source
     jobs: tuple[Job, ...]
     horizon: datetime | None
+    is_unread: bool = False
 
 
 class JobReader:

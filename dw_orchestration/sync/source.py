@@ -30,7 +30,7 @@ from dw_orchestration.sync.errors import SyncError
 from dw_orchestration.sync.events import Notice, SyncEvent
 from dw_orchestration.sync.jobs import InitialRead, JobReader
 from dw_orchestration.sync.polling import AT_ONCE, NEVER, PollSchedule, Wait, listed_pause_s, pause_s, sweep_s
-from dw_orchestration.sync.settings import OnStall, SyncSettings
+from dw_orchestration.sync.settings import IfRunning, OnStall, SyncMode, SyncSettings
 from dw_orchestration.sync.table_sync import State, TableSync
 
 T = TypeVar("T")
@@ -168,6 +168,8 @@ class SourcePoller:
 
     def _read_initial(self) -> InitialRead:
         settings = self._settings
+        if self._listed is not None and self._api.server_time is not None and all(map(self._is_shown, self.live)):
+            return InitialRead(source=self._listed, jobs=(), horizon=None, is_unread=True)
         return self._reader.initial(
             {table.id for table in self.live},
             source=self._listed,
@@ -175,6 +177,19 @@ class SourcePoller:
             after=self._clock.server() - timedelta(seconds=settings.abandoned_after_s),
             resumed={t.id: t.request.resume_job_id for t in self.live if t.request.resume_job_id is not None},
         )
+
+    def _is_shown(self, table: TableSync) -> bool:
+        """Whether the list shows all that could matter of a table's jobs: the newest one has completed.
+
+        A record can be wrong for a while. Then the search for the new job finds the one that was running, so that is
+        joined. Where anything else would have to be done about it, the jobs are read.
+        """
+        settings, request = self._settings, table.request
+        joins = settings.if_running is IfRunning.ATTACH and settings.sync_mode is SyncMode.RELOAD
+        if not joins or settings.accept_jobs_since or request.resume_job_id or request.claimed_at or not self._listed:
+            return False
+        record = next(schema for schema in self._listed.schemas if schema.id == table.id)
+        return record.should_sync and record.status is SyncStatus.COMPLETED and record.last_synced_at is not None
 
     def _read_next(self) -> tuple[list[TableSync], dict[str, list[Job]]]:
         read = self.live

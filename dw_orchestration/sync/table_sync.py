@@ -184,6 +184,7 @@ class TriggerAttempt:
         is_accepted: Whether an answer came that accepts the trigger.
         accepted_at: When PostHog accepted it; None if it did not, or if its answer had no time.
         took_s: How long the request took.
+        began_at: When the trigger was sent, if the jobs before it were not read. Otherwise `known` is better evidence.
     """
 
     known: frozenset[str]
@@ -192,6 +193,7 @@ class TriggerAttempt:
     is_accepted: bool = False
     accepted_at: datetime | None = None
     took_s: float = 0.0
+    began_at: datetime | None = None
 
     def first_new(self, history: JobHistory) -> Job | None:
         """The first job that this trigger caused, or that made PostHog drop it because it was already running."""
@@ -224,7 +226,7 @@ class TriggerAttempt:
     def _sent_at(self) -> datetime | None:
         """The earliest time at which PostHog can have received the trigger."""
         if self.accepted_at is None:
-            return None
+            return self.began_at and self.began_at - SERVER_CLOCKS_AGREE
         return self.accepted_at - timedelta(seconds=self.took_s) - SERVER_CLOCKS_AGREE
 
 
@@ -259,6 +261,7 @@ class TableSync:
         self._access = AccessMethod.WAREHOUSE
         self._horizon: datetime | None = None
         self._newest_before: datetime | None = None
+        self._is_unread = False
         self._attempt: TriggerAttempt | None = None
         # All in watched seconds: when the total timeout began, when the state began, when there was progress.
         self._began_s: float | None = None
@@ -325,6 +328,9 @@ class TableSync:
         self._access = read.source.access_method
         self._horizon = read.horizon
         self._newest_before = max((job.created_at for job in read.jobs), default=None)
+        if read.is_unread and self.record is not None:
+            self._horizon = self._newest_before = self.record.last_synced_at
+        self._is_unread = read.is_unread
         self.history.add(job for job in read.jobs if job.schema_id == self.id)
         self._enter(Cause.READ)
 
@@ -423,7 +429,12 @@ class TableSync:
         started.
         """
         self.started = True
-        self._attempt = TriggerAttempt(known=self.history.ids, horizon=self._horizon, mode=self._settings.sync_mode)
+        self._attempt = TriggerAttempt(
+            known=self.history.ids,
+            horizon=self._horizon,
+            mode=self._settings.sync_mode,
+            began_at=now.server if self._is_unread else None,
+        )
         self._enter(Cause.TRIGGERED, now)
 
     def trigger_accepted(self, now: Now, *, at: datetime | None, took_s: float) -> None:

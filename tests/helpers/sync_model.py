@@ -193,6 +193,8 @@ class World:
         end = None if took_s is None else self.t - ago_s + took_s
         row = Row(f"past-{next(self._numbers)}", table, round(self.t - ago_s, 6), status, end, 100, error)
         self.rows.append(row)
+        if status == "Completed":
+            table.last_synced_at = max(row.created_at, -inf if table.last_synced_at is None else table.last_synced_at)
         return row
 
     def start(self, table: Table, run: Run | None = None) -> None:
