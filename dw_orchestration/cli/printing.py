@@ -128,7 +128,7 @@ def _print_table(report: Report, *, wide: bool) -> None:
         for remark in _remarks(report):
             console.print(Text(remark))
     hidden = [column for column in report.columns if column not in columns and column not in REMARKS]
-    more = f" Not shown: {', '.join(map(_head, hidden))} (--wide)." if hidden and report.rows else ""
+    more = f" Not shown: {', '.join(hidden)} (--wide)." if hidden and report.rows else ""
     console.print(Text(visible_lines(report.summary) + more))
 
 
@@ -139,7 +139,7 @@ def _print_record(report: Report) -> None:
         value = report.rows[0].get(column)
         for number, each in enumerate(value if isinstance(value, list) else [value]):
             if text := visible(as_text(each)):
-                _print_lines([f"{'' if number else _head(column):{width}}{text}"])
+                _print_lines([f"{'' if number else column:{width}}{text}"])
     _print_lines([visible_lines(report.summary)])
 
 
@@ -152,7 +152,7 @@ def _print_rows(console: Console, rows: Sequence[Row], columns: Sequence[str], *
     for column in columns:
         is_number = all(isinstance(row.get(column), int | float | None) for row in rows)
         table.add_column(
-            _head(column),
+            Text(visible(column)),
             justify="right" if is_number else "left",
             no_wrap=wide or not _is_text(column, columns),
             overflow="fold",
@@ -177,7 +177,7 @@ def _width(report: Report, column: str) -> int:
     now = datetime.now(UTC)
     widest = max((len(_cell(row.get(column), now=now)) for row in report.rows), default=0)
     limit = WIDEST_TEXT if _is_text(column, report.columns) else NO_LIMIT
-    return max(len(_head(column)), min(widest, limit))
+    return max(len(column), min(widest, limit))
 
 
 def _remarks(report: Report) -> Iterator[str]:
@@ -194,10 +194,6 @@ def _remarks(report: Report) -> Iterator[str]:
 def _is_text(column: str, columns: Sequence[str]) -> bool:
     """Whether a column may be wrapped: names, ids and results may not."""
     return column != columns[0] and column in {"before", "after", "message", "description", "webhook_url", "synced"}
-
-
-def _head(column: str) -> str:
-    return column.replace("_", " ")
 
 
 def _cell(value: object, *, now: datetime | None) -> str:
