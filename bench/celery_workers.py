@@ -236,6 +236,8 @@ def machines(folder: Path, server: StandIn, *, longest_s: float) -> Iterator[Mac
 
 def main() -> None:
     """Run, disturb, and print."""
+    # the processes have separate sessions, so they would outlive this one
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sources", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=45.0, help="that a sync takes")
