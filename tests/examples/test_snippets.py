@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
+import smtplib
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partialmethod
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
 import yaml
+from slack_sdk import WebClient
 
 from dw_orchestration import PostHogWarehouseComponent, build_job_status_sensor, build_posthog_assets
 from dw_orchestration.operations.jobs import build_maintenance_jobs
@@ -24,6 +31,8 @@ from dw_orchestration.tables.tables import Tables
 from dw_orchestration.testing import fails
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dw_orchestration.testing.warehouse import EmbeddedWarehouse
 
 SNIPPETS = Path(__file__).parents[2] / "docs" / "snippets"
@@ -158,35 +167,106 @@ def test_automation_syncs_on_weekdays(stripe) -> None:
     assert [0, 1, 0, 0, 1] == requested
 
 
-@pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
-def test_alert_tells_of_a_table_once(stripe, caplog) -> None:
-    """A sync that fails turns a check red, which requests the alert once; the alert has PostHog's reason."""
-    alerts = module("alerts.py")
-    assets = [*build_posthog_assets(Tables(stripe.snapshot(), include_disabled=True)), alerts["alert_of_tables"]]
-    resources = {"posthog_warehouse": stripe.resource}
-    defs = dg.Definitions(assets=assets, resources=resources)
-    stripe.behave("Charge", fails("Stripe is down", times=1))
-    requested = []
+@dataclass
+class Receiver:
+    """Slack, a webhook and a mail server, each as far as an alert needs it."""
+
+    posted: list[dict[str, Any]] = field(default_factory=list)
+    mails: list[str] = field(default_factory=list)
+
+    def serve_http(self) -> ThreadingHTTPServer:
+        """Answer each message as Slack does."""
+        posted = self.posted
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                self.wfile.write(b'{"ok": true}')
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    def serve_mail(self) -> ThreadingTCPServer:
+        """Take one mail in each connection."""
+        mails = self.mails
+
+        class Handler(StreamRequestHandler):
+            def handle(self) -> None:
+                self.wfile.write(b"220 ready\r\n")
+                answers = {b"EHLO": b"250-ready\r\n250 AUTH PLAIN", b"AUTH": b"235 ok", b"QUIT": b"221 bye"}
+                for line in self.rfile:
+                    command = line[:4].upper()
+                    if command == b"DATA":
+                        self.wfile.write(b"354 go on\r\n")
+                        mails.append(b"".join(iter(self.rfile.readline, b".\r\n")).decode())
+                    self.wfile.write(answers.get(command, b"250 ok") + b"\r\n")
+
+        return ThreadingTCPServer(("127.0.0.1", 0), Handler)
+
+
+@pytest.fixture
+def receiver(monkeypatch) -> Iterator[Receiver]:
+    """What receives the alerts, in the places of Slack, of the webhook and of the mail server."""
+    receiver = Receiver()
+    with receiver.serve_http() as http, receiver.serve_mail() as mail:
+        for server in (http, mail):
+            Thread(target=server.serve_forever, daemon=True, kwargs={"poll_interval": 0.01}).start()
+        address = f"http://127.0.0.1:{http.server_port}/"
+        connect = partialmethod(WebClient.__init__, base_url=address)
+        monkeypatch.setattr(WebClient, "__init__", connect)
+        monkeypatch.setattr(smtplib, "SMTP_SSL", lambda *_, **__: smtplib.SMTP(*mail.server_address))
+        monkeypatch.setenv("ALERT_WEBHOOK", address)
+        monkeypatch.setenv("SLACK_BOT_TOKEN", "xoxb-1")
+        yield receiver
+        http.shutdown()
+        mail.shutdown()
+
+
+def test_alert_tells_of_a_sync_of_posthog_once(stripe, receiver) -> None:
+    """A sync that PostHog started and that fails is one message with PostHog's reason, in whichever table."""
+    tables = Tables(stripe.snapshot(), include_disabled=True)
+    defs = dg.Definitions.merge(
+        dg.Definitions(build_posthog_assets(tables), resources={"posthog_warehouse": stripe.resource}),
+        module("alerts.py")["defs"],
+    )
+    reports = build_job_status_sensor(tables, run_grace=timedelta())
+    alerts = defs.get_repository_def().get_sensor_def("slack_on_failed_syncs")
+    seen, cursor, reported = [], None, None
     with dg.DagsterInstance.ephemeral() as instance:
-        cursor = dg.evaluate_automation_conditions(defs=defs, instance=instance).cursor
-        dg.materialize(assets, instance=instance, resources=resources, selection=[CHARGE], raise_on_error=False)
-        for _ in range(2):
-            result = dg.evaluate_automation_conditions(defs=defs, instance=instance, cursor=cursor)
-            requested.append(result.get_num_requested(dg.AssetKey("alert_of_tables")))
-            cursor = result.cursor
-        told = dg.materialize(
-            assets, instance=instance, resources=resources, selection=[dg.AssetKey("alert_of_tables")]
-        )
+        for round_ in ("begin", "fail", "nothing new"):
+            if round_ == "fail":
+                for table in ("Charge", "deals"):
+                    stripe.behave(table, fails("the source is down", times=1))
+                    stripe.sync(table)
+            context = dg.build_sensor_context(
+                instance=instance, cursor=reported, resources={"posthog_warehouse": stripe.resource}
+            )
+            tick = reports.evaluate_tick(context)
+            reported = tick.cursor
+            for event in tick.asset_events:
+                instance.report_runless_asset_event(event)
+            context = dg.build_sensor_context(
+                instance=instance, cursor=cursor, definitions=defs, resources=defs.resources
+            )
+            cursor = alerts.evaluate_tick(context).cursor
+            seen.append(len(receiver.posted))
 
-    assert told.success
-    assert [1, 0] == requested
-    assert "Charge: Stripe is down" in caplog.text
+    assert [0, 1, 1] == seen
+    (message,) = receiver.posted
+    assert "#data" == message["channel"]
+    assert all(name in message["text"] for name in ("posthog/stripe/acme/charge: ", "posthog/hubspot/deals: "))
+    assert 2 == message["text"].count("the source is down")
 
 
-def test_alert_tells_of_a_run(stripe, caplog) -> None:
-    """A failed run is reported with the reason for each table."""
-    sensor = module("alerts.py")["alert_of_runs"]
-    stripe.behave("Charge", fails("Stripe is down", times=1))
+def test_alerts_tell_of_a_run(stripe, receiver) -> None:
+    """A failed run reaches Slack, a mailbox and a webhook, with the reason for each table."""
+    alerts = module("alerts.py")
+    stripe.behave("Charge", fails("Stripe is <down>", times=1))
     with dg.DagsterInstance.ephemeral() as instance:
         defs = dg.Definitions(
             build_posthog_assets(Tables(stripe.snapshot(), include_disabled=True)),
@@ -196,12 +276,15 @@ def test_alert_tells_of_a_run(stripe, caplog) -> None:
             instance=instance, raise_on_error=False, asset_selection=[CHARGE]
         )
         (failed,) = (event for event in run.all_events if event.is_run_failure)
-        context = dg.build_run_status_sensor_context(
-            "alert_of_runs", failed, instance, run.dagster_run
-        ).for_run_failure()
-        sensor(context)
+        context = dg.build_run_status_sensor_context("alerts", failed, instance, run.dagster_run).for_run_failure()
+        for name in ("slack_on_failed_runs", "webhook_on_failed_runs", "mail_on_failed_runs"):
+            alerts[name](context)
 
-    assert "Stripe is down" in caplog.text
+    slack, webhook = receiver.posted
+    assert "Stripe is <down>" in slack["text"]
+    assert "Stripe is <down>" in webhook["why"]
+    (mail,) = receiver.mails
+    assert "Stripe is &lt;down&gt;" in mail
 
 
 def test_key_from_the_environment_reaches_the_sensor(stripe) -> None:
