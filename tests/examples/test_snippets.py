@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import smtplib
 import subprocess
@@ -356,6 +357,25 @@ def test_examples_of_users_tests_pass() -> None:
     ended = subprocess.run(command, cwd=SNIPPETS, capture_output=True, text=True, check=False)
 
     assert f"{len(tests)} passed" in ended.stdout, ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("deployment", [None, "production"])
+def test_only_production_starts_syncs(stripe, monkeypatch, deployment) -> None:
+    """Without a word, a deployment has no schedules, and a run sends nothing; production has both."""
+    if deployment:
+        monkeypatch.setenv("DEPLOYMENT", deployment)
+    shown = component("staging.yaml")
+    here = shown.warehouse.model_copy(update={"host": os.environ["POSTHOG_HOST"]})
+    defs = replace(shown, warehouse=here).build_defs_from_snapshot(stripe.snapshot())
+    schedules = defs.get_repository_def().schedule_defs
+
+    assert (deployment == "production") == bool(schedules)
+    if not deployment:
+        job = defs.resolve_implicit_global_asset_job_def()
+        run = job.execute_in_process(asset_selection=[CHARGE], raise_on_error=False)
+        (failed,) = (event for event in run.all_events if event.is_step_failure)
+        assert "`read_only`" in failed.step_failure_data.user_failure_data.description
+        assert [] == stripe.jobs("Charge")
 
 
 def test_names_of_tables(stripe) -> None:
