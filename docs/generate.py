@@ -7,6 +7,7 @@
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from textwrap import dedent
@@ -31,11 +32,14 @@ from dw_orchestration.cli.output import MEANINGS
 from dw_orchestration.component.attributes import OpArgs, RetryArgs
 from dw_orchestration.component.translations import TableAttributes
 from dw_orchestration.component.warehouses import EmbeddedArgs, ProjectArgs
-from dw_orchestration.errors import ApiError, PostHogError, SyncError
+from dw_orchestration.errors import ApiError, PostHogError, SyncError, UnreachableError
 from dw_orchestration.operations.jobs import RESYNC
 from dw_orchestration.operations.registry import OPERATIONS
 from dw_orchestration.posthog.errors import Problem
+from dw_orchestration.posthog.models import Job
 from dw_orchestration.schedules.overrides import ScheduleOverride
+from dw_orchestration.sync import errors as sync_errors
+from dw_orchestration.sync.jobs import JobHistory
 from dw_orchestration.tables.classify import SchemaClass
 from dw_orchestration.tables.selection import TableSelector
 
@@ -50,6 +54,7 @@ PARTS: dict[str, type[BaseModel]] = {
 }
 JOBS = [each for each in (*OPERATIONS, RESYNC) if each.has_job]
 EXAMPLE = Problem(status=403, method="GET", path="/", host="", detail="missing scope 'external_data_source:write'")
+REFUSED = Problem(status=400, method="POST", path="/...", host="eu.posthog.com", detail="<PostHog's reason>")
 # Dagster's schema has this if the default is not a plain value
 UNSET = "__DAGSTER_UNSET_DEFAULT__"
 _OWN_DEFAULTS = {each.name: each.default for each in fields(PostHogWarehouseComponent) if each.default is not MISSING}
@@ -199,6 +204,10 @@ def tables() -> dict[str, str]:
     found["api_errors"] = _errors(ApiError, columns=("Error", "What happened", "What to do"))
     found["transport_errors"] = _errors(PostHogError, columns=("Error", "What happened"), without=ApiError)
     found["sync_errors"] = _errors(SyncError, columns=("Error", "What happened", "What to do", "Retry"))
+    found["sync_texts"] = _table(
+        ["The text", "What to do", "Retry"],
+        ((str(error.args[0]), error.cure or "As the text says.", _retry(type(error))) for error in _examples()),
+    )
     found["classes"] = _table(["class", "materializing it"], ((f"`{each}`", _effect(each)) for each in SchemaClass))
     found["jobs"] = _table(
         ["job", "what it does"],
@@ -287,6 +296,33 @@ def _errors(base: type[Exception], *, columns: tuple[str, ...], without: type[Ex
     ]
     wanted = (error for error in found if without is None or not issubclass(error, without))
     return _table(columns, (_error(error)[: len(columns)] for error in wanted))
+
+
+def _examples() -> Iterator[SyncError]:
+    """The errors of a sync as a run shows them, with an example's name for the table."""
+    table: dict[str, Any] = {"schema_id": "...", "label": "stripe.Charge"}
+    label, history, at = "stripe.Charge", JobHistory(), datetime(2026, 12, 1, tzinfo=UTC)
+
+    def job(status: str, *, error: str | None = None, enabled: bool = True) -> Job:
+        schema = {"id": "...", "name": "Charge", "should_sync": enabled}
+        of_job = {"id": "0199-...", "created_at": at, "status": status, "schema": schema, "latest_error": error}
+        return Job.model_validate(of_job)
+
+    ended = [job("Failed", error="<PostHog's error>"), job("Failed", error="<PostHog's error>", enabled=False)]
+    ended += [job("Cancelled", error="<PostHog's reason>"), job("BillingLimitReached")]
+    ended += [job("BillingLimitTooLow", error="<PostHog's reason>"), job("<status>")]
+    yield from (error for each in ended if (error := sync_errors.error_for(each, label=label, history=history)))
+    yield sync_errors.not_triggered(**table)
+    yield sync_errors.never_started(**table, status=None, newest=None, after_s=300, lost=False)
+    yield sync_errors.already_running(job("Running"), label=label)
+    yield sync_errors.stalled(job("Running"), label=label, after_s=21600)
+    yield sync_errors.too_long(job("Running"), label=label, after_s=86400)
+    history.add(ended[0].model_copy(update={"id": str(n)}) for n in range(6))
+    yield sync_errors.in_streak(**table, history=history, wait_s=900)
+    yield sync_errors.deleted(**table)
+    yield from (sync_errors.not_syncable(**table, found=each) for each in SchemaClass if each.reason)
+    yield sync_errors.refused(**table, exc=ApiError(REFUSED))
+    yield sync_errors.unreachable(**table, exc=UnreachableError("<the failed connection>"))
 
 
 def _error(error: type[Exception]) -> tuple[str, ...]:

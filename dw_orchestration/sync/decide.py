@@ -164,9 +164,7 @@ def _beside_running(job: Job, *, table: TableState) -> Action | None:
     """What to do about a running sync; None if the table may still be triggered."""
     match table.settings.if_running:
         case IfRunning.FAIL:
-            since = f"{job.created_at:%F %T} UTC"
-            what = f"{table.label} was not triggered: its sync {job.id} has been running since {since}."
-            return Refuse(errors.AlreadyRunningError.of(job, what))
+            return Refuse(errors.already_running(job, label=table.label))
         case IfRunning.WAIT_THEN_RELOAD if table.waited_for is None:
             return WaitFor(job)
         case _:

@@ -303,6 +303,12 @@ def unknown_status(job: Job, *, label: str) -> UnknownStatusError:
     return UnknownStatusError.of(job, what)
 
 
+def already_running(job: Job, *, label: str) -> AlreadyRunningError:
+    """The error for a table with a running sync, which `if_running` forbids to join."""
+    what = f"{label} was not triggered: its sync {job.id} has been running since {job.created_at:%F %T} UTC."
+    return AlreadyRunningError.of(job, what)
+
+
 def stalled(job: Job, *, label: str, after_s: float) -> SyncStalledError:
     """The error for a job without progress."""
     what = f"The sync of {label} has shown no progress for {_span(after_s)}, at {job.rows_synced or 0} rows."

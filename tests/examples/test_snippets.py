@@ -170,7 +170,7 @@ def test_automation_syncs_on_weekdays(stripe) -> None:
 
 @dataclass
 class Receiver:
-    """Slack, a webhook and a mail server, each as far as an alert needs it."""
+    """Slack, a webhook and a mail server, each with just what an alert needs."""
 
     posted: list[dict[str, Any]] = field(default_factory=list)
     mails: list[str] = field(default_factory=list)
@@ -376,6 +376,26 @@ def test_only_production_starts_syncs(stripe, monkeypatch, deployment) -> None:
         (failed,) = (event for event in run.all_events if event.is_step_failure)
         assert "`read_only`" in failed.step_failure_data.user_failure_data.description
         assert [] == stripe.jobs("Charge")
+
+
+def test_migration_keeps_the_keys_from_before(stripe) -> None:
+    """The template gives the keys of an ELT integration, and the job of the page syncs such a table."""
+    defs = component("migrate.yaml").build_defs_from_snapshot(stripe.snapshot())
+
+    assert {"acme/charge", "hubspot/deals"} <= keys(defs)
+
+
+def test_op_by_hand_and_the_job_that_replaces_it(stripe, monkeypatch) -> None:
+    """The op succeeds when PostHog has taken the request; the job when the table is synced."""
+    shown = module("migrate.py")
+    monkeypatch.setenv("CHARGE_ID", stripe.schema("Charge").id)
+    shown["reload_charges"]()
+    assets = build_posthog_assets(Tables(stripe.snapshot(), include_disabled=True))
+    defs = dg.Definitions(assets, jobs=[shown["charges_job"]], resources={"posthog_warehouse": stripe.resource})
+
+    assert defs.resolve_job_def("charges").execute_in_process().success
+    # the run has joined the sync that the op started
+    assert ["Completed"] == [job.status for job in stripe.jobs("Charge")]
 
 
 def test_names_of_tables(stripe) -> None:

@@ -13,10 +13,12 @@ import typer
 import yaml
 
 from dw_orchestration import PostHogWarehouseComponent
+from dw_orchestration.assets.checks import DATA_AS_USUAL, SYNC_SUCCEEDED
 from dw_orchestration.cli.app import app
 from dw_orchestration.operations.jobs import RESYNC
 from dw_orchestration.operations.registry import OPERATIONS
 from dw_orchestration.posthog.client import PostHogWarehouseClient
+from dw_orchestration.sync.errors import SyncError
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -59,6 +61,17 @@ def test_reference_says_what_each_attribute_does(attribute) -> None:
     (row,) = re.findall(rf"^\| `{attribute}` \|.*$", page, flags=re.MULTILINE)[:1]
     *_, description, _ = row.split(" | ")[-1].rpartition(" |")
     assert description
+
+
+def test_troubleshooting_has_every_error_and_every_check() -> None:
+    """What can be red in Dagster is on the page: each way in which a sync can end, and each check."""
+    page = (DOCS / "troubleshooting.md").read_text()
+    history = {"state_is_current", "state_is_fresh", "sources_read"}
+    checks = {SYNC_SUCCEEDED, DATA_AS_USUAL} | history
+    cures = {error.cure for error in SyncError.__subclasses__()}
+
+    assert set() == {check for check in checks if f"`{check}`" not in page}
+    assert set() == {cure for cure in cures if cure not in page}
 
 
 def test_pages_include_nothing_that_needs_a_build() -> None:
@@ -193,7 +206,7 @@ def test_tests_that_pages_name_exist(page, tests) -> None:
 
 def test_each_feature_of_the_evidence_has_a_test() -> None:
     """Every row of the page names a test."""
-    rows = re.findall(r"^\| (.*) \| (.*) \|$", (DOCS / "evidence.md").read_text(), flags=re.MULTILINE)
+    rows = re.findall(r"^\| ([^|]*) \| ([^|]*) \|$", (DOCS / "evidence.md").read_text(), flags=re.MULTILINE)
     features = [row for row in rows if row[0] not in {"feature", "---"}]
 
     assert len(features) > len(rows) / 2
