@@ -19,6 +19,6 @@ def reload_charges() -> None:
 
 # endregion
 # region after
-charges_job = dg.define_asset_job("charges", selection=dg.AssetSelection.keys(["posthog", "stripe", "acme", "charge"]))
+charges_job = dg.define_asset_job("charges", dg.AssetSelection.assets(["posthog", "stripe", "acme", "charge"]))
 charges_at_seven = dg.ScheduleDefinition(job=charges_job, cron_schedule="0 7 * * *", execution_timezone="Europe/Berlin")
 # endregion

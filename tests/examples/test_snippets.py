@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import re
 import smtplib
 import subprocess
@@ -29,7 +28,7 @@ from dw_orchestration.operations.registry import OPERATIONS
 from dw_orchestration.posthog.enums import SyncFrequency
 from dw_orchestration.posthog.models import SchemaUpdate
 from dw_orchestration.tables.tables import Tables
-from dw_orchestration.testing import fails
+from dw_orchestration.testing import fails, runs_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -364,9 +363,7 @@ def test_only_production_starts_syncs(stripe, monkeypatch, deployment) -> None:
     """Without a word, a deployment has no schedules, and a run sends nothing; production has both."""
     if deployment:
         monkeypatch.setenv("DEPLOYMENT", deployment)
-    shown = component("staging.yaml")
-    here = shown.warehouse.model_copy(update={"host": os.environ["POSTHOG_HOST"]})
-    defs = replace(shown, warehouse=here).build_defs_from_snapshot(stripe.snapshot())
+    defs = component("staging.yaml").build_defs_from_snapshot(stripe.snapshot())
     schedules = defs.get_repository_def().schedule_defs
 
     assert (deployment == "production") == bool(schedules)
@@ -389,6 +386,7 @@ def test_op_by_hand_and_the_job_that_replaces_it(stripe, monkeypatch) -> None:
     """The op succeeds when PostHog has taken the request; the job when the table is synced."""
     shown = module("migrate.py")
     monkeypatch.setenv("CHARGE_ID", stripe.schema("Charge").id)
+    stripe.behave("Charge", runs_for(2))
     shown["reload_charges"]()
     assets = build_posthog_assets(Tables(stripe.snapshot(), include_disabled=True))
     defs = dg.Definitions(assets, jobs=[shown["charges_job"]], resources={"posthog_warehouse": stripe.resource})
