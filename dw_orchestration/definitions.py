@@ -20,7 +20,7 @@ from dagster_duckdb import DuckDBResource
 from dw_orchestration.component import PostHogWarehouseComponent
 from dw_orchestration.posthog.client import checked_project_id
 from dw_orchestration.resources.local import LocalWarehouse
-from dw_orchestration.resources.state import is_run_process
+from dw_orchestration.resources.state import is_reconstruction
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.shop_report import revenue_by_day
 from dw_orchestration.tables.errors import SetupError, StateNotRefreshedError
@@ -111,7 +111,7 @@ def _shop_report(warehouse: LocalWarehouse) -> dg.Definitions:
 def _loaded(component: PostHogWarehouseComponent, environment: Mapping[str, str]) -> dg.Definitions:
     """The component's definitions; in development a code server refreshes their state as it starts."""
     state_file = component.state_file
-    if state_file is not None and environment.get(_IN_DEVELOPMENT) and not is_run_process():
+    if state_file is not None and environment.get(_IN_DEVELOPMENT) and not is_reconstruction():
         problem = None
         try:
             component.write_state_to_path(state_file)

@@ -34,7 +34,7 @@ from dw_orchestration.resources.state import (
     fetch_stored,
     has_tables,
     how_to_get,
-    is_run_process,
+    is_reconstruction,
     note_tables,
     refresh_state,
     store,
@@ -133,7 +133,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         Raises:
             SetupError: The name cannot be a part of names in Dagster, or the history's address contains a secret.
         """
-        _LOADS.add(is_run_process())
+        _LOADS.add(is_reconstruction())
         if not _LEGAL_NAME.fullmatch(self.name):
             raise SetupError(f"`name: {self.name}` cannot be part of names in Dagster: use letters, digits and `_`.")
         refuse_secrets(str(self.history_database or ""))
@@ -256,7 +256,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         """The definitions; a pure function of the state file."""
         if state_path is not None:
             return self.build_defs_from_file(state_path)
-        if not is_run_process():
+        if not is_reconstruction():
             return self.not_connected(_NO_STATE)
         config = self.defs_state_config
         if config.management_type is _IN_A_SHARED_PLACE:
@@ -354,7 +354,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
                 return super().build_defs(context)
 
     def _defs_of_file(self, context: dg.ComponentLoadContext, state_file: Path) -> dg.Definitions:
-        if is_run_process() or not _is_to_be_fetched(state_file):
+        if is_reconstruction() or not _is_to_be_fetched(state_file):
             return self.build_defs_from_state(context, state_file)
         try:
             self.write_state_to_path(state_file)

@@ -21,8 +21,11 @@ KEPT_SHARE = 0.5
 _IN_STORAGE = DefsStateConfigArgs.versioned_state_storage().management_type
 
 
-def is_run_process() -> bool:
-    """Whether definitions are loaded again for a run or a step, and not by a code server or a command."""
+def is_reconstruction() -> bool:
+    """Whether definitions are loaded from what an earlier load has found, as every run and step does.
+
+    A code server does so too, right after it has loaded them for the first time: what it serves is the second load.
+    """
     return DefinitionsLoadContext.get().load_type is DefinitionsLoadType.RECONSTRUCTION
 
 
@@ -33,7 +36,7 @@ def note_tables(name: str) -> None:
 
 def code_server_has_tables(name: str) -> bool:
     """Whether this is a process of a run whose code server has loaded the tables of a component."""
-    return is_run_process() and _tables_of(name) in DefinitionsLoadContext.get().reconstruction_metadata
+    return is_reconstruction() and _tables_of(name) in DefinitionsLoadContext.get().reconstruction_metadata
 
 
 def _tables_of(name: str) -> str:
@@ -46,7 +49,7 @@ def how_to_get(place: str) -> str:
     Args:
         place: Where it was expected.
     """
-    if not is_run_process():
+    if not is_reconstruction():
         return f"There is no state {place} yet. Fetch it with `dg utils refresh-defs-state`."
     return (
         f"There is no state {place}. Runs and steps read the state of their code server, and never fetch it from"
@@ -75,7 +78,7 @@ def load_state(warehouse: WarehouseResource, path: Path) -> WarehouseSnapshot:
     try:
         return WarehouseSnapshot.read(path)
     except FileNotFoundError:
-        if is_run_process():
+        if is_reconstruction():
             raise SnapshotError(how_to_get(f"at {path.absolute()}")) from None
     refresh_state(warehouse, path)
     return WarehouseSnapshot.read(path)
