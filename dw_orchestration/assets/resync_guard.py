@@ -7,6 +7,7 @@ import dagster as dg
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.models import Schema
+from dw_orchestration.resources.failure import plain_failure
 from dw_orchestration.tables.table import Table, by_source
 from dw_orchestration.text import visible, visible_lines
 
@@ -95,4 +96,4 @@ def _refuse_unconfirmed(config: PostHogSyncConfig, names: list[str]) -> None:
 
 
 def _refusal(text: str) -> dg.Failure:
-    return dg.Failure(description=visible_lines(text), allow_retries=False)
+    return plain_failure(visible_lines(text))

@@ -32,6 +32,7 @@ from dw_orchestration.posthog.errors import (
 from dw_orchestration.posthog.jobs import is_over
 from dw_orchestration.posthog.logs import as_text, explaining_lines
 from dw_orchestration.posthog.models import Job, LogLine
+from dw_orchestration.resources.failure import plain_failure
 from dw_orchestration.resources.warehouse import WarehouseResource, errors_as_failure
 from dw_orchestration.sync.cancel import cancel_started_jobs
 from dw_orchestration.sync.clock import SystemClock
@@ -422,14 +423,14 @@ class _Step:
         """One failure for the step with a line for each table; a re-execution from it takes only the failed tables."""
         if (setup_error := self._setup_error()) is not None:
             self._checks.blame_the_run(str(setup_error))
-            return dg.Failure(description=str(setup_error), allow_retries=False)
+            return plain_failure(str(setup_error))
         failed = sorted((run for run in self._runs.values() if run.error is not None), key=lambda run: run.name)
         lines = [str(run.error) for run in failed]
         shown = lines[:MAX_ERRORS_SHOWN]
         if len(lines) > len(shown):
             shown.append(f"… and {len(lines) - len(shown)} more; the log has a line for each")
-        return dg.Failure(
-            description=f"{len(lines)} of {len(self._runs)} tables did not complete.\n" + "\n".join(shown),
+        return plain_failure(
+            f"{len(lines)} of {len(self._runs)} tables did not complete.\n" + "\n".join(shown),
             metadata={"posthog/failed_tables": len(lines), "posthog/tables": len(self._runs)},
             allow_retries=any(run.error is not None and run.error.allow_retries for run in failed),
         )

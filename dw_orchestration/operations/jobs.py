@@ -1,10 +1,12 @@
 """The operations as jobs in the Dagster UI. The launchpad offers the fields of each operation's `Params`."""
 
+import json
 from collections.abc import Callable, Generator, Iterator
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 import dagster as dg
-from pydantic import Field, create_model
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from dw_orchestration.assets.config import PostHogSyncConfig
@@ -16,6 +18,7 @@ from dw_orchestration.operations.report import Report
 from dw_orchestration.operations.resync import AssetEvent, ResyncParams, resync_tables
 from dw_orchestration.operations.secrets import Secrets, refuse_written_out
 from dw_orchestration.posthog.errors import PostHogError
+from dw_orchestration.resources.failure import PlainError, plain_failure
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.tables.errors import SetupError, SnapshotError, UsageError
 from dw_orchestration.tables.tables import Tables
@@ -23,8 +26,8 @@ from dw_orchestration.text import visible_lines
 
 # what Dagster puts on every re-execution
 _PARENT_TAG = "dagster/parent_run_id"
-# the launchpad shows the choices of a setting only if None is not one of them
-UNCHANGED = "unchanged"
+# how an empty form shows what nobody has filled in
+_EMPTY: dict[Any, Any] = {str: "", list: [], dict: {}}
 
 # what a job may add to the event log before its report
 Work = Generator[AssetEvent, None, Report]
@@ -88,8 +91,7 @@ def _resync_run(tables: Tables, sync_defaults: PostHogSyncConfig) -> Run:
 
 def _job(operation: Operation, run: Run, tables: Tables) -> dg.JobDefinition:
     name = f"{tables.resource_key}_{operation.name}"
-    # untyped, as Dagster does not name its type in public
-    config_schema: Any = config_of(operation.params).to_config_schema()
+    config_schema = config_of(operation.params)
 
     # Dagster requires the names of jobs and ops in a code location to be different
     @dg.op(
@@ -108,7 +110,7 @@ def _job(operation: Operation, run: Run, tables: Tables) -> dg.JobDefinition:
 
     @dg.job(
         name=name,
-        description=operation.description,
+        description=f"{operation.description.strip()}\n\n{_example(operation, step.name)}",
         config=_refusing_secrets(operation, step.name, config_schema),
         tags=tables.run_tags,
     )
@@ -118,7 +120,20 @@ def _job(operation: Operation, run: Run, tables: Tables) -> dg.JobDefinition:
     return job
 
 
-def _refusing_secrets(operation: Operation, step: str, config_schema: Any) -> Any:
+def _example(operation: Operation, step: str) -> str:
+    """A config for the launchpad, as Markdown."""
+    fields = operation.params.model_fields
+    lines = [f"      {_example_of(name, field)}" for name, field in fields.items() if field.examples]
+    config = "\n".join([f"ops:\n  {step}:\n    config:", *lines])
+    return f"Example of its config in the launchpad:\n\n```yaml\n{config}\n```"
+
+
+def _example_of(name: str, field: FieldInfo) -> str:
+    """A line of YAML."""
+    return f"{name}: {json.dumps(next(iter(field.examples or ())))}"
+
+
+def _refusing_secrets(operation: Operation, step: str, config_schema: dict[str, dg.Field]) -> Any:
     """What checks the config before there is a run: Dagster stores a run with its config, and only then starts it."""
     payloads = list(operation.payloads())
     if not payloads:
@@ -128,14 +143,14 @@ def _refusing_secrets(operation: Operation, step: str, config_schema: Any) -> An
         given = config["ops"][step]["config"]
         try:
             for name in payloads:
-                refuse_written_out(given.get(name) or {})
+                if isinstance(given[name], dict):
+                    refuse_written_out(given[name])
         except UsageError as error:
-            # an error of Dagster's, as it would put its own text in front of any other
-            raise dg.DagsterInvariantViolationError(str(error)) from None
+            raise PlainError(str(error)) from None
         return config
 
     others = {name: dg.Field(dict, is_required=False) for name in ("resources", "execution", "loggers")}
-    return dg.ConfigMapping(checked, config_schema={"ops": {step: {"config": config_schema.as_field()}}, **others})
+    return dg.ConfigMapping(checked, config_schema={"ops": {step: {"config": config_schema}}, **others})
 
 
 def _carry_out(
@@ -156,44 +171,73 @@ def _carry_out(
             report = yield from run(context, project, params, warehouse)
             return report.with_texts(secrets.hidden)
     except (PostHogError, SetupError, SnapshotError) as error:
-        failure = dg.Failure(description=visible_lines(secrets.hidden(error.text)), allow_retries=False)
+        failure = plain_failure(visible_lines(secrets.hidden(error.text)))
     # raised outside the handler: the error that stays attached as the context may quote a secret
     raise failure
 
 
-def config_of(params: type[Params]) -> type[dg.Config]:
-    """The launchpad's config for an operation: the same fields, with the same defaults and descriptions."""
-    fields: dict[str, Any] = {name: _config_field(field) for name, field in params.model_fields.items()}
-    return create_model(f"{params.__name__}Config", __base__=dg.Config, __doc__=params.__doc__, **fields)
+def config_of(params: type[Params]) -> dict[str, dg.Field]:
+    """The fields of the launchpad, each with its default: Dagster writes only those with one into an empty form."""
+    return {
+        name: dg.Field(
+            _config_type(field, name=f"{params.__name__}_{name}", left_out=params.left_out),
+            default_value=_prefilled(field, left_out=params.left_out),
+            description=field.description,
+        )
+        for name, field in params.model_fields.items()
+    }
 
 
-def _config_field(field: FieldInfo) -> tuple[Any, Any]:
-    annotation: Any = field.annotation
-    default = ... if field.is_required() else field.default
-    if choices := _optional_choices(annotation):
-        annotation, default = Literal[(UNCHANGED, *choices)], UNCHANGED
-    return annotation, Field(default=default, description=field.description)
+def _config_type(field: FieldInfo, *, name: str, left_out: str) -> Any:
+    """Dagster's type for a field; that of an optional one includes the word for what is left out."""
+    kind, is_optional = _without_none(field.annotation)
+    if get_origin(kind) is Literal:
+        choices = (left_out, *get_args(kind)) if is_optional else get_args(kind)
+        return dg.Enum(name, [dg.EnumValue(each) for each in choices])
+    if get_origin(kind) is dict:
+        return dict
+    if not (is_optional and left_out):
+        return [str] if get_origin(kind) is list else kind
+    # Dagster has no union of a text and a number
+    return dg.Any if kind in (int, bool) else dg.ScalarUnion(str, [str]) if get_origin(kind) is list else kind
 
 
-def _optional_choices(annotation: Any) -> tuple[str, ...]:
-    """The choices of `Literal[...] | None`; empty for any other type."""
+def _prefilled(field: FieldInfo, *, left_out: str) -> Any:
+    """What an empty form has for a field: never None, as Dagster leaves such fields out."""
+    kind, _ = _without_none(field.annotation)
+    if not field.is_required() and field.default is not None:
+        return field.default
+    is_word = left_out and not field.is_required() and get_origin(kind) is not dict
+    return left_out if is_word else _EMPTY[get_origin(kind) or kind]
+
+
+def _without_none(annotation: Any) -> tuple[Any, bool]:
+    """The type that an annotation has next to None, and whether it has None."""
     options = get_args(annotation)
-    if type(None) not in options:
-        return ()
-    return next((get_args(option) for option in options if get_origin(option) is Literal), ())
+    if NoneType not in options:
+        return annotation, False
+    return next(each for each in options if each is not NoneType), True
 
 
 def _params(operation: Operation, config: dict[str, Any], secrets: Secrets) -> Params:
-    """What was set in the launchpad, with the values of the environment variables that it names."""
-    given = {
-        name: value
-        for name, value in config.items()
-        if not (value == UNCHANGED and _optional_choices(operation.params.model_fields[name].annotation))
-    }
+    """What was filled in, with the values of the environment variables that it names.
+
+    Raises:
+        UsageError: A field is missing or invalid, or a variable is not set.
+    """
+    fields, left_out = operation.params.model_fields, operation.params.left_out
+    given = {name: value for name, value in config.items() if value != _prefilled(fields[name], left_out=left_out)}
+    if missing := [name for name, field in fields.items() if field.is_required() and name not in given]:
+        hints = ", ".join(_example_of(name, fields[name]) for name in missing)
+        raise UsageError(f"Nothing was done: fill in {' and '.join(missing)} in the launchpad, for example {hints}.")
     for name in operation.payloads():
-        if given.get(name):
+        if name in given:
             given[name] = secrets.values(given[name], lookup=lambda variable: dg.EnvVar(variable).get_value())
-    return operation.params.model_validate(given)
+    try:
+        return operation.params.model_validate(given)
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+    raise UsageError(f"Nothing was done. Invalid {problem['loc'][0]}: {problem['msg']}.")
 
 
 def _result_metadata(context: dg.OpExecutionContext, report: Report) -> dict[str, dg.MetadataValue]:
@@ -204,7 +248,7 @@ def _result_metadata(context: dg.OpExecutionContext, report: Report) -> dict[str
     }
     context.log.info(str(report))
     if report.failed:
-        raise dg.Failure(visible_lines(report.summary), metadata=metadata, allow_retries=False)
+        raise plain_failure(visible_lines(report.summary), metadata=metadata)
     return metadata
 
 
@@ -216,4 +260,4 @@ def _refuse_unattended(context: dg.OpExecutionContext) -> None:
         why = "this run is a retry or re-execution. Check what is left, and launch a new run"
     else:
         return
-    raise dg.Failure(f"Refusing to delete data: {why}.", allow_retries=False)
+    raise plain_failure(f"Refusing to delete data: {why}.")

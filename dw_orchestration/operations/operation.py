@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,9 +15,22 @@ if TYPE_CHECKING:
 
 
 class Params(BaseModel):
-    """What a user may set for an operation. The names are those of the launchpad, of the command and in Python."""
+    """What a user may set for an operation. The names are those of the launchpad, of the command and in Python.
+
+    The first of a field's `examples` is in the example on the page of the job.
+
+    Attributes:
+        left_out: How the launchpad shows a field that is None.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    left_out: ClassVar[str] = ""
+
+
+UNCHANGED = "unchanged"
+A_TABLE = "postgres_shop.orders"
+A_SOURCE = "postgres_shop"
 
 
 def argument(metavar: str, description: str, **more: Any) -> Any:
@@ -31,6 +44,7 @@ class TablesParams(Params):
     tables: list[str] = argument(
         "TABLE...",
         "Tables by name, asset key or id (`stripe_acme.Customer`, `acme.Customer`), or patterns (`stripe.*`).",
+        examples=[[A_TABLE]],
     )
 
 
@@ -47,7 +61,9 @@ class SomeTablesParams(Params):
 class DryRunParams(Params):
     """What can be shown before it is done."""
 
-    dry_run: bool = Field(default=False, description="Only show what would be done. Nothing is changed.")
+    dry_run: bool = Field(
+        default=False, description="Only show what would be done. Nothing is changed.", examples=[True]
+    )
 
 
 class ChangedTablesParams(TablesParams, DryRunParams):
@@ -58,20 +74,22 @@ class ConfirmedTablesParams(TablesParams, DryRunParams):
     """Some tables that lose their rows."""
 
     confirm: list[str] = Field(
-        default=[], description="Repeat the name of every table to confirm (no patterns). Otherwise nothing is deleted."
+        default=[],
+        description="Repeat the name of every table to confirm (no patterns). Otherwise nothing is deleted.",
+        examples=[[A_TABLE]],
     )
 
 
 class TableParams(Params):
     """One table."""
 
-    table: str = argument("TABLE", "A table by name, asset key or id: `stripe_acme.Customer`.")
+    table: str = argument("TABLE", "A table by name, asset key or id: `stripe_acme.Customer`.", examples=[A_TABLE])
 
 
 class SourceParams(Params):
     """One source."""
 
-    source: str = argument("SOURCE", "A source by name (`stripe`, `postgres_shop`), prefix or id.")
+    source: str = argument("SOURCE", "A source by name (`stripe`, `postgres_shop`), prefix or id.", examples=[A_SOURCE])
 
 
 SECRETS = (

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import time, timedelta
 from difflib import get_close_matches
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
-from dw_orchestration.operations.operation import ChangedTablesParams, Operation
+from dw_orchestration.operations.operation import UNCHANGED, ChangedTablesParams, Operation
 from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.posthog.enums import CdcTableMode, IncrementalFieldType, OpenEnum, SyncFrequency, SyncType
 from dw_orchestration.posthog.errors import BadRequestError, PartialUpdateError, PostHogError
@@ -482,7 +482,11 @@ Frequency = Literal["1min", "5min", "15min", "30min", "1hour", "6hour", "12hour"
 class SettingsParams(ChangedTablesParams):
     """New settings for tables. Settings that are left out stay."""
 
-    sync_frequency: Frequency | None = Field(default=None, description="How often PostHog syncs the tables by itself.")
+    left_out: ClassVar[str] = UNCHANGED
+
+    sync_frequency: Frequency | None = Field(
+        default=None, description="How often PostHog syncs the tables by itself.", examples=["1hour"]
+    )
     sync_time_of_day: str | None = Field(
         default=None,
         description="The time of day from which PostHog counts the frequency, `HH:MM` in UTC; `none` lets PostHog"

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dw_orchestration.operations.operation import SECRETS, DryRunParams, Operation, Params, SourceParams, argument
+from dw_orchestration.operations.operation import (
+    A_SOURCE,
+    SECRETS,
+    UNCHANGED,
+    DryRunParams,
+    Operation,
+    Params,
+    SourceParams,
+    argument,
+)
 from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.operations.secrets import names_of
 from dw_orchestration.posthog.enums import AccessMethod
@@ -215,17 +224,30 @@ def _table_row(source: NamedSource, name: str, *, result: str) -> Row:
     }
 
 
+A_CONNECTION = {
+    "host": "db.example.com",
+    "port": 5432,
+    "database": "shop",
+    "user": "posthog",
+    "password": {"env": "DB_PASSWORD"},
+    "schema": "public",
+    "schemas": [{"name": "orders", "should_sync": True, "sync_type": "full_refresh"}],
+}
+
+
 class CreateSourceParams(Params):
     """A new source."""
 
-    source_type: str = argument("TYPE", "The type as PostHog spells it: `Postgres`, `Stripe`.")
+    source_type: str = argument("TYPE", "The type as PostHog spells it: `Postgres`, `Stripe`.", examples=["Postgres"])
     payload: dict[str, Any] = Field(
         description="The fields of the connection, as PostHog has them, and `schemas`, the wanted tables:"
-        f" `[{{name, should_sync, sync_type, …}}]`. {SECRETS}"
+        f" `[{{name, should_sync, sync_type, …}}]`. {SECRETS}",
+        examples=[A_CONNECTION],
     )
     prefix: str | None = Field(
         default=None,
         description="Goes before every table's name. It can never be changed. Use letters, digits and `_`.",
+        examples=["shop"],
     )
     description: str | None = Field(default=None, description="A note for people.")
     access_method: Literal["warehouse", "direct"] = Field(
@@ -236,12 +258,15 @@ class CreateSourceParams(Params):
 class UpdateSourceParams(SourceParams):
     """Changes of a source."""
 
+    left_out: ClassVar[str] = UNCHANGED
+
     description: str | None = Field(default=None, description="A note for people; an empty text clears it.")
     job_inputs: dict[str, Any] | None = Field(
         default=None,
         description="The fields of the connection that change; the others stay, secrets too. A new host or tunnel"
         " needs the"
         f" secrets again. {SECRETS}",
+        examples=[{"password": {"env": "DB_PASSWORD"}}],
     )
     prefix: str | None = Field(
         default=None, description="The name of a source that PostHog queries in place; no other prefix can be changed."
@@ -258,7 +283,9 @@ class DeleteSourceParams(SourceParams, DryRunParams):
     """The source that is deleted."""
 
     confirm: str = Field(
-        default="", description="Repeat the full name of the source to confirm, such as `postgres_shop`."
+        default="",
+        description="Repeat the full name of the source to confirm, such as `postgres_shop`.",
+        examples=[A_SOURCE],
     )
 
 

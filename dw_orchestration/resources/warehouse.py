@@ -16,6 +16,7 @@ from dw_orchestration.posthog.limits import DEFAULT_REQUESTS_PER_MINUTE
 from dw_orchestration.posthog.rate_limit import RateLimits
 from dw_orchestration.posthog.retries import RetryPolicy
 from dw_orchestration.posthog.transport import Timeouts, warn_of_clear_text
+from dw_orchestration.resources.failure import plain_failure
 from dw_orchestration.resources.reading import TableReader
 from dw_orchestration.tables.errors import SetupError
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
@@ -37,7 +38,7 @@ def errors_as_failure() -> Iterator[None]:
     try:
         yield
     except (PostHogError, SetupError) as error:
-        raise dg.Failure(description=str(error), allow_retries=isinstance(error, TransportError)) from None
+        raise plain_failure(str(error), allow_retries=isinstance(error, TransportError)) from None
 
 
 class WarehouseResource(TableReader, dg.ConfigurableResource[PostHogWarehouseClient]):

@@ -33,7 +33,7 @@ SETTINGS: dict[str, Any] = {
 LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError { __typename
   ... on RepositoryLocation { repositories { name } } ... on PythonError { message } } } } } }"""
 LAUNCH = """mutation Launch($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
-  ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+  ... on LaunchRunSuccess { run { runId } } ... on PythonError { message stack }
   ... on RunConfigValidationInvalid { errors { message } } } }"""
 RE_EXECUTE = """mutation Repeat($params: ReexecutionParams!) { launchRunReexecution(reexecutionParams: $params) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""

@@ -223,7 +223,7 @@ def test_failed_table_fails_the_run_and_not_the_others(location, stripe) -> None
     result = location.resync("*", confirm=BOTH)
 
     told = failure(result).description
-    assert told.startswith("1 of 2 tables did not complete.\nCharge: ")
+    assert told.startswith("1 of 2 tables did not complete.\nThe sync of stripe_acme.Charge failed: ")
     assert "No such permission" in told
     assert "| stripe_acme.Charge | failed | 0 |" in shown(result)
     assert "| stripe_acme.Customer | completed | 2 |" in shown(result)
