@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import dagster as dg
 
-from dw_orchestration.assets.metadata import FULL_REFRESH, JOB_ID, PROJECT, ROWS_SYNCED, end_metadata
+from dw_orchestration.assets.metadata import FULL_REFRESH, JOB_CREATED_AT, JOB_ID, PROJECT, ROWS_SYNCED, end_metadata
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.enums import JobStatus, SyncStatus
 from dw_orchestration.posthog.jobs import block_of
@@ -288,10 +288,12 @@ def no_new_sync(check: dg.AssetCheckKey, *, last: dg.AssetCheckEvaluation | None
         text = NO_NEW_SYNC + in_markdown(why)
         return CheckOutcome(check.asset_key, check.name, passed=is_warning, description=text.strip(), severity=severity)
     outcome = CheckOutcome.of(last)
+    # with its job it would be another report of that one
+    metadata = {key: value for key, value in outcome.metadata.items() if key not in (JOB_ID, JOB_CREATED_AT)}
     return replace(
         outcome,
         description=NO_NEW_SYNC + outcome.description.removeprefix(NO_NEW_SYNC),
-        metadata={**outcome.metadata, "posthog/no_new_sync": visible_lines(why)},
+        metadata=metadata | {"posthog/no_new_sync": visible_lines(why)},
     )
 
 

@@ -64,7 +64,7 @@ def losses(api: WarehouseApi, tables: Iterable[Table]) -> Iterator[str]:
     """
     for source_id, group in by_source(list(tables)).items():
         records = {schema.id: schema for schema in api.get_source(source_id).schemas}
-        yield from (_loss(table.schema.name, records.get(table.schema.id)) for table in group)
+        yield from (_loss(table.name, records.get(table.schema.id)) for table in group)
 
 
 def _loss(name: str, record: Schema | None) -> str:

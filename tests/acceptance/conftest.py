@@ -100,7 +100,9 @@ class Dagster:
             and record.event.dagster_event
             and record.event.dagster_event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
         ]
-        return Counter(str(one.metadata["posthog/job_id"].value) for one in evaluations if not one.passed)
+        failed = [one.metadata for one in evaluations if not one.passed]
+        # without a job, a table was not synced
+        return Counter(str(each["posthog/job_id"].value) for each in failed if "posthog/job_id" in each)
 
 
 def failure_of(result: dg.ExecuteInProcessResult) -> str:

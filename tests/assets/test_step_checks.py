@@ -184,6 +184,8 @@ def test_a_failure_of_the_run_fails_no_table(stripe: EmbeddedWarehouse, instance
     evaluation = EventLog(instance).last_evaluation(check_keys(CHARGE)[0])
     assert evaluation is not None
     assert "PostHog does not accept the API key" in str(evaluation.metadata["posthog/no_new_sync"].value)
+    # what repeats a report is not another one
+    assert "posthog/job_id" not in evaluation.metadata
 
 
 def test_a_billing_limit_fails_the_table_that_met_it(stripe: EmbeddedWarehouse, instance: dg.DagsterInstance) -> None:
