@@ -407,8 +407,8 @@ class _Step:
 
     def _fail(self) -> NoReturn:
         """End the step. If PostHog has named a time for the next try, ask Dagster to retry then and not before."""
-        failure = self._failure()
         policy = self._context.op_execution_context.op_def.retry_policy
+        failure = self._failure(has_retries=policy is not None)
         errors = [run.error for run in self._runs.values() if run.error is not None]
         waits = [error.retry_after_s for error in errors if error.allow_retries]
         latest_s = max((wait_s or 0.0 for wait_s in waits), default=0.0)
@@ -419,7 +419,7 @@ class _Step:
         )
         raise dg.RetryRequested(max_retries=policy.max_retries, seconds_to_wait=latest_s) from failure
 
-    def _failure(self) -> dg.Failure:
+    def _failure(self, *, has_retries: bool) -> dg.Failure:
         """One failure for the step with a line for each table; a re-execution from it takes only the failed tables."""
         if (setup_error := self._setup_error()) is not None:
             self._checks.blame_the_run(str(setup_error))
@@ -432,7 +432,7 @@ class _Step:
         return plain_failure(
             f"{len(lines)} of {len(self._runs)} tables did not complete.\n" + "\n".join(shown),
             metadata={"posthog/failed_tables": len(lines), "posthog/tables": len(self._runs)},
-            allow_retries=any(run.error is not None and run.error.allow_retries for run in failed),
+            allow_retries=has_retries and any(run.error is not None and run.error.allow_retries for run in failed),
         )
 
     def _setup_error(self) -> PostHogError | None:
