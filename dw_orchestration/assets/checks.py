@@ -330,6 +330,19 @@ def _rows_synced(job: Job, *, syncs: ReportedSyncs, full_refresh: bool) -> Findi
     return Finding("rows_unusual", as_usual, f"{rows:,} rows synced; {against}", metadata)
 
 
+def are_rows_as_before(job: Job, before: Mapping[str, dg.MetadataValue]) -> bool:
+    """Whether a sync imported about as many rows as the one before, so that the syncs before that change nothing.
+
+    Their range contains the rows of the last one.
+    """
+    if not before:
+        return True
+    value, rows = before.get(ROWS_SYNCED), job.rows_synced or 0
+    if FULL_REFRESH in before or not isinstance(value, dg.IntMetadataValue) or value.value is None:
+        return False
+    return KEPT_SHARE * value.value <= rows <= max(value.value / KEPT_SHARE, FEW_ROWS)
+
+
 def _table_findings(
     record: Schema | None, *, before: Mapping[str, dg.MetadataValue], full_refresh: bool
 ) -> Iterator[Finding]:

@@ -3,14 +3,14 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cached_property
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, reduce
 from itertools import chain, repeat
 from typing import TypeVar
 
 import dagster as dg
 
-from dw_orchestration.assets.checks import SYNC_SUCCEEDED, ReportedSyncs
+from dw_orchestration.assets.checks import ReportedSyncs, check_keys
 from dw_orchestration.assets.metadata import JOB_CREATED_AT, JOB_ID, PROJECT, SYNCED_AS_OF, SyncMetadata
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.models import Job
@@ -20,13 +20,17 @@ T = TypeVar("T")
 # what is read of a table's events at first, and at a time if its syncs in question are older
 _NEWEST_EVENTS = 20
 _EVENTS_PER_PAGE = 200
+# of all assets; where more were stored since a sync began, the table's own are read
+_NEWEST_NOTES = 1000
+# between the machines that store events and PostHog's, beyond what is known of them
+_CLOCKS_DIFFER = timedelta(minutes=1)
 # Dagster keeps times as floats; a table's syncs begin further apart than this
 _A_MOMENT_S = 0.001
 
 
 @dataclass(frozen=True)
 class Note:
-    """An observation of a sync: a run has adopted it, or the sensor has reported one that was overtaken."""
+    """An observation of a sync: a run has adopted it, or it has been reported as failed, or as overtaken."""
 
     run_id: str
     said: SyncMetadata
@@ -35,6 +39,11 @@ class Note:
     def is_report(self) -> bool:
         """Whether it has the end of the sync."""
         return self.said.status is not None
+
+    def is_later(self, job: Job) -> bool:
+        """Whether its sync began after the job."""
+        began_at = self.said.job_created_at
+        return began_at is not None and began_at.timestamp() > job.created_at.timestamp() + _A_MOMENT_S
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,14 @@ class Adoption:
     """Whether it imports all rows again."""
     ends_with_run: bool
     """Whether the job is to be cancelled when a user terminates the run."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """An execution of a check by a run, or by nobody's; without an evaluation, the run has only planned it."""
+
+    run_id: str
+    evaluation: dg.AssetCheckEvaluation | None
 
 
 class EventLog:
@@ -68,10 +85,27 @@ class EventLog:
         """What the event log has of a table's syncs: the newest, and all since the oldest sync in question began."""
         return TableLog(self, key, since=since)
 
+    def of_tables(
+        self, since: Mapping[dg.AssetKey, datetime], *, clock_ahead: timedelta
+    ) -> dict[dg.AssetKey, "TableLog"]:
+        """The same for several tables, whose newest events are read at once.
+
+        Args:
+            since: When the oldest sync in question of each table began.
+            clock_ahead: How far Dagster's clock is ahead of PostHog's.
+        """
+        newest = self.newest(tuple(since))
+        return {
+            key: TableLog(
+                self, key, since=began_at, newest=newest, stored_since=began_at + clock_ahead - _CLOCKS_DIFFER
+            )
+            for key, began_at in since.items()
+        }
+
     def syncs_of(self, key: dg.AssetKey, *, since: datetime | None = None) -> ReportedSyncs:
         """The table's last completed syncs that have been reported, the newest first."""
         found = self._records(self._instance.fetch_materializations, key, since=since)
-        records = [record for record in found if self._is_ours(_metadata_of(record))]
+        records = [record for record in found if self.is_ours(_metadata_of(record))]
         return ReportedSyncs(
             metadata=tuple(_metadata_of(record) for record in records),
             run_ids=tuple(record.run_id for record in records),
@@ -81,15 +115,7 @@ class EventLog:
     def notes_of(self, key: dg.AssetKey, *, since: datetime | None = None) -> list[Note]:
         """What has been observed of the table's syncs, the newest first."""
         records = self._records(self._instance.fetch_observations, key, since=since)
-        found = ((record.run_id, _metadata_of(record)) for record in records)
-        return [Note(run_id, SyncMetadata.of(metadata)) for run_id, metadata in found if self._is_sync(metadata)]
-
-    def ends_of(self, key: dg.AssetKey, *, since: datetime | None = None) -> list[dg.AssetCheckEvaluation]:
-        """How the table's syncs ended, as its check `sync_succeeded` has it, the newest first."""
-        check = dg.AssetCheckKey(asset_key=key, name=SYNC_SUCCEEDED)
-        pages = ([evaluation for evaluation in page if evaluation] for page in self._evaluation_pages(check))
-        found = _back_to(since, pages, lambda evaluation: evaluation.metadata)
-        return [evaluation for evaluation in found if self._is_ours(evaluation.metadata)]
+        return [note for record in records if (note := self._note(record)) is not None]
 
     def adoptions_by(self, run_id: str) -> dict[dg.AssetKey, Adoption]:
         """The last job that the run adopted for each table.
@@ -107,9 +133,10 @@ class EventLog:
         return adoptions
 
     def _is_sync(self, metadata: Mapping[str, dg.MetadataValue]) -> bool:
-        return JOB_ID in metadata and self._is_ours(metadata)
+        return JOB_ID in metadata and self.is_ours(metadata)
 
-    def _is_ours(self, metadata: Mapping[str, dg.MetadataValue]) -> bool:
+    def is_ours(self, metadata: Mapping[str, dg.MetadataValue]) -> bool:
+        """Whether an event with this metadata is of our project, or names none."""
         return self._project is None or _project_of(metadata) in (None, self._project)
 
     def _of_others(self, newest_first: Sequence[Mapping[str, dg.MetadataValue]]) -> dict[str, datetime]:
@@ -117,11 +144,11 @@ class EventLog:
 
         A project that has reported before all of ours has left the key to us.
         """
-        ours = [index for index, metadata in enumerate(newest_first) if self._is_ours(metadata)]
+        ours = [index for index, metadata in enumerate(newest_first) if self.is_ours(metadata)]
         after_ours = newest_first[: ours[-1]] if ours else []
         others: dict[str, datetime] = {}
         for metadata in after_ours:
-            if not self._is_ours(metadata) and (project := _project_of(metadata)) is not None:
+            if not self.is_ours(metadata) and (project := _project_of(metadata)) is not None:
                 others.setdefault(project, datetime.fromtimestamp(_began_s(metadata), tz=UTC))
         return others
 
@@ -130,32 +157,59 @@ class EventLog:
         run = self._instance.get_run_by_id(run_id)
         return run is None or run.is_finished
 
+    def is_silent(self, run_id: str, *, since: datetime) -> bool:
+        """Whether the run has written no event since then."""
+        newest = self._instance.get_records_for_run(run_id, limit=1, ascending=False).records
+        return all(record.timestamp < since.timestamp() for record in newest)
+
     def is_red(self, check: dg.AssetCheckKey) -> bool:
         """Whether the last evaluation of the check failed."""
-        evaluation = self.last_evaluation(check)
-        return evaluation is not None and not evaluation.passed
+        return self.newest([check.asset_key]).is_red(check)
 
     def is_awaited(self, check: dg.AssetCheckKey) -> bool:
         """Whether a run that is alive has planned the check and not evaluated it yet."""
-        newest = self._instance.event_log_storage.get_asset_check_execution_history(check, limit=1)
-        return any(_evaluation_of(record.event) is None and not self.is_over(record.run_id) for record in newest)
+        return self.newest([check.asset_key]).is_awaited(check)
 
     def last_evaluation(self, check: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
         """The last evaluation of the check; None before the first."""
-        return next(self._evaluations(check), None)
+        return self.newest([check.asset_key]).last_evaluation(check)
 
-    def _evaluations(self, check: dg.AssetCheckKey) -> Iterator[dg.AssetCheckEvaluation]:
-        """The evaluations of the check, the newest first; one that a run has only planned is left out."""
-        return (evaluation for page in self._evaluation_pages(check) for evaluation in page if evaluation)
+    def newest(self, keys: Sequence[dg.AssetKey]) -> "NewestEvents":
+        """The newest events of several tables."""
+        return NewestEvents(self, keys)
 
-    def _evaluation_pages(self, check: dg.AssetCheckKey) -> Iterator[list[dg.AssetCheckEvaluation | None]]:
-        fetch, cursor = self._instance.event_log_storage.get_asset_check_execution_history, None
-        for limit in _page_sizes():
-            page = fetch(check, limit=limit, cursor=cursor)
-            yield [_evaluation_of(record.event) for record in page]
-            if len(page) < limit:
-                return
-            cursor = page[-1].id
+    def last_materializations(self, keys: Sequence[dg.AssetKey]) -> dict[dg.AssetKey, dg.EventLogRecord]:
+        """The newest materialization of each table that has one, in one read."""
+        entries = [record.asset_entry for record in self._instance.get_asset_records(keys)]
+        newest = ((entry.asset_key, entry.last_materialization_record) for entry in entries)
+        return {key: record for key, record in newest if record is not None}
+
+    def last_executions(self, checks: Sequence[dg.AssetCheckKey]) -> dict[dg.AssetCheckKey, Execution]:
+        """The newest execution of each check, in one read; Dagster+ refuses to show user code those before."""
+        newest = self._instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
+        return {check: Execution(record.run_id, _evaluation_of(record.event)) for check, record in newest.items()}
+
+    def last_completed_evaluation(self, check: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
+        """The last evaluation of a check that a run has planned again."""
+        record = self._instance.event_log_storage.get_asset_check_summary_records([check])[check]
+        completed = record.last_completed_check_execution_record
+        return _evaluation_of(completed.event) if completed is not None else None
+
+    @cached_property
+    def newest_notes(self) -> "NewestNotes":
+        """The newest observations of all assets, read once."""
+        kind = dg.EventRecordsFilter(dg.DagsterEventType.ASSET_OBSERVATION)
+        records = self._instance.event_log_storage.get_event_records(kind, limit=_NEWEST_NOTES)
+        notes: dict[dg.AssetKey, list[Note]] = {}
+        for record in records:
+            if record.asset_key is not None and (note := self._note(record)) is not None:
+                notes.setdefault(record.asset_key, []).append(note)
+        is_all = len(records) < _NEWEST_NOTES
+        return NewestNotes(notes, since_s=-math.inf if is_all else records[-1].timestamp)
+
+    def _note(self, record: dg.EventLogRecord) -> Note | None:
+        metadata = _metadata_of(record)
+        return Note(record.run_id, SyncMetadata.of(metadata)) if self._is_sync(metadata) else None
 
     @staticmethod
     def _records(
@@ -173,6 +227,49 @@ class EventLog:
         return _back_to(since, pages(), _metadata_of)
 
 
+@dataclass(frozen=True)
+class NewestNotes:
+    """The notes of each table among the newest observations: all that were stored after `since_s`."""
+
+    by_key: Mapping[dg.AssetKey, list[Note]]
+    since_s: float
+
+
+class NewestEvents:
+    """The newest events of several tables, each kind read once for all of them, and only if needed."""
+
+    def __init__(self, events: EventLog, keys: Sequence[dg.AssetKey]) -> None:
+        self._events = events
+        self._keys = keys
+
+    @cached_property
+    def materializations(self) -> dict[dg.AssetKey, dg.EventLogRecord]:
+        """The newest materialization of each table that has one."""
+        return self._events.last_materializations(self._keys)
+
+    @cached_property
+    def _executions(self) -> dict[dg.AssetCheckKey, Execution]:
+        return self._events.last_executions([check for key in self._keys for check in check_keys(key)])
+
+    def is_red(self, check: dg.AssetCheckKey) -> bool:
+        """Whether the last evaluation of the check failed."""
+        evaluation = self.last_evaluation(check)
+        return evaluation is not None and not evaluation.passed
+
+    def is_awaited(self, check: dg.AssetCheckKey) -> bool:
+        """Whether a run that is alive has planned the check and not evaluated it yet."""
+        newest = self._executions.get(check)
+        return newest is not None and newest.evaluation is None and not self._events.is_over(newest.run_id)
+
+    def last_evaluation(self, check: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
+        """The last evaluation of the check; None before the first."""
+        newest = self._executions.get(check)
+        if newest is None:
+            return None
+        # one that a run has only planned hides the one before
+        return newest.evaluation or self._events.last_completed_evaluation(check)
+
+
 class TableLog:
     """What the event log has of one table's syncs, each kind of event read once and only if needed.
 
@@ -180,46 +277,92 @@ class TableLog:
         events: The event log.
         key: The table's asset.
         since: The start of the oldest sync in question.
+        newest: The newest events of this table and others.
+        stored_since: Dagster's time at the start of that sync, or earlier: what was stored before is not about it.
     """
 
-    def __init__(self, events: EventLog, key: dg.AssetKey, *, since: datetime | None) -> None:
+    def __init__(
+        self,
+        events: EventLog,
+        key: dg.AssetKey,
+        *,
+        since: datetime | None,
+        newest: NewestEvents | None = None,
+        stored_since: datetime | None = None,
+    ) -> None:
         self._events = events
         self._key = key
         self._since = since
+        self._newest = newest or events.newest([key])
+        self._stored_since_s = stored_since.timestamp() if stored_since is not None else -math.inf
         self._added: dict[dg.AssetCheckKey, bool] = {}
+        self._added_syncs: list[Mapping[str, dg.MetadataValue]] = []
+        self._added_notes: list[Note] = []
 
-    @cached_property
+    @property
     def syncs(self) -> ReportedSyncs:
         """The completed syncs that have been reported."""
-        return self._events.syncs_of(self._key, since=self._since)
+        return reduce(ReportedSyncs.followed_by, self._added_syncs, self._stored_syncs)
 
     @cached_property
-    def _notes(self) -> list[Note]:
+    def _stored_syncs(self) -> ReportedSyncs:
+        return self._events.syncs_of(self._key, since=self._since) if self._last_sync else ReportedSyncs()
+
+    @property
+    def _last_sync(self) -> dg.EventLogRecord | None:
+        return self._newest.materializations.get(self._key)
+
+    @cached_property
+    def _stored_notes(self) -> list[Note]:
+        if self._events.newest_notes.since_s < self._stored_since_s:
+            return self._events.newest_notes.by_key.get(self._key, [])
         return self._events.notes_of(self._key, since=self._since)
 
-    @cached_property
-    def _ends(self) -> list[dg.AssetCheckEvaluation]:
-        return self._events.ends_of(self._key, since=self._since)
+    @property
+    def _notes(self) -> list[Note]:
+        return [*self._added_notes, *self._stored_notes]
+
+    @property
+    def _recent_syncs(self) -> ReportedSyncs:
+        """Those that may be of the syncs in question or of later ones; none are read if none have been stored since."""
+        last = self._last_sync
+        if last is None or last.timestamp < self._stored_since_s:
+            return reduce(ReportedSyncs.followed_by, self._added_syncs, ReportedSyncs())
+        return self.syncs
 
     def has_report_of(self, job: Job) -> bool:
         """Whether the end of the job has been reported, by a run or by the sensor.
 
-        For a completed one that is the materialization: a check alone may come from a user who executed it, or be the
-        first half of a report that was cut short.
+        For a completed one that is the materialization, for another an observation. A check alone may come from a user
+        who executed it, or be the first half of a report that was cut short.
         """
-        if any(note.is_report and note.said.job_id == job.id for note in self._notes):
-            return True
         if job.status is JobStatus.COMPLETED:
-            return self.syncs.include(job.id)
-        return any(_job_id(evaluation.metadata) == job.id for evaluation in self._ends)
+            last = self._last_sync
+            if (last is not None and _job_id(_metadata_of(last)) == job.id) or self._recent_syncs.include(job.id):
+                return True
+        return any(note.is_report and note.said.job_id == job.id for note in self._notes)
 
     def is_overtaken(self, job: Job) -> bool:
         """Whether a later sync of the table has been reported, so that this one is not the current state any more."""
-        return self.later_sync(job) is not None or any(_is_later(each.metadata, job) for each in self._ends)
+        return self.later_sync(job) is not None or any(note.is_report and note.is_later(job) for note in self._notes)
 
     def later_sync(self, job: Job) -> Mapping[str, dg.MetadataValue] | None:
         """The newest report of a completed sync that began after this one; None if there is none."""
-        return next((each for each in self.syncs.metadata if JOB_ID in each and _is_later(each, job)), None)
+        return next((each for each in self._recent_syncs.metadata if JOB_ID in each and _is_later(each, job)), None)
+
+    def before(self, job: Job) -> Mapping[str, dg.MetadataValue]:
+        """The metadata of the last completed sync but this one; empty if there is none."""
+        last = self._last_sync
+        newest = [*reversed(self._added_syncs), *([_metadata_of(last)] if last is not None else [])][:1]
+        if newest and _job_id(newest[0]) not in (None, job.id) and self._events.is_ours(newest[0]):
+            return newest[0]
+        return self.syncs.before(job.id)
+
+    @property
+    def of_others(self) -> Mapping[str, datetime]:
+        """The other projects that share the asset key, if the last report is of one, and when its sync began."""
+        last = self._last_sync
+        return {} if last is None or self._events.is_ours(_metadata_of(last)) else self._stored_syncs.of_others
 
     def adoptions_of(self, job: Job) -> list[Adoption]:
         """The runs that have adopted the job, the last one first."""
@@ -228,21 +371,21 @@ class TableLog:
 
     def is_red(self, check: dg.AssetCheckKey) -> bool:
         """Whether the last evaluation of the check failed."""
-        return not self._added[check] if check in self._added else self._events.is_red(check)
+        return not self._added[check] if check in self._added else self._newest.is_red(check)
 
     def is_awaited(self, check: dg.AssetCheckKey) -> bool:
         """Whether a run that is alive has planned the check and not evaluated it yet."""
-        return self._events.is_awaited(check)
+        return self._newest.is_awaited(check)
 
     def add(self, events: Iterable[dg.AssetMaterialization | dg.AssetCheckEvaluation | dg.AssetObservation]) -> None:
         """Take in what is about to be stored: the next sync of the same table is reported after it."""
         for event in events:
             if isinstance(event, dg.AssetMaterialization):
-                self.syncs = self.syncs.followed_by(event.metadata)
+                self._added_syncs.append(event.metadata)
             elif isinstance(event, dg.AssetCheckEvaluation):
                 self._added[event.asset_check_key] = event.passed
-                if event.check_name == SYNC_SUCCEEDED:
-                    self._ends.insert(0, event)
+            else:
+                self._added_notes.insert(0, Note("", SyncMetadata.of(event.metadata)))
 
 
 def shared_keys(ours: str, others: Mapping[str, datetime]) -> str:

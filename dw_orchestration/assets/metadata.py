@@ -226,7 +226,7 @@ def end_metadata(table: Table, job: Job, *, triggered_by: TriggeredBy | None = N
 
 
 def failure_metadata(table: Table, job: Job, *, error: str, triggered_by: TriggeredBy) -> dict[str, Any]:
-    """Why a run's sync failed. Without its status and time: the check is the report of how it ended."""
+    """Why a run's sync failed. Without its status and time: the report of how it ended follows its check."""
     return SyncMetadata(
         job_id=job.id, project=table.project, triggered_by=triggered_by, error=visible_lines(error)
     ).to_metadata()

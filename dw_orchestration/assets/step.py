@@ -3,8 +3,9 @@
 docs/exactly-once.md explains how a sync is reported exactly once, no matter who started it.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NoReturn, Protocol
 
@@ -15,7 +16,14 @@ from dw_orchestration.assets.checks import data_as_usual, not_synced, sync_succe
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.event_log import Adoption, EventLog, jobs_of_earlier_tries, shared_keys
 from dw_orchestration.assets.full_refresh import is_due, live_due_times, was_full_refresh
-from dw_orchestration.assets.metadata import JOB_ID, TriggeredBy, adoption_metadata, failure_metadata, result_metadata
+from dw_orchestration.assets.metadata import (
+    JOB_ID,
+    TriggeredBy,
+    adoption_metadata,
+    end_metadata,
+    failure_metadata,
+    result_metadata,
+)
 from dw_orchestration.assets.records import RecordReader
 from dw_orchestration.assets.resync_guard import check_repeated_resync, check_resync, losses
 from dw_orchestration.assets.spec import asset_key
@@ -55,6 +63,7 @@ from dw_orchestration.text import in_markdown, visible, visible_lines
 
 StepResult = dg.MaterializeResult[None] | dg.AssetCheckEvaluation
 MAX_ERRORS_SHOWN = 20
+CHECK_TICKS_EVERY_S = 0.25
 # the ends whose reason PostHog may have logged
 EXPLAINED_BY_LOG = (SyncFailedError, SyncCancelledError, DisabledByPostHogError, SyncStalledError)
 # the ends that are no fault of their table: one failure for all of them, which is the run's
@@ -131,6 +140,8 @@ class TableRun:
     """Whether the sync imports all rows again."""
     is_syncing: bool = False
     error: SyncError | None = None
+    open_ticks: set[tuple[str, float]] = field(default_factory=set)
+    """The sensor's ticks that were under way as an ended sync was adopted: they may report it."""
     logged_at_s: float | None = None
     """When the table last logged its progress, in seconds of waiting."""
 
@@ -164,7 +175,9 @@ class _Step:
         self._client = client
         self._log = log
         self._checks = checks
-        self._ticks = OpenTicks(context.instance)
+        keys = context.op_execution_context.op_def.required_resource_keys
+        self._ticks = OpenTicks(context.instance, context.run, resource_keys=keys)
+        self._held: list[Ended] = []
         self._records = RecordReader(client, tables)
         self._ahead = Ahead(context, config, steps, log=self._log)
         self._runs = {table.id: TableRun(table, asset_key(table)) for table in tables}
@@ -179,6 +192,10 @@ class _Step:
             for event in self._batch.events():
                 on_event(event)
                 yield from self._report(event)
+                yield from self._end_held()
+            while self._held:
+                time.sleep(CHECK_TICKS_EVERY_S)
+                yield from self._end_held()
         except dg.DagsterExecutionInterruptedError:
             self._cancel_started()
             raise
@@ -252,11 +269,13 @@ class _Step:
                 run.is_syncing = True
                 if is_over(event.job):
                     # the job-status sensor may be reporting it at this moment, in a tick that began before the adoption
-                    self._ticks.wait()
+                    run.open_ticks = self._ticks.now()
             case Progress():
                 self._log_progress(self._runs[event.schema_id], event)
             case Notice():
                 self._context.log.warning(visible_lines(event.text))
+            case Ended() if self._runs[event.schema_id].open_ticks:
+                self._held.append(event)
             case Ended():
                 yield from self._end(self._runs[event.schema_id], event)
             case BillingStopped():
@@ -283,6 +302,19 @@ class _Step:
                 ),
             )
         )
+
+    def _end_held(self) -> Iterator[StepResult]:
+        """End the tables whose syncs the job-status sensor may have been reporting; the others do not wait for it."""
+        if not self._held:
+            return
+        still_open = self._ticks.now()
+        held, self._held = self._held, []
+        for event in held:
+            run = self._runs[event.schema_id]
+            if run.open_ticks & still_open:
+                self._held.append(event)
+            else:
+                yield from self._end(run, event)
 
     def _log_progress(self, run: TableRun, event: Progress) -> None:
         """Log a line from time to time for each table: the more tables, the less often."""
@@ -361,8 +393,7 @@ class _Step:
             self._context.log.error(str(error))
         self._checks.keep_no_new_sync(run.key, str(error))
         if job is not None and is_over(job):
-            if not self._log.of_table(run.key, since=job.created_at).is_overtaken(job):
-                self._checks.keep(sync_succeeded(run.table, job, log=lines))
+            self._keep_failure(run, job, lines)
         elif not isinstance(error, FAILURES_OF_THE_RUN):
             self._checks.keep(not_synced(run.table, str(error)))
         if job is not None and not isinstance(error, FAILURES_OF_THE_RUN):
@@ -372,6 +403,17 @@ class _Step:
         """Show the reason among the table's events, where the last one would be that its sync began."""
         metadata = failure_metadata(run.table, job, error=str(error), triggered_by=run.triggered_by)
         self._context.log_event(dg.AssetObservation(run.key, description=in_markdown(str(error)), metadata=metadata))
+
+    def _keep_failure(self, run: TableRun, job: Job, lines: Sequence[LogLine]) -> None:
+        """The end of a failed sync for the check, and for a note of it: a check shows its last evaluation alone."""
+        log = self._log.of_table(run.key, since=job.created_at)
+        if log.is_overtaken(job):
+            return
+        self._checks.keep(sync_succeeded(run.table, job, log=lines))
+        if not log.has_report_of(job):
+            said = f"Sync {job.id}: {in_markdown(job.status)}."
+            metadata = end_metadata(run.table, job, triggered_by=run.triggered_by)
+            self._checks.note(dg.AssetObservation(run.key, description=said, metadata=metadata))
 
     def _posthogs_log(self, run: TableRun, error: SyncError, job: Job | None) -> list[LogLine]:
         """What PostHog logged during a sync that did not complete; also a part of the run's log."""

@@ -29,6 +29,7 @@ class StepChecks:
         self._log = log
         self._reasons = dict.fromkeys(keys, "")
         self._outcomes: dict[dg.AssetCheckKey, CheckOutcome] = {}
+        self._notes: list[dg.AssetObservation] = []
 
         # Dagster logs which outputs of checks were not yielded: two names a table, of what is no mistake
         context.log.addFilter(lambda record: _NOT_YIELDED not in record.getMessage())
@@ -36,6 +37,10 @@ class StepChecks:
     def keep(self, *outcomes: CheckOutcome) -> None:
         """Keep outcomes until the step ends: results come first, so that downstream steps can start."""
         self._outcomes |= {outcome.check_key: outcome for outcome in outcomes}
+
+    def note(self, observation: dg.AssetObservation) -> None:
+        """Keep what makes a sync known as reported: it is stored last, as nothing of the report may be missing then."""
+        self._notes.append(observation)
 
     def keep_last(self, key: dg.AssetKey) -> None:
         """Let a table's checks repeat their last evaluation, since Dagster shows those of its last result alone."""
@@ -56,10 +61,11 @@ class StepChecks:
     def blame_the_run(self, why: str) -> None:
         """Fail no table for what is wrong with the run, which is red for it."""
         self._outcomes.clear()
+        self._notes.clear()
         self._reasons = dict.fromkeys(self._reasons, why)
 
     def evaluations(self, why: str = "") -> Iterator[dg.AssetCheckEvaluation]:
-        """The outcome of each check.
+        """The outcome of each check; once they are stored, the notes are, too.
 
         Args:
             why: Why there is no new sync, where nothing else is known.
@@ -70,6 +76,8 @@ class StepChecks:
                     check, last=self._log.last_evaluation(check), why=reason or why
                 )
                 yield self._evaluation(outcome)
+        for note in self._notes:
+            self._context.log_event(note)
 
     def _evaluation(self, outcome: CheckOutcome) -> dg.AssetCheckEvaluation:
         """With the materialization that it judges, which the UI shows; the step of a maintenance job has no assets."""

@@ -1,51 +1,64 @@
-"""Whether a sensor is just about to report something: what it has read before, it does not read again."""
+"""Whether the job-status sensor is just about to report something: what it has read before, it does not read again."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection
 
 import dagster as dg
 
 # Dagster gives a sensor's tick a minute; one that was killed stays open until its daemon is back
 LONGEST_TICK_S = 60.0
-_LOOK_EVERY_S = 0.25
+
+
+def job_status_sensor_name(resource_key: str) -> str:
+    """The name of the job-status sensor of a warehouse, or the start of it: a run finds the sensor by it."""
+    return f"{resource_key}_job_status"
 
 
 class OpenTicks:
-    """The sensors' ticks that are under way, for one step."""
+    """The ticks of the job-status sensor that are under way, for one step.
+
+    A tick that began before a run adopted a job may not have seen the adoption, and report the job too. Ticks that
+    begin later do see it.
+
+    Args:
+        instance: Where the ticks are.
+        run: The run, whose code location has the sensor.
+        resource_keys: The keys of the step's resources, one of which is the warehouse's.
+        clock: The time of day, in seconds since 1970.
+    """
 
     def __init__(
         self,
         instance: dg.DagsterInstance,
+        run: dg.DagsterRun,
         *,
-        now: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        resource_keys: Collection[str],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._instance = instance
-        self._now = now
-        self._sleep = sleep
-        self._given_up: set[tuple[str, float]] = set()
+        # a run that no code location launched may have its sensor in any
+        self._repository_id = (
+            run.remote_job_origin.repository_origin.get_selector_id() if run.remote_job_origin else None
+        )
+        self._names = tuple(map(job_status_sensor_name, resource_keys))
+        self._clock = clock
+        self._sensors: list[tuple[str, str]] = []
 
-    def wait(self) -> None:
-        """Wait until every tick that is open now has ended, with its events in the log.
+    def now(self) -> set[tuple[str, float]]:
+        """The open ticks: the sensor of each, and when it began. One that has taken longer than any can is over."""
+        return {
+            (selector_id, tick.timestamp)
+            for origin_id, selector_id in self._known_sensors()
+            for tick in self._instance.get_ticks(origin_id, selector_id, limit=1)
+            if tick.status.value == "STARTED" and tick.timestamp > self._clock() - LONGEST_TICK_S
+        }
 
-        A tick of the job-status sensor that began before a run adopted a job may not have seen the adoption, and
-        report the job too. Ticks that begin later do see it. One that does not end is waited for once.
-        """
-        under_way = set(_open_ticks(self._instance)) - self._given_up
-        deadline = self._now() + LONGEST_TICK_S
-        while under_way and self._now() < deadline:
-            self._sleep(_LOOK_EVERY_S)
-            under_way &= set(_open_ticks(self._instance))
-        self._given_up |= under_way
-
-
-def _open_ticks(instance: dg.DagsterInstance) -> Iterator[tuple[str, float]]:
-    """The newest tick of each sensor, if it is under way: the sensor, and when it began."""
-    if instance.schedule_storage is None:
-        return
-    for state in instance.all_instigator_state():
-        if state.instigator_type.value != "SENSOR":
-            continue
-        for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1):
-            if tick.status.value == "STARTED":
-                yield state.selector_id, tick.timestamp
+    def _known_sensors(self) -> list[tuple[str, str]]:
+        if not self._sensors and self._instance.schedule_storage is not None:
+            states = self._instance.all_instigator_state(repository_selector_id=self._repository_id)
+            self._sensors = [
+                (state.instigator_origin_id, state.selector_id)
+                for state in states
+                if state.instigator_type.value == "SENSOR" and state.instigator_name.startswith(self._names)
+            ]
+        return self._sensors

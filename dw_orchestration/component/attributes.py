@@ -164,6 +164,22 @@ AutoHeal = Annotated[
         " syncs are billed, so there are none by default.",
     ),
 ]
+JobStatusSensor = Annotated[
+    bool,
+    _value(
+        bool,
+        "Whether there is a sensor that reports the syncs that PostHog ran by itself. Of several code locations over"
+        " one project, one that has all tables is enough. Without it, a sync whose run was killed is not reported.",
+    ),
+]
+JobStatusInterval = Annotated[
+    int,
+    _value(
+        Annotated[int, Field(ge=1)],
+        "Seconds between two ticks of the job-status sensor, at least. A tick with nothing new reads the list of"
+        " sources, a hundred of them with each request, and the jobs of one source.",
+    ),
+]
 
 # --- how they are synced ---
 

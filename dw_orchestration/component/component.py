@@ -92,6 +92,8 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
     run_tags: attributes.RunTags = field(default_factory=dict)
     freshness: attributes.Freshness = True
     auto_heal: attributes.AutoHeal = 0
+    job_status_sensor: attributes.JobStatusSensor = True
+    job_status_interval_s: attributes.JobStatusInterval = 30
     history_database: attributes.HistoryDatabase = None
     max_state_age_days: attributes.MaxStateAge = 1.0
     allow_shrinking: attributes.AllowShrinking = False
@@ -389,7 +391,7 @@ def _table_definitions(component: "PostHogWarehouseComponent", tables: Tables) -
     """The tables, and what starts, follows and reports their syncs."""
     defaults = PostHogSyncConfig(**component.sync)
     running, stopped = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
-    sensors = [build_job_status_sensor(tables, auto_heal=component.auto_heal), build_terminated_runs_sensor(tables)]
+    sensors = [*_job_status_sensors(component, tables), build_terminated_runs_sensor(tables)]
     return dg.Definitions(
         assets=build_posthog_assets(
             tables,
@@ -407,6 +409,13 @@ def _table_definitions(component: "PostHogWarehouseComponent", tables: Tables) -
         sensors=[] if _serves_runs_alone() else sensors,
         resources=component.resources(),
     )
+
+
+def _job_status_sensors(component: "PostHogWarehouseComponent", tables: Tables) -> list[dg.SensorDefinition]:
+    if not component.job_status_sensor:
+        return []
+    interval = timedelta(seconds=component.job_status_interval_s)
+    return [build_job_status_sensor(tables, auto_heal=component.auto_heal, interval=interval)]
 
 
 def _history_definitions(

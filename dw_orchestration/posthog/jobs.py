@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection
+from datetime import datetime
 from itertools import islice
 
 from dw_orchestration.posthog.api import WarehouseApi
@@ -84,6 +85,7 @@ def newest_job_per_table(
     where: Callable[[Job], bool] = lambda _: True,
     until: Collection[str] | None = None,
     max_jobs: int = JOBS_PER_ANSWER,
+    before: datetime | None = None,
 ) -> dict[str, Job]:
     """The newest job of each table among the newest jobs of a source, by schema id. One request by default.
 
@@ -95,13 +97,14 @@ def newest_job_per_table(
         where: Which jobs to consider.
         until: Stop reading as soon as each of these schemas has a job.
         max_jobs: Read at most this many jobs; PostHog returns 50 per request.
+        before: Leave out the jobs that began at this time or later.
 
     Raises:
         PostHogError: The jobs cannot be read.
     """
     newest: dict[str, Job] = {}
     wanted = None if until is None else set(until)
-    for job in islice(api.list_jobs(source_id), max_jobs):
+    for job in islice(api.list_jobs(source_id, before=before), max_jobs):
         if where(job):
             newest.setdefault(job.schema_id, job)
         if wanted is not None and wanted <= newest.keys():

@@ -1,5 +1,8 @@
 """What the job-status sensor remembers between two ticks."""
 
+import base64
+import json
+import zlib
 from datetime import datetime
 from typing import Self
 
@@ -7,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dw_orchestration.tables.errors import CursorError
 
-CURSOR_VERSION = 1
+CURSOR_VERSION = 2
 
 
 class _Frozen(BaseModel):
@@ -25,16 +28,18 @@ class OpenJob(_Frozen):
 class SourceCursor(_Frozen):
     """How far a source's jobs have been dealt with.
 
-    Every job created up to `seen_until` is reported, or open, or older than the first tick. `edge` holds the ids at
-    that border that have been dealt with: the API compares times strictly, and rows with almost equal times can
-    become visible one after the other.
+    Every job created up to `seen_until` is reported, or open, or older than the first tick. Nothing here grows with the
+    number of the source's tables, or with the jobs that are left to do: those are later than `seen_until`.
     """
 
     seen_until: datetime
-    edge: dict[str, datetime] = {}
     open: tuple[OpenJob, ...] = ()
     shown: str = ""
     """A digest of what the list of sources last showed of this source: while it is the same, nothing has happened."""
+    settled: str = ""
+    """A digest of the jobs that were read last, if none of them is left to do: the same ones need no second check."""
+    is_unread: bool = False
+    """Whether no job of the source has been read yet, because the list of sources showed that all is quiet."""
 
 
 class SensorCursor(_Frozen):
@@ -64,12 +69,11 @@ class SensorCursor(_Frozen):
         if not text:
             return cls()
         try:
-            cursor = cls.model_validate_json(text)
-        except ValidationError as error:
+            cursor = cls.model_validate_json(zlib.decompress(base64.b64decode(text, validate=True)))
+        except (ValueError, zlib.error) as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "another version wrote it"
             raise CursorError(
-                "The job-status sensor's cursor cannot be read: "
-                + error.errors()[0]["msg"]
-                + ". Reset it on the sensor's"
+                f"The job-status sensor's cursor cannot be read: {reason}. Reset it on the sensor's"
                 " page (Reset cursor): the sensor then starts from each table's newest sync."
             ) from None
         if cursor.version != CURSOR_VERSION:
@@ -80,5 +84,6 @@ class SensorCursor(_Frozen):
         return cursor
 
     def dump(self) -> str:
-        """The text that Dagster keeps."""
-        return self.model_dump_json()
+        """The text that Dagster keeps, once for each tick: compressed, and without what is not set."""
+        fields = {**self.model_dump(mode="json", exclude_defaults=True), "version": self.version}
+        return base64.b64encode(zlib.compress(json.dumps(fields, separators=(",", ":")).encode(), 9)).decode()

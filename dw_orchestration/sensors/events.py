@@ -8,7 +8,17 @@ from typing import Any
 
 import dagster as dg
 
-from dw_orchestration.assets.checks import CheckOutcome, data_as_usual, is_late, not_overdue, overdue, sync_succeeded
+from dw_orchestration.assets.checks import (
+    DATA_AS_USUAL,
+    CheckOutcome,
+    ReportedSyncs,
+    are_rows_as_before,
+    data_as_usual,
+    is_late,
+    not_overdue,
+    overdue,
+    sync_succeeded,
+)
 from dw_orchestration.assets.event_log import TableLog
 from dw_orchestration.assets.full_refresh import was_full_refresh
 from dw_orchestration.assets.metadata import TriggeredBy, end_metadata, result_metadata
@@ -49,16 +59,18 @@ def events_of(
             only where one fails, or is green again. The event log takes some forty events a second.
     """
     if log.is_overtaken(job):
-        return [_observation(job, table, triggered_by=triggered_by)]
+        said = f"Sync {job.id}: {in_markdown(job.status)}. A later one had been reported before it."
+        return [_observation(job, table, said, triggered_by=triggered_by)]
     outcome = sync_succeeded(table, job)
     if job.status is not JobStatus.COMPLETED:
-        return [outcome.to_evaluation()]
-    before = log.syncs.before(job.id)
+        said = f"Sync {job.id}: {in_markdown(job.status)}."
+        return [outcome.to_evaluation(), _observation(job, table, said, triggered_by=triggered_by)]
+    before = log.before(job)
     full_refresh = full_refresh or was_full_refresh(table, job, before=before)
-    outcomes = [
-        outcome,
-        data_as_usual(table, job, record=record, syncs=log.syncs, full_refresh=full_refresh),
-    ]
+    # the syncs before the last one cost a read for each table
+    is_told = every_check or log.is_red(dg.AssetCheckKey(asset_key(table), DATA_AS_USUAL))
+    syncs = log.syncs if is_told or not are_rows_as_before(job, before) else ReportedSyncs((before,), ("",))
+    outcomes = [outcome, data_as_usual(table, job, record=record, syncs=syncs, full_refresh=full_refresh)]
     # Dagster shows the check's row that was made last, and a run makes its rows as it starts: a good outcome in between
     # would hide what the run finds later
     are_shown = every_check and not log.is_awaited(outcome.check_key)
@@ -80,10 +92,10 @@ def _materialization(
     )
 
 
-def _observation(job: Job, table: Table, *, triggered_by: TriggeredBy) -> dg.AssetObservation:
+def _observation(job: Job, table: Table, said: str, *, triggered_by: TriggeredBy) -> dg.AssetObservation:
     return dg.AssetObservation(
         asset_key=asset_key(table),
-        description=f"Sync {job.id}: {in_markdown(job.status)}. A later one had been reported before it.",
+        description=said,
         metadata=end_metadata(table, job, triggered_by=triggered_by),
     )
 

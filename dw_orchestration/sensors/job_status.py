@@ -1,5 +1,6 @@
 """The sensor that reports what the warehouse did by itself: each finished sync once, no matter who started it."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -10,16 +11,20 @@ import dagster as dg
 
 from dw_orchestration.assets.checks import OVERDUE_SINCE
 from dw_orchestration.assets.event_log import Adoption, EventLog, TableLog, shared_keys
+from dw_orchestration.assets.metadata import finished_at
 from dw_orchestration.assets.spec import asset_key
+from dw_orchestration.assets.ticks import job_status_sensor_name
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.errors import BudgetSpentError, PostHogError
 from dw_orchestration.posthog.jobs import is_over, table_was_disabled_or_deleted
+from dw_orchestration.posthog.limits import JOBS_PER_ANSWER
 from dw_orchestration.posthog.models import Job, Schema, Source
 from dw_orchestration.posthog.rows import Rows, includes
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.sensors.cursor import SensorCursor, SourceCursor
-from dw_orchestration.sensors.events import AssetEvent, events_of, lateness_changes
-from dw_orchestration.sensors.unreported import advance, may_have_unreported_jobs, read_jobs
+from dw_orchestration.sensors.events import AssetEvent, Lateness, events_of, lateness_changes
+from dw_orchestration.sensors.unreported import Batch, advance, may_have_unreported_jobs, quiet_cursor, read_jobs
+from dw_orchestration.tables.errors import SetupError
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
 from dw_orchestration.text import visible_lines
@@ -27,10 +32,16 @@ from dw_orchestration.text import visible_lines
 DEFAULT_BUDGET_S = 15.0
 # Dagster's storage takes about forty a second, and a tick must end within its minute
 MAX_EVENTS_PER_TICK = 200
+# of a source; a tick reports about as many
+JOBS_AT_ONCE = 5 * JOBS_PER_ANSWER
+# every tick keeps the cursor: syncs beyond this are read again instead
+MOST_OPEN_JOBS = 500
 # a tick with more syncs than this evaluates only what has changed of the others
 FULLY_CHECKED = 20
 # a run that has started a sync needs some seconds to see its job and to write down that it is the run's
 RUN_GRACE = timedelta(seconds=30)
+# a run that waits for other syncs logs their progress more often, and one that sees a sync's end reports it
+SILENT_AFTER = timedelta(minutes=15)
 # shorter trouble passes without anybody's help
 TROUBLE_IS_LASTING = timedelta(minutes=5)
 # a project that has reported nothing under our keys for so long has got other keys, or has gone
@@ -66,7 +77,8 @@ def build_job_status_sensor(
 
     Args:
         tables: The tables of the project; tables that came later are reported after the next refresh of the state.
-        name: The sensor's name; by default made of the resource's key.
+        name: The sensor's name, if there are several of one resource; it begins with `<resource key>_job_status`, which
+            is the default, because runs find the sensor by that.
         interval: Time between two ticks, at least.
         auto_heal: How many tables a tick may sync that PostHog has silently stopped scheduling; such syncs are billed,
             so there are none by default.
@@ -75,7 +87,13 @@ def build_job_status_sensor(
             that started it may not have written that down yet.
         default_status: Whether the sensor runs before anybody switches it on. It changes nothing in PostHog.
         now: The time of day.
+
+    Raises:
+        SetupError: The name begins with something else.
     """
+    own_name = job_status_sensor_name(tables.resource_key)
+    if name is not None and not name.startswith(own_name):
+        raise SetupError(f"The name of the job-status sensor, {name!r}, has to begin with {own_name!r}.")
 
     def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         warehouse: WarehouseResource = getattr(context.resources, tables.resource_key)
@@ -110,7 +128,7 @@ def build_job_status_sensor(
         )
 
     return dg.SensorDefinition(
-        name=name or f"{tables.resource_key}_job_status",
+        name=name or own_name,
         evaluation_fn=tick,
         required_resource_keys={tables.resource_key},
         asset_selection=dg.AssetSelection.assets(*map(asset_key, tables)) if auto_heal else None,
@@ -137,6 +155,8 @@ class Tick:
     auto_heal: int = 0
     run_grace: timedelta = RUN_GRACE
     fully_checked: int = FULLY_CHECKED
+    jobs_at_once: int = JOBS_AT_ONCE
+    most_open_jobs: int = MOST_OPEN_JOBS
     now: Callable[[], float] = time.monotonic
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     events: list[AssetEvent] = field(default_factory=list)
@@ -146,6 +166,9 @@ class Tick:
     others: dict[str, datetime] = field(default_factory=dict)
     unknown_tables: set[str] = field(default_factory=set)
     forgotten: list[Table] = field(default_factory=list)
+    _kept: dict[str, SourceCursor] = field(default_factory=dict)
+    _over: dict[str, bool] = field(default_factory=dict)
+    _deadline: float = math.inf
 
     def run(self, cursor: SensorCursor) -> SensorCursor:
         """Deal with as many sources as the budget allows; the returned cursor says where to continue.
@@ -153,30 +176,25 @@ class Tick:
         Raises:
             PostHogError: The list of sources could not be read.
         """
-        deadline = self.now() + self.budget_s
+        self._deadline = self.now() + self.budget_s
         sources = self._sources()
-        kept = {source_id: known for source_id, known in cursor.sources.items() if source_id in sources}
         self.trouble = {source_id: since for source_id, since in cursor.trouble.items() if source_id in sources}
         still_shared = self._server_now() - SHARED_UNTIL
         self.others = {project: began for project, began in cursor.others.items() if began > still_shared}
+        self._kept = {source_id: known for source_id, known in cursor.sources.items() if source_id in sources}
         to_read, sweep_at = self._worth_reading(sources, cursor)
         resume_at = None
         for source_id in to_read:
-            if self.now() >= deadline or len(self.events) >= self.max_events:
-                resume_at = source_id
-                break
-            try:
-                kept[source_id] = self._deal_with(sources[source_id], kept.get(source_id))
-                self.trouble.pop(source_id, None)
-            except BudgetSpentError as error:
-                # no trouble of the source's: the next tick starts here
-                self.problems.append(f"Stopped early: {str(error).rstrip('.')}")
-                resume_at = source_id
-                break
-            except PostHogError as error:
-                self._note_trouble(sources[source_id], error)
+            source, known = sources[source_id], self._kept.get(source_id)
+            if not self._is_full() and self._try(source, known):
+                continue
+            if known is None and not may_have_unreported_jobs(source, None):
+                # the list shows where its tables are; their last syncs are reported as the source's turn comes
+                self._kept[source_id] = quiet_cursor(source, now=self._server_now())
+            else:
+                resume_at = resume_at or source_id
         return SensorCursor(
-            sources=kept,
+            sources=self._kept,
             stale=self._report_overdue(sources.values(), cursor.stale),
             resume_at=resume_at,
             sweep_at=sweep_at,
@@ -184,6 +202,24 @@ class Tick:
             others=self.others,
             kept_at=self.clock(),
         )
+
+    def _is_full(self) -> bool:
+        """Whether the rest has to wait for the next tick."""
+        return self.now() >= self._deadline or len(self.events) >= self.max_events
+
+    def _try(self, source: Source, cursor: SourceCursor | None) -> bool:
+        """Deal with a source; False if the budget of requests is spent."""
+        try:
+            self._deal_with(source, cursor)
+            self.trouble.pop(source.id, None)
+        except BudgetSpentError as error:
+            # no trouble of the source's: the next tick starts here
+            self.problems.append(f"Stopped early: {str(error).rstrip('.')}")
+            self._deadline = -math.inf
+            return False
+        except PostHogError as error:
+            self._note_trouble(source, error)
+        return True
 
     @property
     def trouble_is_lasting(self) -> bool:
@@ -235,7 +271,10 @@ class Tick:
         return self.api.server_time or datetime.now(UTC)
 
     def _worth_reading(self, sources: dict[str, Source], cursor: SensorCursor) -> tuple[list[str], str | None]:
-        """The sources that may have unreported jobs, from where the last tick stopped, then one quiet one in turn."""
+        """The sources to read: those that may have unreported jobs, those never met, and a quiet one in turn.
+
+        The first begin with where the last tick stopped.
+        """
         known = {table.source.id for table in self.tables}
         ids = _from(sorted(known & sources.keys()), cursor.resume_at)
         busy = [
@@ -246,58 +285,81 @@ class Tick:
         ]
         # those that may time out take no time from the others
         busy.sort(key=lambda source_id: source_id in cursor.trouble)
-        quiet = _from(sorted(set(ids) - set(busy)), cursor.sweep_at)
-        return busy + quiet[:1], quiet[1] if len(quiet) > 1 else None
+        others = sorted(set(ids) - set(busy))
+        quiet = _from([source_id for source_id in others if source_id in cursor.sources], cursor.sweep_at)
+        never_met = [source_id for source_id in others if source_id not in cursor.sources]
+        return busy + never_met + quiet[:1], quiet[1] if len(quiet) > 1 else None
 
     def _report_overdue(self, sources: Iterable[Source], known: Sequence[str]) -> tuple[str, ...]:
         """Evaluate `sync_succeeded` of tables that are overdue now, or no longer; the schemas that are overdue.
 
         With `auto_heal`, an overdue table is reported in the tick that syncs it, so that none is left out.
         """
-        stale = set(known)
-        for change in lateness_changes(sources, self.tables.by_id, known=stale, now=self._server_now()):
+        due: list[Lateness] = []
+        healed: set[str] = set()
+        for change in lateness_changes(sources, self.tables.by_id, known=known, now=self._server_now()):
             is_healed = bool(self.auto_heal) and change.is_forgotten
-            if len(self.events) >= self.max_events or (is_healed and len(self.forgotten) >= self.auto_heal):
+            if len(self.events) + len(due) >= self.max_events or (is_healed and len(healed) >= self.auto_heal):
                 continue
-            if change.is_overdue and self._has_later_outcome(change.outcome.check_key):
+            due.append(change)
+            healed |= {change.table.id} if is_healed else set()
+        newest, stale = self.log.newest([asset_key(change.table) for change in due]), set(known)
+        for change in due:
+            is_evaluated, check = self._is_evaluated(change.outcome.check_key), change.outcome.check_key
+            if change.is_overdue and (is_evaluated or newest.is_awaited(check)):
+                # a sync that began after the list was read has an outcome, or will have one from a run
                 continue
             stale ^= {change.table.id}
-            if change.is_overdue or self._is_overdue(change.outcome.check_key):
+            last = None if is_evaluated else newest.last_evaluation(check)
+            is_red = last is not None and not last.passed and OVERDUE_SINCE in last.metadata
+            if change.is_overdue or is_red:
                 self.events.append(change.outcome.to_evaluation())
-            if is_healed:
+            if change.table.id in healed:
                 self.forgotten.append(change.table)
         return tuple(sorted(stale & self.tables.by_id.keys()))
-
-    def _has_later_outcome(self, check: dg.AssetCheckKey) -> bool:
-        """Whether a sync that began after the list was read has an outcome, or will have one from a run."""
-        return self._is_evaluated(check) or self.log.is_awaited(check)
-
-    def _is_overdue(self, check: dg.AssetCheckKey) -> bool:
-        """Whether the check is red because its table is overdue, and not by a sync that has been reported since."""
-        last = None if self._is_evaluated(check) else self.log.last_evaluation(check)
-        return last is not None and not last.passed and OVERDUE_SINCE in last.metadata
 
     def _is_evaluated(self, check: dg.AssetCheckKey) -> bool:
         return any(isinstance(each, dg.AssetCheckEvaluation) and each.asset_check_key == check for each in self.events)
 
-    def _deal_with(self, source: Source, cursor: SourceCursor | None) -> SourceCursor:
-        jobs = read_jobs(self.api, source, cursor)
-        over = sorted(
-            (job for job in jobs if is_over(job)), key=lambda job: (job.finished_at or job.created_at, job.id)
-        )
+    def _deal_with(self, source: Source, cursor: SourceCursor | None) -> None:
+        """Report the source's jobs, oldest first, until all are dealt with or the tick is full."""
+        for batch in read_jobs(self.api, source, cursor, at_once=self.jobs_at_once):
+            before = self._kept.get(source.id)
+            if before is not None and before.settled == batch.digest:
+                return
+            still_open, left = self._report_all(batch, source)
+            room = self.most_open_jobs - sum(len(each.open) for key, each in self._kept.items() if key != source.id)
+            self._kept[source.id] = advance(before, source, batch, still_open=still_open, left=left, room=max(room, 1))
+            if self._is_full():
+                return
+
+    def _report_all(self, batch: Batch, source: Source) -> tuple[list[Job], list[Job]]:
+        """Report the jobs of a batch; those to check again in the next tick, and those to begin it with."""
+        over = [job for job in batch.jobs if is_over(job)]
+        still_open, left = [job for job in batch.jobs if not is_over(job)], list[Job]()
         logs = self._logs_for(over)
-        dealt_with = {job.id for job in over if self._report(job, source, logs)}
-        return advance(cursor, source, jobs, reported=dealt_with)
+        for number, job in enumerate(over):
+            # one at least, however long it took to read them
+            if self._is_full() and (number or self.now() < self._deadline):
+                left = over[number:]
+                break
+            if not self._report(job, source, logs):
+                still_open.append(job)
+        return still_open, left
 
     def _logs_for(self, jobs: Sequence[Job]) -> dict[str, TableLog]:
         """What the event log has of each table, back to the oldest of its jobs here; read once for all of them."""
         # the newest come first, so that the oldest job of each table stays
         began_at = {job.schema_id: job.created_at for job in sorted(jobs, key=lambda job: job.created_at, reverse=True)}
-        return {
-            schema_id: self.log.of_table(asset_key(self.tables.by_id[schema_id]), since=since)
-            for schema_id, since in began_at.items()
-            if schema_id in self.tables.by_id
-        }
+        known = {schema_id: asset_key(table) for schema_id in began_at if (table := self.tables.by_id.get(schema_id))}
+        logs = self.log.of_tables(
+            {key: began_at[schema_id] for schema_id, key in known.items()},
+            clock_ahead=self.clock() - self._server_now(),
+        )
+        for event in self.events:
+            if event.asset_key in logs:
+                logs[event.asset_key].add([event])
+        return {schema_id: logs[key] for schema_id, key in known.items()}
 
     def _report(self, job: Job, source: Source, logs: Mapping[str, TableLog]) -> bool:
         """Report a job unless that is done already; False if the next tick has to check it again."""
@@ -312,7 +374,7 @@ class Tick:
         if log.has_report_of(job):
             return True
         adoptions = log.adoptions_of(job)
-        if self._belongs_to_a_run(job, adoptions) or len(self.events) >= self.max_events:
+        if self._belongs_to_a_run(job, adoptions):
             return False
         events = events_of(
             job,
@@ -323,17 +385,29 @@ class Tick:
             log=log,
             every_check=self.reported < self.fully_checked,
         )
-        self._note_others(log.syncs.of_others)
+        self._note_others(log.of_others)
         log.add(events)
         self.events += events
         self.reported += 1
         return True
 
     def _belongs_to_a_run(self, job: Job, adoptions: Sequence[Adoption]) -> bool:
-        """Whether a run that has adopted the job is alive, or one may have started it and not have recorded it yet."""
+        """Whether a run that has adopted the job is alive, or one may have started it and not have recorded it yet.
+
+        A run whose worker was lost stays as started if no run monitoring ends it: it is taken to be dead if it has
+        written no event for minutes after the job's end. Should it wake up, it repeats the report as its result.
+        """
         if adoptions:
-            return not all(self.log.is_over(adoption.run_id) for adoption in adoptions)
+            alive = {adoption.run_id for adoption in adoptions if not self._is_over(adoption.run_id)}
+            if finished_at(job) > self._server_now() - SILENT_AFTER:
+                return bool(alive)
+            return not all(self.log.is_silent(run_id, since=self.clock() - SILENT_AFTER) for run_id in alive)
         return bool(self.run_grace) and job.created_at > self._server_now() - self.run_grace
+
+    def _is_over(self, run_id: str) -> bool:
+        if run_id not in self._over:
+            self._over[run_id] = self.log.is_over(run_id)
+        return self._over[run_id]
 
 
 def _fresh_record(source: Source, job: Job) -> Schema | None:

@@ -6,10 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from dagster_plus import refuse_as_dagster_plus
 from warehouse import Shelf, WarehouseProcess, execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    import dagster as dg
 
     from dw_orchestration.local.shop.postgres import DatabaseLogin
 
@@ -21,6 +24,12 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarehousePro
     process = WarehouseProcess(folder / "home", fixtures=folder / "fixtures")
     yield process
     process.stop()
+
+
+@pytest.fixture
+def instance(instance: dg.DagsterInstance) -> dg.DagsterInstance:
+    """A Dagster instance of the test's own, which refuses what Dagster+ refuses."""
+    return refuse_as_dagster_plus(instance)
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ import pytest
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.events import AssetObservationData, DagsterEvent
 from dagster._core.execution.api import execute_run_iterator
+from dagster._core.scheduler.instigation import TickStatus
 from storages import ON_EACH_STORAGE
 
 from dw_orchestration.assets.build import build_posthog_assets
@@ -21,12 +24,14 @@ from dw_orchestration.posthog.jobs import is_over
 from dw_orchestration.sensors.job_status import build_job_status_sensor
 from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
 from dw_orchestration.testing import fails
+from tests.sensors.test_ticks import Sensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dw_orchestration.posthog.models import Job
     from dw_orchestration.testing.warehouse import EmbeddedWarehouse
+    from tests.conftest import WaitUntil
 
 STEP = "sync_stripe_acme"
 KEY = dg.AssetKey(["posthog", "stripe", "acme", "charge"])
@@ -201,6 +206,20 @@ def test_a_run_whose_sync_has_failed_fails_though_the_sensor_has_reported_it(sit
     assert not site.has_run(run, "revenue")
 
 
+def test_a_failed_sync_of_a_run_stays_reported_after_a_good_one(site: Site) -> None:
+    """A check shows its last evaluation alone: a note keeps a failure from being reported again if a cursor is lost."""
+    site.warehouse.behave("Charge", fails("Stripe is down", times=1))
+    before = site.cursor
+    failed = site.run()
+    later = reported(site)
+    site.cursor = before
+    site.tick()
+    adopted, good = site.warehouse.jobs("Charge")[-1], site.warehouse.jobs("Charge")[0]
+    notes = [note.said.job_id for note in EventLog(site.instance).notes_of(KEY) if note.is_report]
+    assert (dg.DagsterRunStatus.FAILURE, later.id, [adopted.id]) == (failed.status, good.id, notes)
+    assert not EventLog(site.instance).is_red(dg.AssetCheckKey(KEY, "sync_succeeded"))
+
+
 @ON_EACH_STORAGE
 @pytest.mark.parametrize(
     "config", [{}, {"sync_mode": "resync", "confirm_resync": ["Charge"]}], ids=["reload", "resync"]
@@ -215,6 +234,21 @@ def test_the_sync_of_a_killed_run_is_the_result_of_its_re_execution(site: Site, 
     assert (dg.DagsterRunStatus.SUCCESS, [job.id]) == (again.status, site.given(again))
     assert site.has_run(again, "revenue")
     assert [job.id] == [each.id for each in site.warehouse.jobs("Charge")]
+
+
+@pytest.mark.parametrize("instance", ["shared_instance"], indirect=True)
+def test_a_table_that_waits_for_the_sensors_tick_holds_up_no_other(site: Site, wait_until: WaitUntil) -> None:
+    """The tick may be reporting the ended sync that the run has adopted; the other tables of the step do not wait."""
+    job = site.warehouse.sync("Charge")
+    sensor = Sensor(site.instance, "anywhere")
+    tick = sensor.begin_tick(time.time())
+    with ThreadPoolExecutor() as pool:
+        run = pool.submit(site.run, OTHER, accept_jobs_since=job.created_at.isoformat())
+        wait_until(lambda: site.instance.fetch_materializations(OTHER, limit=1).records)
+        early = site.instance.fetch_materializations(KEY, limit=1).records
+        site.instance.update_tick(tick.with_status(TickStatus.SUCCESS))
+        ended = run.result()
+    assert ([], dg.DagsterRunStatus.SUCCESS, [job.id]) == (early, ended.status, site.given(ended))
 
 
 def test_re_executing_a_run_that_has_given_its_result_syncs_again(site: Site) -> None:

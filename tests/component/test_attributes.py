@@ -112,6 +112,7 @@ def test_scheduling_is_a_mode(mode: SchedulingMode) -> None:
         "scheduling: drvie",
         "step_per: tabel",
         "auto_heal: -1",
+        "job_status_interval_s: 0",
         "max_state_age_days: 0",
         "checks: [not_stael]",
         "select: [{}]",
@@ -520,6 +521,17 @@ def test_healing_targets_the_tables() -> None:
     healing, _ = definitions("auto_heal: 2").sensors or []
     reporting, _ = definitions().sensors or []
     assert (True, False) == (bool(healing.asset_selection), bool(reporting.asset_selection))  # type: ignore[union-attr]
+
+
+def test_job_status_sensor_has_an_interval_and_can_be_left_out() -> None:
+    """Several locations over one project need one sensor, and a large project may have it tick less often."""
+    seconds = [
+        {sensor.name: sensor.minimum_interval_seconds for sensor in definitions(text).sensors or []}.get(
+            "posthog_warehouse_job_status"
+        )
+        for text in ("", "job_status_interval_s: 120", "job_status_sensor: false")
+    ]
+    assert [30, 120, None] == seconds
 
 
 def test_paths_are_relative_to_the_project(tmp_path: Path) -> None:

@@ -98,9 +98,9 @@ class Location:
         ]
 
     def overtaken(self, table: str) -> list[str]:
-        """The syncs of a table that are in the log after a later one."""
-        notes = EventLog(self.instance).notes_of(self.key(table))
-        return [note.said.job_id for note in notes if note.is_report]
+        """The syncs of a table that are in the log after a later one; a failed check has a note too."""
+        notes, failed = EventLog(self.instance).notes_of(self.key(table)), self.failed(table)
+        return [note.said.job_id for note in notes if note.is_report and note.said.job_id not in failed]
 
     def reports(self) -> Counter[str]:
         """How often the end of each sync is in the log."""

@@ -9,16 +9,21 @@ import pytest
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 from dagster._core.definitions.events import AssetObservation
 from dagster._core.events import AssetObservationData, DagsterEvent, StepMaterializationData
+from dagster._core.test_utils import freeze_time
+from dagster_plus import refuse_as_dagster_plus
 from warehouse_model import START
 
 from dw_orchestration.assets.checks import SYNC_SUCCEEDED, sync_succeeded
 from dw_orchestration.assets.event_log import EventLog
-from dw_orchestration.assets.metadata import adoption_metadata, result_metadata
+from dw_orchestration.assets.metadata import adoption_metadata, end_metadata, result_metadata
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.sensors.cursor import SensorCursor
 from dw_orchestration.sensors.job_status import Tick
 from dw_orchestration.tables.snapshot import SourceSnapshot, WarehouseSnapshot
 from dw_orchestration.tables.tables import Tables
+
+# how far Dagster's clock is ahead of PostHog's
+AHEAD = timedelta(seconds=40)
 
 
 class Reports:
@@ -33,12 +38,13 @@ class Reports:
     def tick(self, cursor, *, stored: int | None = None, **settings) -> tuple[SensorCursor, Tick]:
         """One tick: its events are stored (all, or the first few before it dies), and its cursor is returned."""
         # what changes is told however many syncs there are
-        settings = {"run_grace": timedelta(), "fully_checked": 0} | settings
+        settings = {"run_grace": timedelta(), "fully_checked": 0, "clock": lambda: self.model.now + AHEAD} | settings
         work = Tick(self.model, self.assets, EventLog(self.instance), **settings)
         after = work.run(cursor)
         events = work.events if stored is None else work.events[:stored]
-        for event in events:
-            self.instance.report_runless_asset_event(event)
+        with freeze_time(self.model.now + AHEAD):
+            for event in events:
+                self.instance.report_runless_asset_event(event)
         return after, work
 
     def new_run(self) -> str:
@@ -80,6 +86,10 @@ class Reports:
         asset = self.by_table[job.table]
         evaluation = sync_succeeded(asset, self.model._job(job)).to_evaluation()
         self._store(DagsterEvent("ASSET_CHECK_EVALUATION", "sync", event_specific_data=evaluation), run_id)
+        observation = AssetObservation(asset_key(asset), metadata=end_metadata(asset, self.model._job(job)))
+        self._store(
+            DagsterEvent("ASSET_OBSERVATION", "sync", event_specific_data=AssetObservationData(observation)), run_id
+        )
 
     def is_overtaken(self, job) -> bool:
         """Whether a later sync of the table has been reported; a run gives that one as its result then."""
@@ -87,10 +97,11 @@ class Reports:
         return EventLog(self.instance).of_table(key).is_overtaken(self.model._job(job))
 
     def _store(self, event: DagsterEvent, run_id: str) -> None:
-        self.instance.report_dagster_event(event, run_id)
+        with freeze_time(self.model.now + AHEAD):
+            self.instance.report_dagster_event(event, run_id)
 
     def reported(self) -> dict[str, int]:
-        """How often each job's end is in the event log, as a materialization or as a failed check.
+        """How often each job's end is in the event log, as a materialization or as the observation of a failed one.
 
         A run that gives its result after a report only repeats it; the sensor never does.
         """
@@ -102,11 +113,6 @@ class Reports:
             for note in EventLog(self.instance).notes_of(asset_key(asset), since=START):
                 if note.is_report:
                     counts[note.said.job_id] = counts.get(note.said.job_id, 0) + 1
-            for evaluation in EventLog(self.instance)._evaluations(sync_succeeded_check(asset_key(asset))):
-                # without a job, it says that none has come
-                if not evaluation.passed and "posthog/job_id" in evaluation.metadata:
-                    job_id = evaluation.metadata["posthog/job_id"].value
-                    counts[job_id] = counts.get(job_id, 0) + 1
         return counts
 
 
@@ -144,11 +150,11 @@ def _assets(model) -> Tables:
 
 @pytest.fixture
 def reports_on() -> Iterator[type[Reports]]:
-    """Makes `Reports` on a model with its own event log."""
+    """Makes `Reports` on a model with its own event log, which refuses what that of Dagster+ refuses."""
     instances = []
 
     def make(model) -> Reports:
-        instance = dg.DagsterInstance.ephemeral()
+        instance = refuse_as_dagster_plus(dg.DagsterInstance.ephemeral())
         instances.append(instance)
         return Reports(model, instance)
 

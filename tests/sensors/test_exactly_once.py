@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import dagster as dg
 import pytest
+from dagster_plus import refuse_as_dagster_plus
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -28,7 +29,7 @@ class ExactlyOnce(RuleBasedStateMachine):
     def set_up(self) -> None:
         self.model = WarehouseModel(sources=2, tables=2, page=3)
         self.storage = type(self).new_instance()
-        self.instance = self.storage.__enter__()
+        self.instance = refuse_as_dagster_plus(self.storage.__enter__())
         self.reports = Reports(self.model, self.instance)
         self.cursor = SensorCursor()
         # the first tick begins from each table's newest sync, so that history is not replayed
@@ -85,9 +86,14 @@ class ExactlyOnce(RuleBasedStateMachine):
     def a_source_goes_down_or_comes_back(self, name, is_down) -> None:
         self.model.sources[name].is_down = is_down
 
-    @rule(max_events=st.sampled_from([1, 2, 200]))
-    def a_tick(self, max_events) -> None:
-        self.cursor, _ = self.reports.tick(self.cursor, max_events=max_events, run_grace=RUN_GRACE, fully_checked=1)
+    @rule(
+        max_events=st.sampled_from([1, 2, 200]),
+        jobs_at_once=st.sampled_from([2, 250]),
+        most_open_jobs=st.sampled_from([1, 500]),
+    )
+    def a_tick(self, max_events, jobs_at_once, most_open_jobs) -> None:
+        limits = {"max_events": max_events, "jobs_at_once": jobs_at_once, "most_open_jobs": most_open_jobs}
+        self.cursor, _ = self.reports.tick(self.cursor, run_grace=RUN_GRACE, fully_checked=1, **limits)
 
     @rule(stored=st.integers(0, 2))
     def a_tick_that_dies_before_its_cursor_is_kept(self, stored) -> None:

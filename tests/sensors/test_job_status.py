@@ -1,6 +1,7 @@
 """What a tick reads, reports and leaves for later."""
 
 from collections import Counter
+from datetime import timedelta
 
 import dagster as dg
 import pytest
@@ -12,7 +13,7 @@ from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.errors import CursorError
 from dw_orchestration.posthog.limits import LATE_ROWS
 from dw_orchestration.sensors.cursor import SensorCursor
-from dw_orchestration.sensors.job_status import RUN_GRACE
+from dw_orchestration.sensors.job_status import RUN_GRACE, Tick
 from tests.sensors.conftest import sync_succeeded_check
 
 
@@ -165,6 +166,38 @@ def test_sync_of_a_run_that_said_nothing_is_reported(reports_on, success) -> Non
     assert ["dagster"] == [event.metadata["posthog/triggered_by"].value for event in work.events]
 
 
+def test_sync_of_a_run_that_fell_silent_is_reported(reports_on) -> None:
+    """A worker that was lost leaves its run as started: minutes after the sync's end it is taken to be dead."""
+    model = WarehouseModel(tables=2)
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    runs = [reports.new_run(), reports.new_run()]
+    jobs = [model.start("source0", table) for table in ("s0t0", "s0t1")]
+    for job, run_id in zip(jobs, runs, strict=True):
+        reports.adopt(job, run_id)
+    model.advance(3 * 3600)
+    for job in jobs:
+        model.finish(job)
+    model.advance(14 * 60)
+    cursor, early = reports.tick(cursor)
+    # this one is alive, and writes
+    reports.plan_checks("s0t1", runs[1])
+    model.advance(2 * 60)
+    cursor, late = reports.tick(cursor)
+    reports.materialize(jobs[0], runs[0])
+    reports.materialize(jobs[1], runs[1])
+    for run_id in runs:
+        reports.end_run(run_id, success=True)
+    _, last = reports.tick(cursor)
+
+    assert ([], [jobs[0].id], []) == (
+        early.events,
+        [event.metadata["posthog/job_id"].value for event in late.events],
+        last.events,
+    )
+    assert {job.id: 1 for job in jobs} == reports.reported()
+
+
 def test_more_than_fifty_syncs_between_two_ticks_are_all_reported(reports_on) -> None:
     """The endpoint shows fifty at a time; older ones are paged back to."""
     model = WarehouseModel(tables=60)
@@ -198,17 +231,128 @@ def test_tick_that_runs_out_of_time_resumes_where_it_stopped(reports_on) -> None
     """No source starves: the next tick begins with the one that this tick did not reach."""
     model = WarehouseModel(sources=4, tables=1)
     reports = reports_on(model)
-    # the clock passes 5 s with each look at it, so that a budget of 12 s is enough for two sources
-    seconds = iter(range(0, 10_000, 5))
-    cursor, counts = SensorCursor(), Counter()
+    cursor, counts = first_tick(reports), Counter()
     for source in model.sources.values():
         model.finish(model.start(source.id, source.tables[0]))
 
     for _ in range(2):
-        cursor, work = reports.tick(cursor, budget_s=12, now=lambda: next(seconds))
+        # two sources take the budget
+        began = model.requests["jobs"]
+        cursor, work = reports.tick(cursor, budget_s=12, now=lambda began=began: 6 * (model.requests["jobs"] - began))
         counts[len(work.events)] += 1
 
     assert Counter({2: 2}) == counts
+
+
+def test_first_tick_needs_no_jobs_to_know_where_quiet_sources_are(reports_on) -> None:
+    """The list shows it: what the first tick has no time to read is known by it, and misses no later sync."""
+    model = WarehouseModel(sources=12, tables=2)
+    before = [model.start(source.id, table) for source in model.sources.values() for table in source.tables]
+    for job in before:
+        model.finish(job)
+    reports = reports_on(model)
+
+    cursor, first = reports.tick(SensorCursor(), max_events=4)
+    requests = model.requests["jobs"]
+    model.advance(600)
+    later = []
+    for _ in range(2):
+        later.append(model.start("source9", "s9t0"))
+        model.finish(later[-1])
+        model.advance(20)
+    cursor, _ = reports.tick(cursor)
+    soon = reports.reported()
+    for _ in range(12):
+        cursor, _ = reports.tick(cursor)
+
+    assert (12, None, 2) == (len(cursor.sources), cursor.resume_at, requests)
+    assert (4, {job.id: 1 for job in later}) == (first.reported, {job.id: soon.get(job.id) for job in later})
+    assert {job.id: 1 for job in [*before, *later]} == reports.reported()
+
+
+def test_a_week_of_syncs_of_one_source_is_worked_through_oldest_first(reports_on) -> None:
+    """A tick remembers how far it has come: few requests, and a cursor that does not grow with what is left to do."""
+    model = WarehouseModel(tables=5)
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    size = len(cursor.dump())
+    for _ in range(200):
+        model.advance(3000)
+        for table in model.sources["source0"].tables:
+            model.finish(model.start("source0", table))
+    told, requests, sizes = [], [], []
+
+    for _ in range(10):
+        model.requests["jobs"] = 0
+        # nothing is stored here: what is reported twice does not depend on the log
+        cursor, work = reports.tick(cursor, stored=0, max_events=100)
+        told += [event.metadata["posthog/job_id"].value for event in work.events]
+        requests.append(model.requests["jobs"])
+        sizes.append(len(cursor.dump()))
+
+    assert [f"job{number:06}" for number in range(1000)] == told
+    assert max(requests) <= 20
+    assert max(sizes) <= size + 40
+
+
+def test_tick_ends_in_time_within_a_source(reports_on) -> None:
+    """On a slow storage a tick reports a part of a source's syncs, and the next one continues after it."""
+    model = WarehouseModel(tables=6)
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    for table in model.sources["source0"].tables:
+        model.advance(1)
+        model.finish(model.start("source0", table))
+    counts = []
+    for _ in range(3):
+        tick = Tick(model, reports.assets, EventLog(reports.instance), budget_s=10, run_grace=timedelta())
+        # each report takes 5 s
+        tick.now = lambda tick=tick: 5.0 * tick.reported
+        cursor = tick.run(cursor)
+        for event in tick.events:
+            reports.instance.report_runless_asset_event(event)
+        counts.append(tick.reported)
+
+    assert [2, 2, 2] == counts
+    assert {1} == set(reports.reported().values())
+
+
+def test_cursor_does_not_grow_with_quiet_tables(reports_on) -> None:
+    """Every tick keeps the cursor: a source takes as much of it whether one of its tables was synced or all."""
+    sizes = []
+    for synced in (1, 100):
+        model = WarehouseModel(tables=100)
+        reports = reports_on(model)
+        cursor = first_tick(reports)
+        for table in model.sources["source0"].tables[:synced]:
+            model.finish(model.start("source0", table))
+        for _ in range(2):
+            cursor, _ = reports.tick(cursor, stored=0, max_events=1000)
+        sizes.append(len(cursor.dump()))
+
+    assert sizes[1] <= sizes[0] + 8
+
+
+def test_cursor_remembers_a_limited_number_of_open_syncs(reports_on) -> None:
+    """Syncs beyond it are read again until they have ended, and reported as the others."""
+    model = WarehouseModel(sources=2, tables=20)
+    reports = reports_on(model)
+    cursor, jobs = first_tick(reports), []
+    for source in model.sources.values():
+        for table in source.tables:
+            model.advance(1)
+            jobs.append(model.start(source.id, table))
+    for _ in range(2):
+        cursor, _ = reports.tick(cursor, most_open_jobs=10)
+        model.advance(4000)
+    remembered = sum(len(source.open) for source in cursor.sources.values())
+    for job in reversed(jobs):
+        model.finish(job)
+    for _ in range(3):
+        cursor, _ = reports.tick(cursor, most_open_jobs=10)
+
+    assert remembered <= 11
+    assert {job.id: 1 for job in jobs} == reports.reported()
 
 
 def test_source_that_fails_does_not_stop_the_others(reports_on) -> None:
@@ -244,7 +388,7 @@ def test_deleted_source_is_forgotten(reports_on) -> None:
 
 @pytest.mark.parametrize("status", ["Failed", "Billing limits", "Billing limit too low", "Cancelled"])
 def test_sync_that_did_not_complete_fails_the_check(reports_on, status) -> None:
-    """Anything but Completed is a failed check with the job's own error, never a materialization."""
+    """Anything but Completed is a failed check with the job's own error, and a note of it: no materialization."""
     model = WarehouseModel()
     reports = reports_on(model)
     cursor = first_tick(reports)
@@ -252,8 +396,9 @@ def test_sync_that_did_not_complete_fails_the_check(reports_on, status) -> None:
 
     _, work = reports.tick(cursor)
 
-    (event,) = work.events
-    assert (False, "it broke") == (event.passed, event.metadata["posthog/error"].value)
+    evaluation, note = work.events
+    assert (False, "it broke") == (evaluation.passed, evaluation.metadata["posthog/error"].value)
+    assert (dg.AssetObservation, status) == (type(note), note.metadata["posthog/status"].value)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +420,7 @@ def test_what_the_user_switched_off_is_silent_and_what_posthog_did_is_not(report
     cursor, first = reports.tick(cursor)
     _, second = reports.tick(cursor)
 
-    assert (events, 0) == (len(first.events), len(second.events))
+    assert (events, []) == (first.reported, second.events)
 
 
 def test_check_turns_green_again_with_the_next_good_sync(reports_on) -> None:
@@ -442,7 +587,7 @@ def test_no_overtaken_sync_is_reported_again_if_the_cursor_was_not_kept(reports_
 
 
 def test_many_syncs_of_a_table_cost_few_reads(reports_on) -> None:
-    """The table's events are read once for all of its syncs, in pages."""
+    """The table's events are read once for all of its syncs, in pages; observations once for all tables."""
     model = WarehouseModel(tables=1)
     reports = reports_on(model)
     cursor = first_tick(reports)
@@ -458,7 +603,7 @@ def test_many_syncs_of_a_table_cost_few_reads(reports_on) -> None:
 
     reports.tick(cursor)
 
-    assert {"fetch_materializations": 2, "fetch_observations": 1} == reads
+    assert {"fetch_materializations": 2} == reads
 
 
 def test_sync_is_left_to_the_run_that_is_alive_of_several(reports_on) -> None:
@@ -495,31 +640,35 @@ def test_failure_and_recovery_within_a_tick_leave_the_check_green(reports_on) ->
     assert not EventLog(reports.instance).is_red(sync_succeeded_check(asset_key(reports.assets[0])))
 
 
-def test_report_costs_one_read_of_materializations(reports_on) -> None:
-    """Dagster's storage is what limits a tick: whether, after what and among what is asked in one."""
-    model = WarehouseModel()
+def test_reports_of_many_tables_cost_no_more_reads_than_that_of_one(reports_on) -> None:
+    """Dagster's storage is what limits a tick: the newest events of a source's tables are read at once."""
+    model = WarehouseModel(tables=30)
     reports = reports_on(model)
-    cursor = first_tick(reports)
-    model.finish(model.start("source0", "s0t0"))
-    reads, fetch = [], reports.instance.fetch_materializations
-    reports.instance.fetch_materializations = lambda *args, **filters: (reads.append(args), fetch(*args, **filters))[1]
+    cursor, _ = reports.tick(SensorCursor(), max_events=1000)
+    reads, instance, storage = Counter(), reports.instance, reports.instance.event_log_storage
+    for owner, names in (
+        (instance, ("fetch_materializations", "fetch_observations", "get_asset_records")),
+        (storage, ("get_event_records", "get_latest_asset_check_execution_by_key")),
+        (storage, ("get_asset_check_execution_history", "get_asset_check_summary_records")),
+    ):
+        for name in names:
+            read = getattr(owner, name)
+            counted = lambda *args, name=name, read=read, **more: (reads.update([name]), read(*args, **more))[1]  # noqa: E731
+            setattr(owner, name, counted)
+    for number, table in enumerate(model.sources["source0"].tables):
+        model.finish(model.start("source0", table), "Completed" if number % 10 else "Failed")
 
-    reports.tick(cursor, stored=0)
+    _, work = reports.tick(cursor, stored=0)
 
-    assert 1 == len(reads)
+    assert 30 == work.reported
+    assert {"get_asset_records": 1, "get_event_records": 1, "get_latest_asset_check_execution_by_key": 1} == reads
 
 
 def test_quiet_sources_cost_no_request_of_their_own(reports_on) -> None:
     """A tick asks for the pages of the list of sources, for the jobs of the changed ones, and for one more in turn."""
     model = WarehouseModel(sources=120, tables=2)
     reports = reports_on(model)
-    for source in model.sources.values():
-        for table in source.tables:
-            model.finish(model.start(source.id, table))
-    cursor = SensorCursor()
-    while cursor.resume_at is not None or not cursor.sources:
-        # nothing is stored here: the event log would take minutes, and is not what is asked
-        cursor, _ = reports.tick(cursor, stored=0, budget_s=1e9, max_events=10**9)
+    cursor, _ = reports.tick(SensorCursor())
     model.advance(600)
     changed = [f"source{number}" for number in range(0, 120, 40)]
     for source_id in changed:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 from dagster._core.events import AssetObservationData, DagsterEvent
+from dagster_plus import refuse_as_dagster_plus
 
 from dw_orchestration.assets.build import build_posthog_assets
 from dw_orchestration.assets.event_log import EventLog
@@ -37,9 +38,9 @@ NOTHING_LEFT = "The run has left no sync behind."
 
 @pytest.fixture
 def instance(request: pytest.FixtureRequest) -> dg.DagsterInstance:
-    """An instance that threads can share."""
+    """An instance that threads can share, and that refuses what Dagster+ refuses."""
     found: dg.DagsterInstance = request.getfixturevalue(getattr(request, "param", "shared_instance"))
-    return found
+    return refuse_as_dagster_plus(found)
 
 
 @pytest.fixture

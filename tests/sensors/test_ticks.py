@@ -1,14 +1,20 @@
-"""A run that adopts a job which has ended waits for the sensor's tick that may be reporting it."""
+"""Which ticks a run waits for that adopts a job which has ended: those of one sensor that may be reporting it."""
 
 from collections.abc import Iterator
 
 import dagster as dg
 import pytest
 from dagster._core.origin import DEFAULT_DAGSTER_ENTRY_POINT
-from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.remote_origin import (
+    InProcessCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
 from dagster._core.scheduler.instigation import (
     InstigatorState,
     InstigatorStatus,
+    InstigatorTick,
     InstigatorType,
     SensorInstigatorData,
     TickData,
@@ -27,68 +33,72 @@ def instance(tmp_path) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-class Sensor:
-    """A sensor as the instance knows it, with a clock that passes while a run waits for it."""
+def repository(name: str) -> RemoteRepositoryOrigin:
+    """A repository of a code location."""
+    location = InProcessCodeLocationOrigin(
+        LoadableTargetOrigin(executable_path="python", module_name=name),
+        container_image=None,
+        entry_point=DEFAULT_DAGSTER_ENTRY_POINT,
+        location_name=name,
+    )
+    return RemoteRepositoryOrigin(location, "__repository__")
 
-    def __init__(self, instance: dg.DagsterInstance) -> None:
-        location = InProcessCodeLocationOrigin(
-            LoadableTargetOrigin(executable_path="python", module_name="location"),
-            container_image=None,
-            entry_point=DEFAULT_DAGSTER_ENTRY_POINT,
-        )
-        origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, "repository"), "job_status")
+
+class Sensor:
+    """A sensor as the instance knows it."""
+
+    def __init__(self, instance: dg.DagsterInstance, location: str, name: str = "posthog_warehouse_job_status") -> None:
         self.instance = instance
         self.state = InstigatorState(
-            origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, SensorInstigatorData(min_interval=30)
+            RemoteInstigatorOrigin(repository(location), name),
+            InstigatorType.SENSOR,
+            InstigatorStatus.RUNNING,
+            SensorInstigatorData(min_interval=30),
         )
         instance.add_instigator_state(self.state)
-        self.ends: dict[float, object] = {}
-        self.now_s = 0.0
-        self.ticks = OpenTicks(instance, now=lambda: self.now_s, sleep=self.sleep)
 
-    def begin_tick(self, *, ends_at_s: float) -> None:
-        """A tick that is under way until then."""
+    def begin_tick(self, at_s: float) -> InstigatorTick:
+        """A tick that is under way."""
         data = TickData(
             instigator_origin_id=self.state.instigator_origin_id,
-            instigator_name="job_status",
+            instigator_name=self.state.instigator_name,
             instigator_type=InstigatorType.SENSOR,
             status=TickStatus.STARTED,
-            timestamp=1000.0 + self.now_s,
+            timestamp=at_s,
             selector_id=self.state.selector_id,
         )
-        self.ends[ends_at_s] = self.instance.create_tick(data)
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass, and ticks end; after the first another begins."""
-        self.now_s += seconds
-        for at_s in [at_s for at_s in self.ends if at_s <= self.now_s]:
-            self.instance.update_tick(self.ends.pop(at_s).with_status(TickStatus.SUCCESS))
-            self.begin_tick(ends_at_s=float("inf"))
-
-    def wait(self) -> float:
-        """How long a run waits, in seconds."""
-        began_s = self.now_s
-        self.ticks.wait()
-        return self.now_s - began_s
+        return self.instance.create_tick(data)
 
 
-def test_no_open_tick_is_no_wait(instance) -> None:
-    """The usual case costs nothing."""
-    assert Sensor(instance).wait() == 0
+def ticks_of_a_run(instance: dg.DagsterInstance, location: str, *, now_s: float) -> OpenTicks:
+    """What a step of a run that a code location has launched sees."""
+    run = dg.DagsterRun(job_name="sync", remote_job_origin=RemoteJobOrigin(repository(location), "sync"))
+    return OpenTicks(instance, run, resource_keys={"posthog_warehouse", "io_manager"}, clock=lambda: now_s)
 
 
-def test_an_open_tick_is_waited_for_and_a_later_one_is_not(instance) -> None:
-    """A tick that begins after the run has recorded its adoption sees the adoption."""
-    sensor = Sensor(instance)
-    sensor.begin_tick(ends_at_s=3.0)
+def test_only_the_own_sensor_counts_and_costs_one_query(instance) -> None:
+    """However many other sensors the instance has, and however busy they are: a run reads its own."""
+    own = Sensor(instance, "ours")
+    for number in range(20):
+        Sensor(instance, "theirs", f"posthog_warehouse_job_status_{number}").begin_tick(1000.0)
+    Sensor(instance, "ours", "posthog_warehouse_drift").begin_tick(1000.0)
+    ticks = ticks_of_a_run(instance, "ours", now_s=1010.0)
+    before = ticks.now()
+    queries, read = [], instance.get_ticks
+    instance.get_ticks = lambda *args, **more: (queries.append(args), read(*args, **more))[1]
+    instance.all_instigator_state = lambda *_, **__: pytest.fail("The sensors were read again.")
 
-    assert sensor.wait() == 3.0
+    tick = own.begin_tick(1005.0)
+    during = ticks.now()
+    instance.update_tick(tick.with_status(TickStatus.SUCCESS))
+
+    assert (set(), {(own.state.selector_id, 1005.0)}, set()) == (before, during, ticks.now())
+    assert [(own.state.instigator_origin_id, own.state.selector_id)] * 2 == queries
 
 
-def test_a_tick_whose_daemon_was_killed_is_not_waited_for_for_ever(instance) -> None:
-    """It stays open until a daemon takes it up again; no tick lasts longer than a minute, and once is enough."""
-    sensor = Sensor(instance)
-    sensor.begin_tick(ends_at_s=float("inf"))
+def test_a_tick_older_than_the_sensors_deadline_is_not_open(instance) -> None:
+    """One whose daemon was killed stays open until a daemon takes it up again; no tick lasts longer than a minute."""
+    Sensor(instance, "ours").begin_tick(1000.0)
 
-    assert LONGEST_TICK_S == pytest.approx(sensor.wait(), abs=1)
-    assert sensor.wait() == 0
+    assert {1000.0} == {at_s for _, at_s in ticks_of_a_run(instance, "ours", now_s=1000.0 + LONGEST_TICK_S - 1).now()}
+    assert set() == ticks_of_a_run(instance, "ours", now_s=1000.0 + LONGEST_TICK_S).now()
