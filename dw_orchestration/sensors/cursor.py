@@ -39,7 +39,7 @@ class SourceCursor(_Frozen):
     settled: str = ""
     """A digest of the jobs that were read last, if none of them is left to do: the same ones need no second check."""
     is_unread: bool = False
-    """Whether no job of the source has been read yet, because the list of sources showed that all is quiet."""
+    """Whether the last syncs before the first tick have not all been read yet: the list showed that all was quiet."""
 
 
 class SensorCursor(_Frozen):

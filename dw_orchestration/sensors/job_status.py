@@ -182,11 +182,11 @@ class Tick:
         still_shared = self._server_now() - SHARED_UNTIL
         self.others = {project: began for project, began in cursor.others.items() if began > still_shared}
         self._kept = {source_id: known for source_id, known in cursor.sources.items() if source_id in sources}
-        to_read, sweep_at = self._worth_reading(sources, cursor)
+        to_read, turn, sweep_at = self._worth_reading(sources, cursor)
         resume_at = None
         for source_id in to_read:
             source, known = sources[source_id], self._kept.get(source_id)
-            if not self._is_full() and self._try(source, known):
+            if not self._is_full() and self._try(source, known, is_its_turn=source_id == turn):
                 continue
             if known is None and not may_have_unreported_jobs(source, None):
                 # the list shows where its tables are; their last syncs are reported as the source's turn comes
@@ -207,10 +207,10 @@ class Tick:
         """Whether the rest has to wait for the next tick."""
         return self.now() >= self._deadline or len(self.events) >= self.max_events
 
-    def _try(self, source: Source, cursor: SourceCursor | None) -> bool:
+    def _try(self, source: Source, cursor: SourceCursor | None, *, is_its_turn: bool) -> bool:
         """Deal with a source; False if the budget of requests is spent."""
         try:
-            self._deal_with(source, cursor)
+            self._deal_with(source, cursor, is_its_turn=is_its_turn)
             self.trouble.pop(source.id, None)
         except BudgetSpentError as error:
             # no trouble of the source's: the next tick starts here
@@ -270,10 +270,12 @@ class Tick:
         """PostHog's time, by which all of its times are to be judged; ours may be minutes off."""
         return self.api.server_time or datetime.now(UTC)
 
-    def _worth_reading(self, sources: dict[str, Source], cursor: SensorCursor) -> tuple[list[str], str | None]:
-        """The sources to read: those that may have unreported jobs, those never met, and a quiet one in turn.
+    def _worth_reading(
+        self, sources: dict[str, Source], cursor: SensorCursor
+    ) -> tuple[list[str], str | None, str | None]:
+        """The sources to read, the one whose turn it is although it may show no change, and the one after that.
 
-        The first begin with where the last tick stopped.
+        Those that may have unreported jobs begin with where the last tick stopped; then come those never met.
         """
         known = {table.source.id for table in self.tables}
         ids = _from(sorted(known & sources.keys()), cursor.resume_at)
@@ -285,10 +287,11 @@ class Tick:
         ]
         # those that may time out take no time from the others
         busy.sort(key=lambda source_id: source_id in cursor.trouble)
-        others = sorted(set(ids) - set(busy))
-        quiet = _from([source_id for source_id in others if source_id in cursor.sources], cursor.sweep_at)
-        never_met = [source_id for source_id in others if source_id not in cursor.sources]
-        return busy + never_met + quiet[:1], quiet[1] if len(quiet) > 1 else None
+        never_met = sorted(set(ids) - set(busy) - cursor.sources.keys())
+        unread = {source_id for source_id in busy if (it := cursor.sources.get(source_id)) and it.is_unread}
+        turns = _from(sorted(set(ids) - (set(busy) - unread) - set(never_met)), cursor.sweep_at)
+        to_read = dict.fromkeys([*busy, *never_met, *turns[:1]])
+        return list(to_read), next(iter(turns), None), turns[1] if len(turns) > 1 else None
 
     def _report_overdue(self, sources: Iterable[Source], known: Sequence[str]) -> tuple[str, ...]:
         """Evaluate `sync_succeeded` of tables that are overdue now, or no longer; the schemas that are overdue.
@@ -321,9 +324,9 @@ class Tick:
     def _is_evaluated(self, check: dg.AssetCheckKey) -> bool:
         return any(isinstance(each, dg.AssetCheckEvaluation) and each.asset_check_key == check for each in self.events)
 
-    def _deal_with(self, source: Source, cursor: SourceCursor | None) -> None:
+    def _deal_with(self, source: Source, cursor: SourceCursor | None, *, is_its_turn: bool) -> None:
         """Report the source's jobs, oldest first, until all are dealt with or the tick is full."""
-        for batch in read_jobs(self.api, source, cursor, at_once=self.jobs_at_once):
+        for batch in read_jobs(self.api, source, cursor, at_once=self.jobs_at_once, is_its_turn=is_its_turn):
             before = self._kept.get(source.id)
             if before is not None and before.settled == batch.digest:
                 return

@@ -16,7 +16,7 @@ from dw_orchestration.sensors.cursor import OpenJob, SourceCursor
 _FIRST_JOBS = 5 * JOBS_PER_ANSWER
 # of a time with so many jobs, no part is shorter
 _SHORTEST_SPAN = timedelta(seconds=1)
-# so long ago no row can still become visible, however far PostHog's clocks are apart
+# where a source without a sync begins: no row from before can still become visible, however far clocks are apart
 _NO_LATE_ROWS = timedelta(hours=1)
 # a source's time since the last tick is cut into no more parts than this
 _MOST_PARTS = 64
@@ -67,7 +67,9 @@ class Batch:
         return _digest((job.id, str(job.status)) for job in self.jobs)
 
 
-def read_jobs(api: WarehouseApi, source: Source, cursor: SourceCursor | None, *, at_once: int) -> Iterator[Batch]:
+def read_jobs(
+    api: WarehouseApi, source: Source, cursor: SourceCursor | None, *, at_once: int, is_its_turn: bool = False
+) -> Iterator[Batch]:
     """The source's jobs that have not been dealt with, some at a time, so that a tick can stop in between.
 
     Args:
@@ -75,22 +77,22 @@ def read_jobs(api: WarehouseApi, source: Source, cursor: SourceCursor | None, *,
         source: The source.
         cursor: How far its jobs have been dealt with; None if the source is met for the first time.
         at_once: About how many to read before the first are given.
+        is_its_turn: Whether to read the newest job of each table if that has not been done.
 
     Raises:
         PostHogError: The jobs could not be read; nothing is lost, the next tick reads them.
     """
-    now = api.server_time or datetime.now(UTC)
-    if cursor is None or (cursor.is_unread and not may_have_unreported_jobs(source, cursor)):
-        jobs = _history(api, source)
-        newest = jobs[-1].created_at if jobs else now - _NO_LATE_ROWS
-        yield Batch(jobs, seen_until=cursor.seen_until if cursor else newest, is_history=True)
+    if cursor is None:
+        jobs, now = _history(api, source), api.server_time or datetime.now(UTC)
+        yield Batch(jobs, seen_until=jobs[-1].created_at if jobs else now - _NO_LATE_ROWS, is_history=True)
         return
-    if cursor.is_unread:
+    if cursor.is_unread and is_its_turn:
         jobs = _history(api, source, before=cursor.seen_until + INSTANT)
         yield Batch(jobs, seen_until=cursor.seen_until, is_history=True)
-    overlap = LATE_ROWS if now - cursor.seen_until < _NO_LATE_ROWS else INSTANT
+        if not may_have_unreported_jobs(source, cursor):
+            return
     open_jobs, is_first = cursor.open, True
-    for found in _oldest_first(api, source.id, after=cursor.seen_until - overlap, at_once=at_once):
+    for found in _oldest_first(api, source.id, after=cursor.seen_until - LATE_ROWS, at_once=at_once):
         ids = {job.id for job in found}
         jobs = _in_order([*_read_again(api, source.id, [job for job in open_jobs if job.id not in ids]), *found])
         newest = max((job.created_at for job in found), default=cursor.seen_until)
@@ -129,8 +131,8 @@ def advance(
         seen_until=seen_until,
         open=tuple(job for job in list(remembered.values())[:room] if batch.is_history or job.created_at <= seen_until),
         # what is left to do needs no change in the list to be read
-        shown="" if left or later else digest(source),
-        is_unread=batch.is_history and bool(left),
+        shown="" if later or (left and not batch.is_history) else digest(source),
+        is_unread=bool(left) if batch.is_history else cursor is not None and cursor.is_unread,
     )
     is_settled = not (left or later or after.open) and may_have_unreported_jobs(source, after)
     return after.model_copy(update={"settled": batch.digest}) if is_settled else after

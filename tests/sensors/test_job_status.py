@@ -282,15 +282,15 @@ def test_a_week_of_syncs_of_one_source_is_worked_through_oldest_first(reports_on
             model.finish(model.start("source0", table))
     told, requests, sizes = [], [], []
 
-    for _ in range(10):
+    for _ in range(11):
         model.requests["jobs"] = 0
-        # nothing is stored here: what is reported twice does not depend on the log
+        # nothing is stored here, so the last ones of a tick are reported again
         cursor, work = reports.tick(cursor, stored=0, max_events=100)
         told += [event.metadata["posthog/job_id"].value for event in work.events]
         requests.append(model.requests["jobs"])
         sizes.append(len(cursor.dump()))
 
-    assert [f"job{number:06}" for number in range(1000)] == told
+    assert [f"job{number:06}" for number in range(1000)] == list(dict.fromkeys(told))
     assert max(requests) <= 20
     assert max(sizes) <= size + 40
 
