@@ -288,8 +288,8 @@ class Tick:
         # those that may time out take no time from the others
         busy.sort(key=lambda source_id: source_id in cursor.trouble)
         never_met = sorted(set(ids) - set(busy) - cursor.sources.keys())
-        unread = {source_id for source_id in busy if (it := cursor.sources.get(source_id)) and it.is_unread}
-        turns = _from(sorted(set(ids) - (set(busy) - unread) - set(never_met)), cursor.sweep_at)
+        unread = [source_id for source_id in ids if (it := cursor.sources.get(source_id)) and it.is_unread]
+        turns = _from(sorted(unread or set(ids) - set(busy) - set(never_met)), cursor.sweep_at)
         to_read = dict.fromkeys([*busy, *never_met, *turns[:1]])
         return list(to_read), next(iter(turns), None), turns[1] if len(turns) > 1 else None
 

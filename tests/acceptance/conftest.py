@@ -84,23 +84,27 @@ class Dagster:
         return Counter(str(event.metadata["posthog/job_id"].value) for event in events if event)
 
     def overtaken(self, table: str) -> Counter[str]:
-        """How often each sync of a table has been reported after a later one."""
+        """How often each sync of a table has been reported after a later one; a failed check has a note too."""
         records = self.instance.fetch_observations(self.key(table), limit=1000).records
         said = [record.asset_observation.metadata for record in records if record.asset_observation]
-        return Counter(str(each["posthog/job_id"].value) for each in said if "posthog/status" in each)
+        notes = Counter(str(each["posthog/job_id"].value) for each in said if "posthog/status" in each)
+        return notes - self.failures(table)
 
-    def failures(self, table: str) -> Counter[str]:
-        """How often each sync of a table has been reported as failed."""
-        check = dg.AssetCheckKey(self.key(table), "sync_succeeded")
-        history = self.instance.event_log_storage.get_asset_check_execution_history(check, limit=1000)
-        evaluations = [
+    def evaluations(self, table: str, check: str) -> list[dg.AssetCheckEvaluation]:
+        """The evaluations of a table's check, the newest first."""
+        key = dg.AssetCheckKey(self.key(table), check)
+        history = self.instance.event_log_storage.get_asset_check_execution_history(key, limit=1000)
+        return [
             record.event.dagster_event.asset_check_evaluation_data
             for record in history
             if record.event
             and record.event.dagster_event
             and record.event.dagster_event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
         ]
-        failed = [one.metadata for one in evaluations if not one.passed]
+
+    def failures(self, table: str) -> Counter[str]:
+        """How often each sync of a table has been reported as failed."""
+        failed = [one.metadata for one in self.evaluations(table, "sync_succeeded") if not one.passed]
         # without a job, a table was not synced
         return Counter(str(each["posthog/job_id"].value) for each in failed if "posthog/job_id" in each)
 

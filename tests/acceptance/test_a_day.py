@@ -272,5 +272,4 @@ def starters(day: Day, jobs: dict[str, list[Job]]) -> dict[str, set[str]]:
 
 def red_checks(day: Day, table: str, name: str) -> list[str | None]:
     """What the failed evaluations of a table's check say."""
-    check = dg.AssetCheckKey(day.dagster.key(table), name)
-    return [one.description for one in EventLog(day.dagster.instance)._evaluations(check) if not one.passed]
+    return [one.description for one in day.dagster.evaluations(table, name) if not one.passed]
