@@ -11,7 +11,6 @@ import dagster as dg
 
 from dw_orchestration.assets.checks import OVERDUE_SINCE
 from dw_orchestration.assets.event_log import Adoption, EventLog, TableLog, shared_keys
-from dw_orchestration.assets.metadata import finished_at
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.assets.ticks import job_status_sensor_name
 from dw_orchestration.posthog.api import WarehouseApi
@@ -402,7 +401,7 @@ class Tick:
         """
         if adoptions:
             alive = {adoption.run_id for adoption in adoptions if not self._is_over(adoption.run_id)}
-            if finished_at(job) > self._server_now() - SILENT_AFTER:
+            if (job.finished_at or job.created_at) > self._server_now() - SILENT_AFTER:
                 return bool(alive)
             return not all(self.log.is_silent(run_id, since=self.clock() - SILENT_AFTER) for run_id in alive)
         return bool(self.run_grace) and job.created_at > self._server_now() - self.run_grace
