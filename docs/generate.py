@@ -211,7 +211,7 @@ def tables() -> dict[str, str]:
     found["classes"] = _table(["class", "materializing it"], ((f"`{each}`", _effect(each)) for each in SchemaClass))
     found["jobs"] = _table(
         ["job", "what it does"],
-        ((f"`…_{each.name}`", each.description) for each in JOBS),
+        ((f"`…_{each.name}`", each.description.split("\n\n")[0]) for each in JOBS),
     )
     found["commands"] = _table(["command", "what it does"], commands(typer.main.get_command(app), path=("dw",)))
     found["exits"] = _table(["status", "meaning"], ((str(code.value), text) for code, text in MEANINGS.items()))
