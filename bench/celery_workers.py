@@ -71,7 +71,7 @@ class Machines:
         wait_until(lambda: len(self.server.stats().since(before).job_starts) >= 4 * TABLES)
         began = time.monotonic()
         disturb(run_id)
-        wait_until(lambda: self._status(run_id) in ENDED)
+        wait_until(lambda: self._ends(run_id)[-1] in ENDED)
         ended_s = time.monotonic() - began
         wait_until(lambda: self._is_settled(before))
         settled_s = time.monotonic() - began
@@ -82,7 +82,7 @@ class Machines:
         completed = [job for job in asked.job_starts if job not in cancelled]
         return (
             name,
-            self._status(run_id).value,
+            ", ".join(status.value for status in self._ends(run_id)),
             f"{ended_s:.0f} s",
             len(asked.job_starts),
             len(cancelled & asked.job_starts.keys()),
@@ -110,9 +110,14 @@ class Machines:
     def _cancelled(self) -> set[str]:
         return set(self.server.stats().cancelled)
 
-    def _status(self, run_id: str) -> dg.DagsterRunStatus:
+    def _ends(self, run_id: str) -> list[dg.DagsterRunStatus]:
+        """The status of a run, and of the one that Dagster's run retries launch for it."""
         (record,) = self.dev.instance.get_run_records(dg.RunsFilter(run_ids=[run_id]))
-        return record.dagster_run.status
+        run = record.dagster_run
+        if run.status is not dg.DagsterRunStatus.FAILURE or run.tags.get("dagster/will_retry") == "false":
+            return [run.status]
+        retry = run.tags.get("dagster/auto_retry_run_id")
+        return [run.status, *(self._ends(retry) if retry else [dg.DagsterRunStatus.QUEUED])]
 
     def shares(self) -> list[tuple[str, int]]:
         """How many steps each worker has begun."""
@@ -241,6 +246,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sources", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=45.0, help="that a sync takes")
+    parser.add_argument("--cases", nargs="+", default=["complete", "terminated", "killed"])
     options = parser.parse_args()
     plan = {"sources": options.sources, "tables": TABLES, "sync_seconds": options.seconds, "history": 3}
     with (
@@ -249,8 +255,8 @@ def main() -> None:
         machines(Path(folder), server, longest_s=options.sources / 2 * options.seconds + SPARE_S) as ours,
     ):
         rows = []
-        for each in (ours.complete, ours.terminated, ours.killed):
-            rows.append(each())
+        for each in options.cases:
+            rows.append(getattr(ours, each)())
             print_table(HEADS, rows[-1:])
         print_table(("worker", "steps"), ours.shares())
         counts = server.stats().counts

@@ -132,7 +132,11 @@ class Ahead:
             self._report(_HANDED_BACK, [step])
 
     def wait(self, keys: Collection[dg.AssetKey]) -> None:
-        """Wait until another step has started the syncs of these tables of this step, or does not do so any more."""
+        """Wait until another step has started the syncs of these tables of this step, or does not do so any more.
+
+        Raises:
+            Failure: The run has ended: Celery does not end the steps of a run that is terminated or has failed.
+        """
         last_at, adopted = self._now(), 0
         while self._steps and (starter := self._read().starter.get(self._step)) != self._step:
             found = self._log.adoptions_by(self._context.run.run_id).keys()
@@ -142,6 +146,8 @@ class Ahead:
                 return
             if starter is None:
                 self._report(_CLAIMED, [self._step])
+            elif self._log.is_over(self._context.run.run_id):
+                raise dg.Failure("The run has ended, so this step starts no sync.", allow_retries=False)
             else:
                 self._sleep(_READ_EVERY_S)
 

@@ -320,6 +320,18 @@ def test_a_first_step_that_dies_between_claim_and_adoption_costs_no_second_sync(
     assert {FIRST: 0, SECOND: 1, THIRD: 0} == project.syncs()
 
 
+def test_a_step_whose_run_has_ended_does_not_wait_for_a_lost_one(project: Project) -> None:
+    """Celery leaves steps of a failed run in their slots: one that waits for a lost step gives its slot back."""
+    run = project.create(FIRST, SECOND)
+    project.claim(run, FIRST, FIRST, SECOND)
+    project.instance.report_run_failed(run)
+
+    (failed,) = [event for event in project.execute(run, SECOND) if event.event_type is KIND.STEP_FAILURE]
+
+    assert "The run has ended" in failed.step_failure_data.user_failure_data.description
+    assert dict.fromkeys(SOURCES.values(), 0) == project.syncs()
+
+
 def test_termination_cancels_what_was_started_for_steps_that_never_ran(
     project: Project, wait_until: Callable[..., Any]
 ) -> None:
