@@ -17,6 +17,9 @@ from dw_orchestration.posthog.models import Job
 
 T = TypeVar("T")
 
+COMPLETES_TAG = "posthog/completes"
+"""The tag of a run that reports the syncs of another one, which did not wait for them: that run's id."""
+
 # what is read of a table's events at first, and at a time if its syncs in question are older
 _NEWEST_EVENTS = 20
 _EVENTS_PER_PAGE = 200
@@ -34,6 +37,8 @@ class Note:
 
     run_id: str
     said: SyncMetadata
+    stored_at_s: float = math.inf
+    """When Dagster stored it; later than all that is stored if it has not done so yet."""
 
     @property
     def is_report(self) -> bool:
@@ -59,6 +64,8 @@ class Adoption:
     """Whether it imports all rows again."""
     ends_with_run: bool
     """Whether the job is to be cancelled when a user terminates the run."""
+    released: bool = False
+    """Whether the run ended without waiting for the job."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +159,16 @@ class EventLog:
                 others.setdefault(project, datetime.fromtimestamp(_began_s(metadata), tz=UTC))
         return others
 
+    def run(self, run_id: str) -> dg.DagsterRun | None:
+        """The run; None if it has been deleted."""
+        return self._instance.get_run_by_id(run_id)
+
+    def planned_by(self, run_id: str) -> set[dg.AssetKey]:
+        """The assets that the run was to materialize."""
+        records = self._instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
+        events = (record.dagster_event for record in records)
+        return {event.asset_key for event in events if event is not None and event.asset_key is not None}
+
     def is_over(self, run_id: str) -> bool:
         """Whether the run has ended, or is not known any more."""
         run = self._instance.get_run_by_id(run_id)
@@ -209,7 +226,9 @@ class EventLog:
 
     def _note(self, record: dg.EventLogRecord) -> Note | None:
         metadata = _metadata_of(record)
-        return Note(record.run_id, SyncMetadata.of(metadata)) if self._is_sync(metadata) else None
+        if not self._is_sync(metadata):
+            return None
+        return Note(record.run_id, SyncMetadata.of(metadata), stored_at_s=record.timestamp)
 
     @staticmethod
     def _records(
@@ -369,6 +388,18 @@ class TableLog:
         adoptions = (_adoption(note) for note in self._notes if note.said.job_id == job.id)
         return [adoption for adoption in adoptions if adoption is not None]
 
+    def completion_of(self, job_id: str) -> Note | None:
+        """The first request for a run that reports the job; None if there is none."""
+        requests = [note for note in self._notes if note.said.job_id == job_id and note.said.completion is not None]
+        return requests[-1] if requests else None
+
+    def is_synced_since(self, moment: datetime) -> bool:
+        """Whether a completed sync has been reported that began then or later."""
+        last, since_s = self._last_sync, moment.timestamp() - _A_MOMENT_S
+        if last is not None and self._events.is_ours(_metadata_of(last)) and _began_s(_metadata_of(last)) > since_s:
+            return True
+        return any(_began_s(each) > since_s for each in self._recent_syncs.metadata)
+
     def is_red(self, check: dg.AssetCheckKey) -> bool:
         """Whether the last evaluation of the check failed."""
         return not self._added[check] if check in self._added else self._newest.is_red(check)
@@ -409,7 +440,8 @@ def jobs_of_earlier_tries(
 ) -> dict[dg.AssetKey, Adoption]:
     """What an earlier try of this step, or a run that this one re-executes, adopted last for each table.
 
-    With `within_run`, also what another step of this run adopted.
+    With `within_run`, also what another step of this run adopted. A run that completes another one, which did not wait
+    for its syncs, takes up those of them that it has not adopted in an earlier try.
 
     A sync that a run has given as its result is not taken up again: a user who re-executes a completed run wants
     another sync. One that the sensor alone has reported is, because no run has its result. A retry within the run takes
@@ -418,11 +450,17 @@ def jobs_of_earlier_tries(
     adoptions: dict[dg.AssetKey, Adoption] = {}
     for run_id in _earlier_runs(context, within_run=within_run):
         adoptions = log.adoptions_by(run_id) | adoptions
+    own = context.run.run_id, completed_run(context)
     return {
         key: adoptions[key]
         for key in keys
-        if key in adoptions and (adoptions[key].run_id == context.run.run_id or not _is_given(adoptions[key], key, log))
+        if key in adoptions and (adoptions[key].run_id in own or not _is_given(adoptions[key], key, log))
     }
+
+
+def completed_run(context: dg.AssetExecutionContext) -> str | None:
+    """The run whose syncs this run reports, since it did not wait for them; None for any other run."""
+    return context.run.tags.get(COMPLETES_TAG)
 
 
 def _is_given(adoption: Adoption, key: dg.AssetKey, log: EventLog) -> bool:
@@ -438,6 +476,8 @@ def _earlier_runs(context: dg.AssetExecutionContext, *, within_run: bool) -> Ite
         yield parent_id
         parent = context.instance.get_run_by_id(parent_id)
         parent_id = parent.parent_run_id if parent is not None else None
+    if (completed := completed_run(context)) is not None:
+        yield completed
 
 
 def _adoption(note: Note) -> Adoption | None:
@@ -451,6 +491,7 @@ def _adoption(note: Note) -> Adoption | None:
         began_at=said.job_created_at,
         full_refresh=bool(said.full_refresh),
         ends_with_run=said.on_termination == "cancel",
+        released=bool(said.released),
     )
 
 

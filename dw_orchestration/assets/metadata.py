@@ -111,6 +111,10 @@ class SyncMetadata(_Metadata):
     """When it began; of a check, and of a run's note."""
     on_termination: Literal["cancel", "leave"] | None = None
     """What happens to this sync if a user terminates the run. Set only on observations of syncs the run started."""
+    released: bool | None = None
+    """True if the run ended without waiting for this sync: another run reports it. Set only on observations."""
+    completion: str | None = None
+    """The key of the run that was requested to report this sync. Set only on observations."""
     synced_as_of: datetime | None = None
     """When it began, which is the moment as of which the rows are complete."""
     last_updated_timestamp: datetime | None = None
@@ -154,6 +158,7 @@ def adoption_metadata(
     triggered_by: TriggeredBy,
     on_termination: Literal["cancel", "leave"] = "cancel",
     full_refresh: bool = False,
+    released: bool = False,
 ) -> dict[str, Any]:
     """What is written down before the wait: a retry finds the job by it, and the sensor leaves the job to its run."""
     return SyncMetadata(
@@ -163,7 +168,13 @@ def adoption_metadata(
         job_created_at=job.created_at,
         on_termination=on_termination if triggered_by == "dagster" else None,
         full_refresh=full_refresh or None,
+        released=released or None,
     ).to_metadata()
+
+
+def completion_metadata(table: Table, job: Job, *, run_key: str) -> dict[str, Any]:
+    """What is written down when a run is requested that reports how the job ended."""
+    return SyncMetadata(job_id=job.id, project=table.project, completion=run_key).to_metadata()
 
 
 def result_metadata(

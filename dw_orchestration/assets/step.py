@@ -14,7 +14,7 @@ import dagster as dg
 from dw_orchestration.assets.ahead import Ahead, Steps, started_by
 from dw_orchestration.assets.checks import data_as_usual, not_synced, sync_succeeded
 from dw_orchestration.assets.config import PostHogSyncConfig
-from dw_orchestration.assets.event_log import Adoption, EventLog, jobs_of_earlier_tries, shared_keys
+from dw_orchestration.assets.event_log import Adoption, EventLog, completed_run, jobs_of_earlier_tries, shared_keys
 from dw_orchestration.assets.full_refresh import is_due, live_due_times, was_full_refresh
 from dw_orchestration.assets.metadata import (
     JOB_ID,
@@ -215,10 +215,27 @@ class _Step:
         for run in led:
             if run.table.id not in self._led:
                 self._ahead.done(run.table, is_adopted=True)
+        self._refuse_without_completed_run(runs)
         self._announce_full_refreshes()
         without = [run.name for run in self._runs.values() if run.key not in recorded]
         check_repeated_resync(self._context, self._config, without)
         return [self._request(run) for run in (*self._runs.values(), *self._led.values())]
+
+    def _refuse_without_completed_run(self, runs: Sequence[TableRun]) -> None:
+        """Start nothing in place of syncs that another run has started, and that cannot be found any more.
+
+        Raises:
+            dagster.Failure: That run has been deleted.
+        """
+        completed = completed_run(self._context)
+        if completed is None or self._context.run.parent_run_id is not None or self._log.run(completed) is not None:
+            return
+        if lost := [run.name for run in runs if run.key not in self._recorded]:
+            raise dg.Failure(
+                description=f"The run {completed} has been deleted, which started syncs of {', '.join(lost)}. Nothing"
+                " is synced again: the job-status sensor reports how they ended. Materialize the tables to sync them.",
+                allow_retries=False,
+            )
 
     def _is_recorded_here(self, run: TableRun) -> bool:
         """Whether this very run has written down a job for the table."""
@@ -234,7 +251,8 @@ class _Step:
             resume_job_id=recorded.job_id if recorded else None,
             resume_started=recorded is not None and recorded.started,
             # a retry is there to try again, and so is a run that repeats another one
-            resume_failed=is_first_try and self._is_recorded_here(run),
+            resume_failed=recorded is not None
+            and ((is_first_try and self._is_recorded_here(run)) or recorded.run_id == completed_run(self._context)),
             claimed_at=self._ahead.claimed_at(run.table),
             ahead=run.table.id in self._led,
         )
@@ -299,9 +317,14 @@ class _Step:
                     triggered_by=run.triggered_by,
                     on_termination=self._config.on_termination,
                     full_refresh=run.is_full_refresh,
+                    released=self._is_released(event.job),
                 ),
             )
         )
+
+    def _is_released(self, job: Job) -> bool:
+        """Whether another run reports how the job ends. A resync is not repeated, so no run does."""
+        return not (self._config.wait or is_over(job) or self._config.sync_mode == "resync")
 
     def _end_held(self) -> Iterator[StepResult]:
         """End the tables whose syncs the job-status sensor may have been reporting; the others do not wait for it."""
@@ -330,8 +353,8 @@ class _Step:
         if event.error is not None:
             self._log_error(run, event.error, event.job)
         elif event.job is None or event.outcome is not SyncOutcome.COMPLETED:
-            self._context.log.info(f"{run.name}: the job-status sensor will report how its sync ends")
-            self._checks.keep_no_new_sync(run.key, "The job-status sensor will report how the running one ends.")
+            self._context.log.info(f"{run.name}: its sync continues in PostHog, and is reported when it has ended")
+            self._checks.keep_no_new_sync(run.key, "The running one is reported when it has ended.")
         else:
             yield from self._result(run, event, event.job)
 

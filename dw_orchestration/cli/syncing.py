@@ -57,7 +57,7 @@ def sync(
     dry_run: DryRun = False,
     yes: Yes = False,
     if_running: Annotated[IfRunning, _option("if_running")] = _DEFAULTS.if_running,
-    wait: Annotated[bool, _option("wait")] = _DEFAULTS.wait,
+    wait: Annotated[bool, typer.Option(help="Wait until the syncs end, or only start them.")] = _DEFAULTS.wait,
     poll_min_s: Annotated[float, _option("poll_min_s", min=0.1)] = _DEFAULTS.poll_min_s,
     as_json: Json = False,
     quiet: Quiet = False,

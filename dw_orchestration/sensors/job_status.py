@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 
@@ -20,6 +21,7 @@ from dw_orchestration.posthog.limits import JOBS_PER_ANSWER
 from dw_orchestration.posthog.models import Job, Schema, Source
 from dw_orchestration.posthog.rows import Rows, includes
 from dw_orchestration.resources.warehouse import WarehouseResource
+from dw_orchestration.sensors.completion import Completions
 from dw_orchestration.sensors.cursor import SensorCursor, SourceCursor
 from dw_orchestration.sensors.events import AssetEvent, Lateness, events_of, lateness_changes
 from dw_orchestration.sensors.unreported import Batch, advance, may_have_unreported_jobs, quiet_cursor, read_jobs
@@ -64,7 +66,8 @@ def build_job_status_sensor(
     """The sensor that polls the sources' jobs and reports each finished one exactly once.
 
     A completed job becomes a materialization of its table, any other a failed evaluation of the table's check
-    `sync_succeeded`. Jobs that a run has adopted are left to it, and reported here only if it died. Jobs that ended
+    `sync_succeeded`. Jobs that a run has adopted are left to it, and reported here only if it died. For jobs that a run
+    has started without waiting for them (`wait: false`), another run is requested, which reports them. Jobs that ended
     because somebody switched their table off are not reported: that is no failure. A table that PostHog has silently
     stopped syncing fails its check `sync_succeeded` too, until the next sync is reported.
 
@@ -102,6 +105,7 @@ def build_job_status_sensor(
                 api,
                 tables,
                 EventLog(context.instance, project=tables.snapshot.project),
+                repository=context.repository_def,
                 budget_s=tick_budget_s,
                 auto_heal=auto_heal,
                 run_grace=run_grace,
@@ -119,23 +123,35 @@ def build_job_status_sensor(
             and now() - before.kept_at < INTERVALS_THAT_FAIL * interval
         ):
             raise dg.DagsterError(work.summary())
+        requests = work.run_requests()
         return dg.SensorResult(
             asset_events=work.events,
-            run_requests=work.run_requests(),
+            run_requests=requests,
             cursor=cursor.dump(),
-            skip_reason=None if work.forgotten else work.summary(),
+            skip_reason=None if requests else work.summary(),
         )
 
-    return dg.SensorDefinition(
+    return _JobStatusSensor(
         name=name or own_name,
         evaluation_fn=tick,
         required_resource_keys={tables.resource_key},
-        asset_selection=dg.AssetSelection.assets(*map(asset_key, tables)) if auto_heal else None,
+        # what a run with `wait: false` may have selected
+        asset_selection=dg.AssetSelection.assets(*map(asset_key, tables)).downstream(),
         minimum_interval_seconds=int(interval.total_seconds()),
         default_status=default_status,
         description="Reports the syncs that PostHog ran by itself, each once: completed ones as materializations,"
         " others as failed checks.",
     )
+
+
+class _JobStatusSensor(dg.SensorDefinition):
+    """A sensor whose ticks need the code location's assets only if they request a run: tests of users have none."""
+
+    def resolve_run_requests(
+        self, run_requests: Sequence[dg.RunRequest], *args: Any, **named: Any
+    ) -> Sequence[dg.RunRequest]:
+        """The runs that a tick requests, as Dagster launches them."""
+        return super().resolve_run_requests(run_requests, *args, **named) if run_requests else []
 
 
 def _connected(warehouse: WarehouseResource, *, finish_within_s: float) -> AbstractContextManager[WarehouseApi]:
@@ -149,6 +165,7 @@ class Tick:
     api: WarehouseApi
     tables: Tables
     log: EventLog
+    repository: dg.RepositoryDefinition | None = None
     budget_s: float = DEFAULT_BUDGET_S
     max_events: int = MAX_EVENTS_PER_TICK
     auto_heal: int = 0
@@ -165,9 +182,11 @@ class Tick:
     others: dict[str, datetime] = field(default_factory=dict)
     unknown_tables: set[str] = field(default_factory=set)
     forgotten: list[Table] = field(default_factory=list)
+    completions: list[dg.RunRequest] = field(default_factory=list)
     _kept: dict[str, SourceCursor] = field(default_factory=dict)
     _over: dict[str, bool] = field(default_factory=dict)
     _deadline: float = math.inf
+    _released: Completions = field(init=False)
 
     def run(self, cursor: SensorCursor) -> SensorCursor:
         """Deal with as many sources as the budget allows; the returned cursor says where to continue.
@@ -176,6 +195,7 @@ class Tick:
             PostHogError: The list of sources could not be read.
         """
         self._deadline = self.now() + self.budget_s
+        self._released = Completions(self.log, self.repository)
         sources = self._sources()
         self.trouble = {source_id: since for source_id, since in cursor.trouble.items() if source_id in sources}
         still_shared = self._server_now() - SHARED_UNTIL
@@ -192,6 +212,10 @@ class Tick:
                 self._kept[source_id] = quiet_cursor(source, now=self._server_now())
             else:
                 resume_at = resume_at or source_id
+        clock_ahead, is_complete = self.clock() - self._server_now(), resume_at is None and not self._is_full()
+        for request, notes in self._released.requests(clock_ahead=clock_ahead, is_complete=is_complete):
+            self.completions.append(request)
+            self.events += notes
         return SensorCursor(
             sources=self._kept,
             stale=self._report_overdue(sources.values(), cursor.stale),
@@ -234,9 +258,9 @@ class Tick:
         return {key: Source(id=key, source_type=it.source_type, schemas=Rows()) for key, it in known.items()} | listed
 
     def run_requests(self) -> list[dg.RunRequest]:
-        """A sync for each table that PostHog has silently stopped scheduling, up to the allowed number."""
+        """The runs that report syncs, and a sync for each table that PostHog has silently stopped scheduling."""
         day = f"{self._server_now():%Y-%m-%d}"
-        return [
+        return self.completions + [
             dg.RunRequest(
                 run_key=f"heal:{table.id}:{day}", asset_selection=[asset_key(table)], tags=self.tables.run_tags
             )
@@ -247,6 +271,8 @@ class Tick:
         """What the tick's line in the UI says."""
         shared = [shared_keys(self.tables.snapshot.project, self.others)] if self.others else []
         parts = [*shared, *self.problems, f"{self.reported} syncs reported" if self.reported else "No new syncs"]
+        if self.completions:
+            parts.append(f"{len(self.completions)} runs requested to report {len(self._released)} more")
         if self.unknown_tables:
             parts.append(f"{len(self.unknown_tables)} tables are newer than the state: refresh it to see them")
         if unreadable := self.api.unreadable:
@@ -377,6 +403,9 @@ class Tick:
             return True
         adoptions = log.adoptions_of(job)
         if self._belongs_to_a_run(job, adoptions):
+            self._released.leave(asset_key(table))
+            return False
+        if self._released.take(job, table, adoptions, log=log, now=self.clock()):
             return False
         events = events_of(
             job,

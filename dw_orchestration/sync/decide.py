@@ -105,9 +105,10 @@ def _resume(table: TableState) -> Adopt | Refuse | None:
     job = table.history.get(job_id)
     if job is None:
         # It is gone from PostHog's list, or so old that it was not searched for.
-        if not is_resync or job_id is None:
+        if job_id is None or not (is_resync or table.request.resume_failed):
             return None
-        return Refuse(errors.lost_resync(table.request.schema_id, label=table.label, job_id=job_id))
+        lost = errors.lost_resync if is_resync else errors.lost_sync
+        return Refuse(lost(table.request.schema_id, label=table.label, job_id=job_id))
     # After a failure only another trigger can help. A resync must not be triggered again: its failure is the result.
     is_good = not is_over(job) or job.status is JobStatus.COMPLETED or table.request.resume_failed
     return Adopt(job, started=table.request.resume_started) if is_good or is_resync else None

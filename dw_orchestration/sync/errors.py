@@ -383,6 +383,15 @@ def lost_resync(schema_id: str, *, label: str, job_id: str) -> TriggerRefusedErr
     return TriggerRefusedError(what, schema_id=schema_id, job_id=job_id)
 
 
+def lost_sync(schema_id: str, *, label: str, job_id: str) -> TriggerRefusedError:
+    """The error for a table whose sync was started for this very request, and whose job was not found."""
+    what = (
+        f"{label} was not triggered: its sync {job_id} has been started, and is not among PostHog's recent jobs. If"
+        " the table needs another sync, materialize it again."
+    )
+    return TriggerRefusedError(what, schema_id=schema_id, job_id=job_id)
+
+
 def refused(schema_id: str, *, label: str, exc: PostHogError) -> SyncError:
     """The error for a trigger that PostHog did not accept, caused by `exc`."""
     error = _refusal(schema_id, label=label, exc=exc)

@@ -77,8 +77,10 @@ class SyncSettings(BaseModel):
     )
     wait: bool = Field(
         default=True,
-        description="Wait until the syncs end. If false, the run ends when the syncs have started, and the job-status"
-        " sensor reports their results.",
+        description="Wait until the syncs end. If false, the run ends when the syncs have started and holds no slot"
+        " meanwhile. When they have ended, the job-status sensor requests another run for the tables and for what the"
+        " run had selected downstream of them, which reports the results and fails if a sync failed. The sensor alone"
+        " reports a resync.",
     )
     start_timeout_s: Seconds = Field(
         default=5 * MINUTE_S,

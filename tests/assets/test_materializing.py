@@ -144,4 +144,4 @@ def test_a_running_sync_is_joined(shelf: Shelf, instance: dg.DagsterInstance) ->
     assert (job.id, "adopted") == (metadata["posthog/job_id"].value, metadata["posthog/triggered_by"].value)
     shelf.settle()
     assert {"orders": 1} == shelf.counts() - before
-    assert "the job-status sensor will report" in log_of(result, instance)
+    assert "is reported when it has ended" in log_of(result, instance)

@@ -516,11 +516,15 @@ def test_freshness_is_chosen() -> None:
     assert spec("freshness: false", "posthog/stripe/customer").freshness_policy is None
 
 
-def test_healing_targets_the_tables() -> None:
-    """With `auto_heal` the sensor may start runs; without, it only reports."""
-    healing, _ = definitions("auto_heal: 2").sensors or []
-    reporting, _ = definitions().sensors or []
-    assert (True, False) == (bool(healing.asset_selection), bool(reporting.asset_selection))  # type: ignore[union-attr]
+def test_the_job_status_sensor_targets_the_tables_and_what_is_downstream() -> None:
+    """It requests runs for syncs that no run waits for, and with `auto_heal` for forgotten tables."""
+    ours, key = definitions(), dg.AssetKey(["posthog", "stripe", "customer"])
+    others = dg.Definitions(assets=[dg.AssetSpec("after", deps=[key]), dg.AssetSpec("other")])
+    sensor = next(each for each in ours.sensors or [] if each.name == "posthog_warehouse_job_status")
+    assert isinstance(sensor, dg.SensorDefinition)
+    assert sensor.asset_selection is not None
+    targets = sensor.asset_selection.resolve(dg.Definitions.merge(ours, others).resolve_asset_graph())
+    assert {key, dg.AssetKey("after")} == targets & {key, dg.AssetKey("after"), dg.AssetKey("other")}
 
 
 def test_job_status_sensor_has_an_interval_and_can_be_left_out() -> None:

@@ -8,7 +8,12 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 from dagster._core.definitions.events import AssetObservation
-from dagster._core.events import AssetObservationData, DagsterEvent, StepMaterializationData
+from dagster._core.events import (
+    AssetMaterializationPlannedData,
+    AssetObservationData,
+    DagsterEvent,
+    StepMaterializationData,
+)
 from dagster._core.test_utils import freeze_time
 from dagster_plus import refuse_as_dagster_plus
 from warehouse_model import START
@@ -47,10 +52,11 @@ class Reports:
                 self.instance.report_runless_asset_event(event)
         return after, work
 
-    def new_run(self) -> str:
+    def new_run(self, **more) -> str:
         """A run that has begun."""
         run_id = str(uuid.uuid4())
-        self.instance.add_run(dg.DagsterRun(job_name="sync", run_id=run_id, status=dg.DagsterRunStatus.STARTED))
+        run = dg.DagsterRun(job_name="sync", run_id=run_id, status=dg.DagsterRunStatus.STARTED, **more)
+        self.instance.add_run(run)
         return run_id
 
     def plan_checks(self, table: str, run_id: str) -> None:
@@ -58,6 +64,12 @@ class Reports:
         key = asset_key(self.by_table[table])
         planned = AssetCheckEvaluationPlanned(asset_key=key, check_name=SYNC_SUCCEEDED)
         self._store(DagsterEvent("ASSET_CHECK_EVALUATION_PLANNED", "sync", event_specific_data=planned), run_id)
+
+    def plan(self, run_id: str, *keys: dg.AssetKey) -> None:
+        """What Dagster writes down for the assets of a run as it starts."""
+        for key in keys:
+            planned = AssetMaterializationPlannedData(key)
+            self._store(DagsterEvent("ASSET_MATERIALIZATION_PLANNED", "sync", event_specific_data=planned), run_id)
 
     def end_run(self, run_id: str, *, success: bool) -> None:
         """The run's end as the instance sees it."""

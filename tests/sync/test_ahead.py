@@ -139,6 +139,19 @@ def test_without_a_job_since_then_it_is_started() -> None:
     assert SyncOutcome.COMPLETED is played.ended().outcome
 
 
+def test_a_job_that_was_started_for_a_table_and_is_gone_costs_no_second_sync() -> None:
+    """It has been started, so that another one would be the second; a person may ask for that."""
+    world = World()
+    world.add("s", Table("t", "users"))
+    (request,) = requests_for(world)
+
+    played = play(world, requests=[replace(request, resume_job_id="gone", resume_failed=True)]).to_end()
+
+    ended = played.ended()
+    assert (SyncOutcome.REFUSED, {}) == (ended.outcome, world.triggers)
+    assert "gone" in str(ended.error)
+
+
 @pytest.mark.parametrize("resume_failed", [True, False])
 def test_a_failed_job_is_the_result_of_the_step_that_it_was_started_for(*, resume_failed: bool) -> None:
     """Its first try gives it as the result; a retry is there to try again."""
