@@ -15,7 +15,7 @@ from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Built from state that the code server fetches once and hands to its runs."""
+    """Built from state that the code server fetches once and that its runs read."""
     component = PostHogWarehouseComponent(
         warehouse=PostHogWarehouseResource(host=os.environ["BENCH_HOST"], project_id="1", api_key="phx_bench"),
         step_per=os.environ["BENCH_STEP_PER"],
