@@ -31,7 +31,11 @@ def is_reconstruction() -> bool:
 
 def note_tables(name: str) -> None:
     """Let the runs of this code server know that it has loaded the tables of a component."""
-    DefinitionsLoadContext.get().add_to_pending_reconstruction_metadata(_tables_of(name), "loaded")
+    context = DefinitionsLoadContext.get()
+    # what a second load notes replaces all that the first one has, that of other components too
+    known = context.reconstruction_metadata if is_reconstruction() else {}
+    for key, value in {**known, _tables_of(name): "loaded"}.items():
+        context.add_to_pending_reconstruction_metadata(key, value)
 
 
 def code_server_has_tables(name: str) -> bool:

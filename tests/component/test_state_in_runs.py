@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import dagster as dg
 import pytest
 from component_projects import as_project
 from dagster._core.code_pointer import CodePointer
@@ -119,3 +120,30 @@ def test_a_run_of_a_code_server_without_tables_loads(
 
     assert served.asset_graph.get_all_asset_keys() == again.asset_graph.get_all_asset_keys()
     assert not (tmp_path / f"state_{resource.project_id}.json").exists()
+
+
+LEGACY = """
+import dagster as dg
+from dagster.components import DefsStateConfigArgs
+from dw_orchestration import PostHogWarehouseComponent, PostHogWarehouseResource
+
+warehouse = PostHogWarehouseResource(host="{host}", project_id="{project_id}", api_key=dg.EnvVar("OUR_KEY"))
+component = PostHogWarehouseComponent(
+    warehouse=warehouse, defs_state=DefsStateConfigArgs.legacy_code_server_snapshots()
+)
+defs = dg.definitions(lambda: dg.build_defs_for_component(component))
+"""
+
+
+def test_a_run_has_the_state_that_its_code_server_keeps_in_memory(
+    resource: PostHogWarehouseResource, tmp_path: Path
+) -> None:
+    """A code server serves its second load, whose notes replace those of the first: the state has to be in both."""
+    pointer = location(tmp_path, LEGACY, resource)
+    with dg.instance_for_test():
+        initialize_repository_def_from_pointer(pointer)
+        served = reconstruct_repository_def_from_pointer(pointer)
+        DefinitionsLoadContext._instance = None
+        of_run = reconstruct_repository_def_from_pointer(pointer, served.repository_load_data)
+
+    assert dg.AssetKey(["posthog", "stripe", "customer"]) in of_run.asset_graph.get_all_asset_keys()
