@@ -416,27 +416,27 @@ class _Step:
             self._context.log.error(str(error))
         self._checks.keep_no_new_sync(run.key, str(error))
         if job is not None and is_over(job):
-            self._keep_failure(run, job, lines)
+            self._keep_failure(run, error, job, lines)
         elif not isinstance(error, FAILURES_OF_THE_RUN):
             self._checks.keep(not_synced(run.table, str(error)))
-        if job is not None and not isinstance(error, FAILURES_OF_THE_RUN):
-            self._show(run, error, job)
+            if job is not None:
+                self._context.log_event(self._note_of(run, error, job))
 
-    def _show(self, run: TableRun, error: SyncError, job: Job) -> None:
-        """Show the reason among the table's events, where the last one would be that its sync began."""
+    def _note_of(self, run: TableRun, error: SyncError, job: Job) -> dg.AssetObservation:
+        """The reason among the table's events, where the last one would be that its sync began."""
         metadata = failure_metadata(run.table, job, error=str(error), triggered_by=run.triggered_by)
-        self._context.log_event(dg.AssetObservation(run.key, description=in_markdown(str(error)), metadata=metadata))
+        return dg.AssetObservation(run.key, description=in_markdown(str(error)), metadata=metadata)
 
-    def _keep_failure(self, run: TableRun, job: Job, lines: Sequence[LogLine]) -> None:
+    def _keep_failure(self, run: TableRun, error: SyncError, job: Job, lines: Sequence[LogLine]) -> None:
         """The end of a failed sync for the check, and for a note of it: a check shows its last evaluation alone."""
+        note = self._note_of(run, error, job)
         log = self._log.of_table(run.key, since=job.created_at)
         if log.is_overtaken(job):
+            self._context.log_event(note)
             return
         self._checks.keep(sync_succeeded(run.table, job, log=lines))
-        if not log.has_report_of(job):
-            said = f"Sync {job.id}: {in_markdown(job.status)}."
-            metadata = end_metadata(run.table, job, triggered_by=run.triggered_by)
-            self._checks.note(dg.AssetObservation(run.key, description=said, metadata=metadata))
+        end = {} if log.has_report_of(job) else end_metadata(run.table, job, triggered_by=run.triggered_by)
+        self._checks.note(note.with_metadata({**end, **note.metadata}))
 
     def _posthogs_log(self, run: TableRun, error: SyncError, job: Job | None) -> list[LogLine]:
         """What PostHog logged during a sync that did not complete; also a part of the run's log."""

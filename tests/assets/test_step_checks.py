@@ -76,8 +76,8 @@ def rows_of(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> 
 def shown(instance: dg.DagsterInstance, key: dg.AssetKey = CHARGE) -> dict[str, tuple[bool, str]]:
     """What the UI shows of a table's checks: whether each passed, and its text; "execution failed" has neither."""
     storage = instance.event_log_storage
-    newest = [storage.get_asset_check_execution_history(check, limit=1)[0] for check in check_keys(key)]
-    evaluations = [record.evaluation for record in newest]
+    newest = storage.get_latest_asset_check_execution_by_key([*check_keys(key)])
+    evaluations = [newest[check].evaluation for check in check_keys(key)]
     return {
         each.check_name: (each.passed, each.description or "")
         for each in evaluations
