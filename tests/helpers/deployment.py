@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
@@ -56,7 +57,8 @@ class Deployment:
         settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.home = home
-        self.wait_until = wait
+        # asking the storage more often would cost more than what is waited for
+        self.wait_until = lambda predicate, timeout_s: wait(lambda: predicate() or time.sleep(0.2), timeout_s)
         (home / "dagster.yaml").write_text(yaml.safe_dump({**SETTINGS, **settings}))
         self._address = f"http://127.0.0.1:{port}/graphql"
         self._location_file = location
