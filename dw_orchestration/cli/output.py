@@ -24,6 +24,7 @@ from dw_orchestration.posthog.errors import (
     UnexpectedAnswerError,
 )
 from dw_orchestration.tables.errors import NotConfirmedError, SetupError, SnapshotError, UsageError
+from dw_orchestration.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,7 +105,7 @@ class Session:
         """Print what went wrong, without the secrets; the exit status."""
         text = error.text
         if isinstance(error, NotConfirmedError) and error.missing:
-            text += f" Add: {' '.join(f'--confirm {shlex.quote(name)}' for name in error.missing)}"
+            text += f" Add: {' '.join(f'--confirm {shlex.quote(visible(name))}' for name in error.missing)}"
         print_error(error, self.secrets.hidden(text), form=self.form)
         return exit_for(error)
 

@@ -68,6 +68,7 @@ from dw_orchestration.sync.events import Adopted, Ended, Notice, Progress, SyncE
 from dw_orchestration.sync.jobs import InitialRead, JobHistory, JobQuery
 from dw_orchestration.sync.polling import Wait
 from dw_orchestration.sync.settings import MINUTE_S, SyncMode, SyncSettings, TableRequest
+from dw_orchestration.text import visible
 
 # The API's `after` is exclusive, and the row itself must be found.
 JUST_BEFORE = timedelta(milliseconds=1)
@@ -280,8 +281,8 @@ class TableSync:
 
     @property
     def label(self) -> str:
-        """The table, for messages."""
-        return self.request.label or f"{self.name!r} ({self.id})"
+        """The table, for messages: in one line, as any source chooses the names of its tables."""
+        return visible(self.request.label) if self.request.label else f"{self.name!r} ({self.id})"
 
     @property
     def is_live(self) -> bool:

@@ -11,11 +11,8 @@ import pytest
 
 from dw_orchestration import PostHogWarehouseComponent, build_job_status_sensor
 from dw_orchestration.schedules.overrides import ScheduleOverride
-from dw_orchestration.testing import fails
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from dw_orchestration.testing.warehouse import EmbeddedWarehouse
 
 
@@ -48,18 +45,6 @@ def test_the_sensor_is_silent_about_tables_that_were_left_out(embedded_warehouse
     result = tick(component(embedded_warehouse, exclude=["*.invoice"]), embedded_warehouse)
     assert {"customer"} == {event.asset_key.path[-1] for event in result.asset_events}
     assert "newer than the state" not in str(result.skip_message)
-
-
-@pytest.mark.parametrize(("checks", "told"), [(["sync_succeeded"], ["sync_succeeded"]), ([], [])])
-def test_the_sensor_evaluates_the_checks_that_there_are(
-    embedded_warehouse, checks: Sequence[str], told: list[str]
-) -> None:
-    """A check that the tables were not given is not evaluated."""
-    embedded_warehouse.add_source("Stripe", tables={"Customer": [{"id": 1}]})
-    embedded_warehouse.behave("Customer", fails("Stripe is down"))
-    embedded_warehouse.sync("Customer")
-    result = tick(component(embedded_warehouse, checks=checks), embedded_warehouse)
-    assert told == [event.check_name for event in result.asset_events]
 
 
 def test_a_pattern_is_the_same_under_any_name(embedded_warehouse) -> None:
