@@ -104,6 +104,8 @@ class Site:
         for table in self.tables:
             by_source.setdefault(table.source.id, []).append(table.id)
         chosen = [schema for ids in list(by_source.values())[:sources] for schema in ids[:tables]]
+        # no table is synced within a minute of its last report: PostHog's shortest interval is five
+        time.sleep(60 + SYNC_S)
         with self.warehouse.connect() as client:
             for schema_id in chosen:
                 client.reload_schema(schema_id)

@@ -103,9 +103,7 @@ class EventLog:
         """
         newest = self.newest(tuple(since))
         return {
-            key: TableLog(
-                self, key, since=began_at, newest=newest, stored_since=began_at + clock_ahead - _CLOCKS_DIFFER
-            )
+            key: TableLog(self, key, since=began_at, newest=newest, clock_ahead=clock_ahead)
             for key, began_at in since.items()
         }
 
@@ -297,7 +295,7 @@ class TableLog:
         key: The table's asset.
         since: The start of the oldest sync in question.
         newest: The newest events of this table and others.
-        stored_since: Dagster's time at the start of that sync, or earlier: what was stored before is not about it.
+        clock_ahead: How far Dagster's clock is ahead of PostHog's, if that is known.
     """
 
     def __init__(
@@ -307,13 +305,13 @@ class TableLog:
         *,
         since: datetime | None,
         newest: NewestEvents | None = None,
-        stored_since: datetime | None = None,
+        clock_ahead: timedelta | None = None,
     ) -> None:
         self._events = events
         self._key = key
         self._since = since
         self._newest = newest or events.newest([key])
-        self._stored_since_s = stored_since.timestamp() if stored_since is not None else -math.inf
+        self._clock_ahead = clock_ahead
         self._added: dict[dg.AssetCheckKey, bool] = {}
         self._added_syncs: list[Mapping[str, dg.MetadataValue]] = []
         self._added_notes: list[Note] = []
@@ -331,9 +329,15 @@ class TableLog:
     def _last_sync(self) -> dg.EventLogRecord | None:
         return self._newest.materializations.get(self._key)
 
+    def _stored_from_s(self, moment: datetime | None) -> float:
+        """Dagster's time at a moment of PostHog's, or earlier: no event from before is about a sync that began then."""
+        if moment is None or self._clock_ahead is None:
+            return -math.inf
+        return (moment + self._clock_ahead - _CLOCKS_DIFFER).timestamp()
+
     @cached_property
     def _stored_notes(self) -> list[Note]:
-        if self._events.newest_notes.since_s < self._stored_since_s:
+        if self._events.newest_notes.since_s < self._stored_from_s(self._since):
             return self._events.newest_notes.by_key.get(self._key, [])
         return self._events.notes_of(self._key, since=self._since)
 
@@ -341,11 +345,10 @@ class TableLog:
     def _notes(self) -> list[Note]:
         return [*self._added_notes, *self._stored_notes]
 
-    @property
-    def _recent_syncs(self) -> ReportedSyncs:
-        """Those that may be of the syncs in question or of later ones; none are read if none have been stored since."""
+    def _syncs_since(self, moment: datetime) -> ReportedSyncs:
+        """Those that may have begun then or later; none are read if none have been stored since."""
         last = self._last_sync
-        if last is None or last.timestamp < self._stored_since_s:
+        if last is None or last.timestamp < self._stored_from_s(moment):
             return reduce(ReportedSyncs.followed_by, self._added_syncs, ReportedSyncs())
         return self.syncs
 
@@ -357,7 +360,9 @@ class TableLog:
         """
         if job.status is JobStatus.COMPLETED:
             last = self._last_sync
-            if (last is not None and _job_id(_metadata_of(last)) == job.id) or self._recent_syncs.include(job.id):
+            if (last is not None and _job_id(_metadata_of(last)) == job.id) or self._syncs_since(
+                job.created_at
+            ).include(job.id):
                 return True
         return any(note.is_report and note.said.job_id == job.id for note in self._notes)
 
@@ -367,7 +372,10 @@ class TableLog:
 
     def later_sync(self, job: Job) -> Mapping[str, dg.MetadataValue] | None:
         """The newest report of a completed sync that began after this one; None if there is none."""
-        return next((each for each in self._recent_syncs.metadata if JOB_ID in each and _is_later(each, job)), None)
+        return next(
+            (each for each in self._syncs_since(job.created_at).metadata if JOB_ID in each and _is_later(each, job)),
+            None,
+        )
 
     def before(self, job: Job) -> Mapping[str, dg.MetadataValue]:
         """The metadata of the last completed sync but this one; empty if there is none."""
@@ -398,7 +406,7 @@ class TableLog:
         last, since_s = self._last_sync, moment.timestamp() - _A_MOMENT_S
         if last is not None and self._events.is_ours(_metadata_of(last)) and _began_s(_metadata_of(last)) > since_s:
             return True
-        return any(_began_s(each) > since_s for each in self._recent_syncs.metadata)
+        return any(_began_s(each) > since_s for each in self._syncs_since(moment).metadata)
 
     def is_red(self, check: dg.AssetCheckKey) -> bool:
         """Whether the last evaluation of the check failed."""
