@@ -108,7 +108,7 @@ def test_wheel_says_what_it_needs(metadata: Message) -> None:
     needed = {each.split(">")[0].split("<")[0].strip() for each in asked if "extra ==" not in each}
 
     assert needed == CORE
-    assert {"cli", "dev", "local"} == set(metadata.get_all("Provides-Extra", []))
+    assert {"cli", "dev", "local", "postgres", "query", "redis"} == set(metadata.get_all("Provides-Extra", []))
     assert ">=3.11" == metadata["Requires-Python"]
 
 
