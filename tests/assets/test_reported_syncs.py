@@ -23,7 +23,7 @@ from dw_orchestration.assets.metadata import adoption_metadata
 from dw_orchestration.posthog.jobs import is_over
 from dw_orchestration.sensors.job_status import build_job_status_sensor
 from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
-from dw_orchestration.testing import fails
+from dw_orchestration.testing import fails, runs_for
 from tests.sensors.test_ticks import Sensor
 
 if TYPE_CHECKING:
@@ -240,6 +240,8 @@ def test_the_sync_of_a_killed_run_is_the_result_of_its_re_execution(site: Site, 
 def test_a_table_that_waits_for_the_sensors_tick_holds_up_no_other(site: Site, wait_until: WaitUntil) -> None:
     """The tick may be reporting the ended sync that the run has adopted; the other tables of the step do not wait."""
     job = site.warehouse.sync("Charge")
+    # one that ends as it is adopted would wait for the tick, too
+    site.warehouse.behave("Refund", runs_for(5))
     sensor = Sensor(site.instance, "anywhere")
     tick = sensor.begin_tick(time.time())
     with ThreadPoolExecutor() as pool:
