@@ -205,6 +205,8 @@ def dagster_dev(definitions: str, *, environment: Mapping[str, str], settings: s
         own = {
             "DAGSTER_HOME": str(home),
             "TMPDIR": str(home / "tmp"),
+            # compiled code is kept, as where a package is installed
+            "PYTHONDONTWRITEBYTECODE": "",
             "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
         }
         command = [str(Path(sys.executable).with_name("dagster")), "dev", "-f", str(HERE / definitions)]

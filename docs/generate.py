@@ -232,7 +232,8 @@ def _attributes(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> st
 
 
 def _metadata(model: type[TableMetadata | SyncMetadata]) -> str:
-    rows = ((f"`{name}`", f"`{field.alias}`", field.description or "") for name, field in model.model_fields.items())
+    said = {name: each.docstring for name, each in _package()[model.__name__].all_members.items() if each.docstring}
+    rows = ((f"`{name}`", f"`{field.alias}`", said[name].value) for name, field in model.model_fields.items())
     return _table(["attribute", "key", "what it is"], rows)
 
 

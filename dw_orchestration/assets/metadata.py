@@ -29,9 +29,7 @@ def _key(name: str) -> str:
 class _Metadata(BaseModel):
     """Fields whose key is `posthog/<name>`, or `dagster/<name>` where Dagster itself knows what it is."""
 
-    model_config = ConfigDict(
-        frozen=True, alias_generator=_key, populate_by_name=True, use_attribute_docstrings=True, extra="ignore"
-    )
+    model_config = ConfigDict(frozen=True, alias_generator=_key, populate_by_name=True, extra="ignore")
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> Self:

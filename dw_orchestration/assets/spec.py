@@ -11,7 +11,7 @@ from dw_orchestration.assets.metadata import TableMetadata
 from dw_orchestration.tables.classify import SchemaClass, why_not_synced
 from dw_orchestration.tables.names import KeyPath, identifier, snake
 from dw_orchestration.tables.table import Table
-from dw_orchestration.tables.tables import Tables
+from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
 from dw_orchestration.text import code, in_markdown
 
 CLASS_TAG = "posthog/class"
@@ -26,6 +26,11 @@ def asset_key(table: Table) -> dg.AssetKey:
 def key_of(path: KeyPath) -> dg.AssetKey:
     """The key with these parts: one object, however often thousands of tables name theirs."""
     return dg.AssetKey(list(path))
+
+
+def sync_history_key(resource_key: str = DEFAULT_RESOURCE_KEY) -> dg.AssetKey:
+    """The key of a project's sync history."""
+    return dg.AssetKey([resource_key, "sync_history"])
 
 
 def asset_spec(table: Table) -> dg.AssetSpec:

@@ -14,7 +14,6 @@ import dagster as dg
 from dagster.components import DefsStateConfig, DefsStateConfigArgs, ResolvedDefsStateConfig
 from dagster.components.resolved.errors import ResolutionException
 from dagster.components.utils.project_paths import get_local_state_path
-from dagster_duckdb import DuckDBResource
 from pydantic import BaseModel
 
 from dw_orchestration.assets.build import build_posthog_assets
@@ -26,8 +25,6 @@ from dw_orchestration.component.scaffolder import WarehouseScaffolder
 from dw_orchestration.component.schema import strict_model
 from dw_orchestration.component.templates import where
 from dw_orchestration.component.warehouses import Warehouse
-from dw_orchestration.history.asset import build_sync_history, build_sync_history_schedule
-from dw_orchestration.history.store import refuse_secrets
 from dw_orchestration.operations.jobs import build_maintenance_jobs
 from dw_orchestration.resources.state import (
     code_server_has_tables,
@@ -41,7 +38,6 @@ from dw_orchestration.resources.state import (
 )
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.schedules.schedules import build_posthog_schedules
-from dw_orchestration.sensors.drift import build_drift_check, build_drift_sensor, build_state_age_check
 from dw_orchestration.sensors.job_status import build_job_status_sensor
 from dw_orchestration.sensors.terminated_runs import build_terminated_runs_sensor
 from dw_orchestration.tables.errors import SetupError, SnapshotError, StateNotRefreshedError
@@ -138,7 +134,11 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         _LOADS.add(is_reconstruction())
         if not _LEGAL_NAME.fullmatch(self.name):
             raise SetupError(f"`name: {self.name}` cannot be part of names in Dagster: use letters, digits and `_`.")
-        refuse_secrets(str(self.history_database or ""))
+        if self.history_database is not None:
+            # these import DuckDB, which takes each process of a step a tenth of a second
+            from dw_orchestration.history.store import refuse_secrets
+
+            refuse_secrets(str(self.history_database))
 
     @property
     def is_execute_overridden(self) -> bool:
@@ -339,6 +339,8 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         """What the definitions of this component, and the user's own, are run with."""
         resources: dict[str, dg.ConfigurableResource[Any]] = {self.name: self.warehouse}
         if self.history_database is not None:
+            from dagster_duckdb import DuckDBResource
+
             resources[f"{self.name}_sync_history"] = DuckDBResource(database=str(self.history_database))
         return resources
 
@@ -428,6 +430,9 @@ def _history_definitions(
         tables: The tables that the definitions are built from.
         ever_enabled: The same with the disabled ones: a disabled table may have been synced, and billed, before.
     """
+    from dw_orchestration.history.asset import build_sync_history, build_sync_history_schedule
+    from dw_orchestration.sensors.drift import build_drift_check, build_drift_sensor, build_state_age_check
+
     history_key = f"{tables.resource_key}_sync_history"
     max_age = timedelta(days=component.max_state_age_days)
     return dg.Definitions(

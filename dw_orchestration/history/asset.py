@@ -8,6 +8,7 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 from pydantic import Field
 
+from dw_orchestration.assets.spec import sync_history_key
 from dw_orchestration.history.reading import Reading, bring_up_to_date
 from dw_orchestration.history.report import report_metadata, report_of
 from dw_orchestration.history.store import HistoryStore
@@ -28,11 +29,6 @@ class SyncHistoryConfig(dg.Config):
         description="How many days the first reading of a source goes back. Later ones continue from what is stored."
         " The default is the span that the asset's report covers.",
     )
-
-
-def sync_history_key(resource_key: str = DEFAULT_RESOURCE_KEY) -> dg.AssetKey:
-    """The key of a project's sync history."""
-    return dg.AssetKey([resource_key, "sync_history"])
 
 
 def build_sync_history(

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from duckdb import DuckDBPyConnection, Error, connect
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 # such as `md:warehouse`; a single letter is a drive
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9_+.-]+:")
@@ -22,8 +23,10 @@ def is_duckdbs(database: str) -> bool:
     return not is_address(database) or database.startswith(_OPENED_BY_DUCKDB)
 
 
-def connected(address: str, config: Mapping[str, Any]) -> DuckDBPyConnection:
+def connected(address: str, config: Mapping[str, Any]) -> "DuckDBPyConnection":
     """A connection whose default database is the one at the address."""
+    from duckdb import Error, connect
+
     if address.startswith(_OPENED_BY_DUCKDB):
         return connect(address, config=dict(config))
     connection = connect(":memory:", config=dict(config))

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from dw_orchestration.assets.checks import CheckOutcome
-from dw_orchestration.history.asset import sync_history_key
+from dw_orchestration.assets.spec import sync_history_key
 from dw_orchestration.posthog.errors import BudgetSpentError, PostHogError
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.tables.drift import drift_between, tables_to_come

@@ -324,14 +324,19 @@ class TriggerGate:
         return max(self._last_at, self._opens_at, self._paid_until - self._burst_s)
 
     def passed(self, now: float) -> None:
-        """A trigger was sent, and it may have had an effect."""
+        """A trigger was sent, and it may have had an effect.
+
+        Triggers that are late, because the events of other tables took their time, are made up for: as many as may go
+        at once.
+        """
         self._last_at = now
-        self._paid_until = max(self._paid_until, now) + self._each_s
+        self._paid_until = max(self._paid_until, now + self._burst_s - TRIGGER_BURST_S) + self._each_s
         self._closed_since = None
 
     def close(self, now: float, *, pause_s: float) -> None:
         """PostHog did not accept a trigger; the next one may go after this pause."""
         self._opens_at = now + pause_s
+        self._paid_until = max(self._paid_until, self._opens_at)
         self._closed_since = now if self._closed_since is None else self._closed_since
 
     def is_given_up(self, now: float) -> bool:

@@ -8,7 +8,8 @@ import duckdb
 import pytest
 from dagster_duckdb import DuckDBResource
 
-from dw_orchestration.history.asset import build_sync_history, build_sync_history_schedule, sync_history_key
+from dw_orchestration.assets.spec import sync_history_key
+from dw_orchestration.history.asset import build_sync_history, build_sync_history_schedule
 from dw_orchestration.local.rows import Status
 from dw_orchestration.tables.tables import Tables
 

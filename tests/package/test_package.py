@@ -45,6 +45,13 @@ def test_embedded_warehouse_runs_without_dagster() -> None:
     assert "set()" == _python("-c", code)
 
 
+def test_steps_without_a_history_do_without_duckdb() -> None:
+    """The process of each step imports the component, and waits for all that this imports."""
+    code = "import sys, dw_orchestration.component; print({'duckdb', 'dagster_duckdb', 'typer'} & set(sys.modules))"
+
+    assert "set()" == _python("-c", code)
+
+
 @pytest.mark.parametrize("file", ["constraints.txt", "constraints-oldest.txt"])
 def test_constraints_hold_names_and_versions_alone(file: str) -> None:
     """The pins name no address, and cover what the package asks for."""

@@ -13,7 +13,8 @@ from dagster_duckdb import DuckDBResource
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dw_orchestration.history.asset import build_sync_history, sync_history_key
+from dw_orchestration.assets.spec import sync_history_key
+from dw_orchestration.history.asset import build_sync_history
 from dw_orchestration.local.server import WarehouseServer
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import SyncFrequency, SyncStatus, SyncType

@@ -249,3 +249,31 @@ def test_each_source_may_begin_at_once(sources: int, at_once: int) -> None:
 
     assert [0.0] * at_once == times[:at_once]
     assert [0.25 * n for n in range(1, 71 - at_once)] == pytest.approx(times[at_once:])
+
+
+def test_late_triggers_are_made_up_for() -> None:
+    """While results of other tables are stored, no trigger goes; afterwards they go faster, up to some sixty at once."""
+    gate = TriggerGate(sources=1, settings=SyncSettings(), now=0.0)
+    now, sent = 0.0, 0
+    while now < 100.0:
+        now = max(now, gate.at)
+        gate.passed(now)
+        sent += 1
+        now += 3.0 if sent % 20 == 0 else 0.01
+    assert 400 <= sent
+
+    now += 1000.0
+    times = [now]
+    while times[-1] == now:
+        gate.passed(now)
+        times.append(max(now, gate.at))
+    assert 62 == len(times)
+
+
+def test_nothing_is_made_up_for_after_a_refusal() -> None:
+    """PostHog has asked for fewer requests: the pace begins anew."""
+    gate = TriggerGate(sources=1, settings=SyncSettings(), now=0.0)
+    gate.close(0.0, pause_s=30.0)
+    assert 30.0 == gate.at
+    gate.passed(30.0)
+    assert 30.25 == gate.at
