@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from typing import Any
 
@@ -163,6 +163,7 @@ def _step_assets(
     def sync(context: dg.AssetExecutionContext) -> Iterator[StepResult | dg.AssetCheckResult]:
         config = config_type(**context.op_execution_context.op_config)
         warehouse = getattr(context.resources, tables.resource_key)
+        _keep_keys_of_nodes(context)
         selected = context.selected_asset_keys
         synced = [table for table in step.tables if asset_key(table) in selected]
         # the UI lets users execute a check without its asset
@@ -182,6 +183,16 @@ def _step_assets(
         **settings,
     )
     return as_assets(sync)
+
+
+def _keep_keys_of_nodes(context: dg.AssetExecutionContext) -> None:
+    """Let Dagster collect the keys of each node once.
+
+    For each output of a step, Dagster 1.13 collects all keys of its node once for each of its assets. With a thousand
+    tables that is a fifth of a second for each table.
+    """
+    layer = context.job_def.asset_layer
+    object.__setattr__(layer, "get_selected_entity_keys_for_node", cache(layer.get_selected_entity_keys_for_node))
 
 
 def check_tables(

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 import pytest
+from dagster._core.definitions.assets.job.asset_layer import AssetLayer
 from storages import ON_EACH_STORAGE
 from warehouse import Shelf, events, execute, log_of
 
+if TYPE_CHECKING:
+    from dagster._core.definitions.dependency import NodeHandle
+
 TABLES = ("customers", "orders", "products")
+MATERIALIZED = dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION)
 
 
 def materializations(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetMaterialization]:
@@ -86,6 +93,21 @@ def test_a_subset_syncs_nothing_else(shelf: Shelf, instance: dg.DagsterInstance)
     assert result.success
     assert {"customers", "products"} == set(materializations(result))
     assert {"customers": 1, "products": 1} == shelf.counts() - before
+
+
+def test_keys_are_not_collected_for_each_output(
+    shelf: Shelf, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster would collect all keys of a step for each pair of its tables, minutes with a thousand of them."""
+    collect, materialized = AssetLayer.get_selected_entity_keys_for_node, []
+
+    def collected(layer: AssetLayer, node: NodeHandle) -> object:
+        materialized.append(len(instance.event_log_storage.get_event_records(MATERIALIZED)))
+        return collect(layer, node)
+
+    monkeypatch.setattr(AssetLayer, "get_selected_entity_keys_for_node", collected)
+    assert shelf.materialize(*TABLES, instance=instance).success
+    assert {0} == set(materialized)
 
 
 def test_the_check_passes(shelf: Shelf, instance: dg.DagsterInstance) -> None:

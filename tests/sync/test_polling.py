@@ -252,7 +252,7 @@ def test_each_source_may_begin_at_once(sources: int, at_once: int) -> None:
 
 
 def test_late_triggers_are_made_up_for() -> None:
-    """While results of other tables are stored, no trigger goes; afterwards they go faster, up to some sixty at once."""
+    """While results of other tables are stored, no trigger goes; then they go faster, up to sixty at once."""
     gate = TriggerGate(sources=1, settings=SyncSettings(), now=0.0)
     now, sent = 0.0, 0
     while now < 100.0:
