@@ -271,7 +271,7 @@ def test_late_triggers_are_made_up_for() -> None:
 
 
 def test_nothing_is_made_up_for_after_a_refusal() -> None:
-    """PostHog has asked for fewer requests: the pace begins anew."""
+    """PostHog has asked for fewer requests: the pace begins again."""
     gate = TriggerGate(sources=1, settings=SyncSettings(), now=0.0)
     gate.close(0.0, pause_s=30.0)
     assert 30.0 == gate.at
