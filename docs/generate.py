@@ -114,6 +114,7 @@ def _describe(found: griffe.Object | griffe.Alias, *, level: int) -> Iterator[st
         for member in found.members.values():
             if member.is_public and not member.is_alias and (member.is_class or member.is_function):
                 yield from _describe(member, level=level)
+                yield from _fields(member)
         return
     of_class = found.parent is not None and found.parent.is_class
     yield f"\n{'#' * level} `{found.parent.name}.{found.name}`" if of_class else f"\n{'#' * level} `{found.name}`"
@@ -123,6 +124,14 @@ def _describe(found: griffe.Object | griffe.Alias, *, level: int) -> Iterator[st
         yield f"\n{_section(section)}"
     if found.is_class:
         yield from _attributes_of(found)
+
+
+def _fields(record: griffe.Object | griffe.Alias) -> Iterator[str]:
+    """The fields of a record, with their types and defaults."""
+    fields = [each for each in record.members.values() if each.is_attribute and each.is_public and each.annotation]
+    if fields and not _signature(record):
+        lines = (f"{each.name}: {each.annotation}" + (f" = {each.value}" if each.value else "") for each in fields)
+        yield "\n```python\n" + "\n".join(lines).replace("'", '"') + "\n```"
 
 
 def _signature(found: griffe.Object | griffe.Alias) -> str:
@@ -158,8 +167,10 @@ def _section(section: griffe.DocstringSection) -> str:
         case griffe.DocstringSectionKind.text:
             return str(section.value)
         case griffe.DocstringSectionKind.admonition:
-            code = section.value.description.strip("`").removeprefix("python").strip()
-            return f"{section.title}:\n\n```python\n{code}\n```"
+            code = section.value.description.strip("`").strip()
+            # a fence that names its language has it on its first line
+            language = "yaml" if code.startswith("yaml\n") else "python"
+            return f"{section.title}:\n\n```{language}\n{code.removeprefix(language).strip()}\n```"
         case griffe.DocstringSectionKind.examples:
             return "\n\n".join(f"```python\n{text}\n```" for _, text in section.value)
         case griffe.DocstringSectionKind.raises:

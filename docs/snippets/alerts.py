@@ -1,5 +1,6 @@
 """Alerts: each failed run in Slack, by e-mail and to a webhook; each failed sync that PostHog started in Slack."""
 
+# region start
 import os
 from html import escape
 
@@ -9,6 +10,7 @@ from dagster_slack import SlackResource, make_slack_on_run_failure_sensor
 
 CHANNEL = "#data"
 RUNNING = dg.DefaultSensorStatus.RUNNING
+# endregion
 
 
 # region runs
@@ -72,7 +74,9 @@ def webhook_on_failed_runs(context: dg.RunFailureSensorContext) -> None:
 
 
 # endregion
+# region end
 defs = dg.Definitions(
     sensors=[slack_on_failed_runs, slack_on_failed_syncs, mail_on_failed_runs, webhook_on_failed_runs],
     resources={"slack": SlackResource(token=dg.EnvVar("SLACK_BOT_TOKEN"))},
 )
+# endregion
