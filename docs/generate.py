@@ -59,7 +59,15 @@ REFUSED = Problem(status=400, method="POST", path="/...", host="eu.posthog.com",
 UNSET = "__DAGSTER_UNSET_DEFAULT__"
 _OWN_DEFAULTS = {each.name: each.default for each in fields(PostHogWarehouseComponent) if each.default is not MISSING}
 ROOT = Path(__file__).parents[1]
-LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".sql": "sql", "": "dockerfile"}
+LANGUAGES = {
+    ".py": "python",
+    ".yaml": "yaml",
+    ".yml": "yaml",
+    ".toml": "toml",
+    ".sql": "sql",
+    ".json": "json",
+    "": "dockerfile",
+}
 # a longer signature has a line for each parameter
 LONGEST_SIGNATURE = 88
 

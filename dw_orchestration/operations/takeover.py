@@ -443,7 +443,7 @@ TAKEOVER = Operation(
     command="takeover",
     params=TakeoverParams,
     run=take_over,
-    description="""Let Dagster alone decide when PostHog's tables are synced (`scheduling: drive`).
+    description="""Let Dagster alone decide when tables are synced.
 
 PostHog syncs every table by its own schedule, next to Dagster's, and bills the rows of both. A takeover moves PostHog's
 schedules out of the way: it sets their frequency to 30 days, the longest there is. PostHog itself keeps the frequency

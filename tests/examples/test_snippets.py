@@ -320,6 +320,26 @@ def test_client_alone(stripe, capsys) -> None:
     assert "Invoice is disabled. Last error: none" in capsys.readouterr().out
 
 
+def test_payload_of_a_source_is_the_same_in_a_shell_and_in_the_launchpad() -> None:
+    """The file for `dw source create` and the config of the job create the same source."""
+    ((config,),) = [
+        each.values() for each in yaml.safe_load((SNIPPETS / "create_source.yaml").read_text())["ops"].values()
+    ]
+
+    assert json.loads((SNIPPETS / "create_source.json").read_text()) == config["payload"]
+
+
+def test_source_is_created_once(stripe, monkeypatch) -> None:
+    """The client creates a source with the frequency that the page sets, and not a second time."""
+    monkeypatch.setenv("STRIPE_KEY", "sk_test")
+    module("create_source.py")
+    module("create_source.py")
+
+    (created,) = (source for source in stripe.client.list_sources() if source.prefix == "eu")
+    enabled = [schema for schema in stripe.client.get_source(created.id).schemas if schema.should_sync]
+    assert [("Invoice", SyncFrequency.ONE_HOUR)] == [(schema.name, schema.sync_frequency) for schema in enabled]
+
+
 def test_maintenance_is_among_the_jobs(stripe) -> None:
     """Each job that the page on maintenance lists is in the code location of a component."""
     repository = component("posthog.yaml").build_defs_from_snapshot(stripe.snapshot()).get_repository_def()

@@ -22,14 +22,14 @@ from dw_orchestration.sync.errors import SyncError
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-SNIPPETS = sorted(path for path in (DOCS / "snippets").iterdir() if path.suffix in {".py", ".yaml"})
+SNIPPETS = sorted(path for path in (DOCS / "snippets").iterdir() if path.suffix in {".json", ".py", ".yaml"})
 PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "examples").glob("*/README.md")),
     *(page for page in sorted(DOCS.rglob("*.md")) if "snippets" not in page.parts),
 ]
 # what `dg` and Dagster themselves offer, and what a checkout has
-COMMANDS = {"cd", "create-dagster", "dagster", "dg", "dw", "export", "make", "pip", "python"}
+COMMANDS = {"cd", "create-dagster", "dagster", "dg", "dw", "echo", "export", "make", "mkdir", "pip", "python"}
 
 
 def named(page: Path) -> str:
