@@ -26,7 +26,8 @@ class PostHogSyncConfig(dg.Config):
     sync_mode: Literal["reload", "resync"] = _setting("sync_mode")
     confirm_resync: list[str] = Field(
         default=[],
-        description="Repeat the name in PostHog of every selected table to confirm a `resync`. Used only then.",
+        description="Repeat the name of every selected table (`stripe_acme.Charge`, no patterns) to confirm a `resync`."
+        " Used only then.",
     )
     if_running: Literal["attach", "wait_then_reload", "fail"] = _setting("if_running")
     accept_jobs_since: str | None = _setting("accept_jobs_since")

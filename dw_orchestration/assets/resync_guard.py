@@ -1,6 +1,6 @@
 """Resync deletes what was synced and bills it again, so it takes a person who names the tables."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import dagster as dg
 
@@ -8,6 +8,8 @@ from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.models import Schema
 from dw_orchestration.resources.failure import plain_failure
+from dw_orchestration.tables.errors import UnknownNameError
+from dw_orchestration.tables.selection import NameIndex, table_tiers
 from dw_orchestration.tables.table import Table, by_source
 from dw_orchestration.text import visible, visible_lines
 
@@ -21,16 +23,15 @@ UNATTENDED_TAGS = (
 _RETRY_TAGS = ("dagster/retry_number", "dagster/auto_retry_run_id")
 
 
-def check_resync(context: dg.AssetExecutionContext, config: PostHogSyncConfig, tables: Iterable[Table]) -> None:
+def check_resync(context: dg.AssetExecutionContext, config: PostHogSyncConfig, tables: Sequence[Table]) -> None:
     """Let a resync pass only if a person asked for it by the tables' names.
 
     Raises:
         dagster.Failure: The resync is refused; nothing was sent to PostHog.
     """
-    names = sorted(table.schema.name for table in tables)
     if config.sync_mode == "resync":
         _refuse_unattended(context)
-        _refuse_unconfirmed(config, names)
+        _refuse_unconfirmed(config.confirm_resync, tables)
     elif config.confirm_resync:
         raise _refusal(
             "`confirm_resync` is set, but `sync_mode` is `reload`. Set `sync_mode: resync`, or leave it out."
@@ -83,15 +84,17 @@ def _refuse_unattended(context: dg.AssetExecutionContext) -> None:
         )
 
 
-def _refuse_unconfirmed(config: PostHogSyncConfig, names: list[str]) -> None:
-    if missing := [name for name in names if name not in config.confirm_resync]:
+def _refuse_unconfirmed(confirmed: Sequence[str], tables: Sequence[Table]) -> None:
+    names = sorted(table.name for table in tables)
+    index = NameIndex("table", tables, table_tiers)
+    try:
+        named = {index.one(name).name for name in confirmed}
+    except UnknownNameError as error:
+        raise _refusal(f"`confirm_resync` has to name the selected tables: {', '.join(names)}. {error}") from None
+    if missing := [name for name in names if name not in named]:
         raise _refusal(
             f"A resync deletes and bills again every row of {', '.join(missing)}. If that is what you want, name the"
             f" tables in the run's config: `confirm_resync: [{', '.join(names)}]`."
-        )
-    if foreign := [name for name in config.confirm_resync if name not in names]:
-        raise _refusal(
-            f"`confirm_resync` names {', '.join(foreign)}, not among the selected tables: {', '.join(names)}."
         )
 
 

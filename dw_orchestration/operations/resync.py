@@ -58,7 +58,7 @@ def resync_tables(
     confirmed = confirmed_tables(project, params.tables, confirm=params.confirm)
     chosen = _assets_of(confirmed, tables)
     outcomes = Outcomes(confirmed)
-    names = [table.schema.name for table in chosen]
+    names = [table.name for table in chosen]
     wanted = {"sync_mode": "resync", "confirm_resync": names, "wait": params.wait}
     results = sync_tables(
         dg.AssetExecutionContext(context),

@@ -16,17 +16,18 @@ def test_without_confirmation_nothing_is_sent(quiet_shelf: Shelf, instance: dg.D
     """A resync that is not confirmed is refused; the text names the tables and what to write."""
     before = quiet_shelf.counts()
     told = failure_of(quiet_shelf.materialize("customers", "orders", instance=instance, sync_mode="resync"))
-    assert "every row of customers, orders" in told
-    assert "`confirm_resync: [customers, orders]`" in told
+    names = [f"postgres_{quiet_shelf.prefix}.{table}" for table in ("customers", "orders")]
+    assert f"every row of {', '.join(names)}" in told
+    assert f"`confirm_resync: [{', '.join(names)}]`" in told
     assert before == quiet_shelf.counts()
 
 
 @pytest.mark.parametrize(
     ("confirmed", "told"),
     [
-        (["customers"], "every row of orders"),
-        (["customers", "orders", "products"], "`confirm_resync` names products"),
-        (["Customers", "orders"], "every row of customers"),
+        (["customers"], ".orders. If that is what you want"),
+        (["customers", "orders", "products"], "No table is named 'products'"),
+        (["customers", "*"], "No table is named '*'"),
     ],
 )
 def test_the_confirmation_names_exactly_the_selected_tables(

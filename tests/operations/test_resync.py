@@ -149,9 +149,29 @@ def test_what_is_dropped_is_told_before(location) -> None:
     assert told < next(index for index, line in enumerate(log) if "ASSET_OBSERVATION" in line)
 
 
+def test_a_short_name_of_two_tables_confirms_neither(location, stripe) -> None:
+    """In a step of several sources, a name that two of the selected tables have is refused, and nothing is sent."""
+    hubspot = stripe.add_source("Hubspot", tables={"Customer": [{"id": 1}]})
+    assets = build_posthog_assets(Tables(stripe.snapshot(), step_per="project"))
+    step = next(each.op.name for each in assets if isinstance(each, dg.AssetsDefinition) and each.is_executable)
+    config = {"sync_mode": "resync", "confirm_resync": ["Customer"]}
+
+    run = dg.materialize(
+        assets,
+        selection=[location.key("Customer"), dg.AssetKey(["posthog", "hubspot", "customer"])],
+        instance=location.instance,
+        resources=location.resources,
+        run_config={"ops": {step: {"config": config}}},
+        raise_on_error=False,
+    )
+
+    assert "'Customer' is the name of 2 tables" in failure(run).description
+    assert [] == list(stripe.client.list_jobs(hubspot.id))
+
+
 def test_assets_show_what_a_run_of_their_own_would_show(location, stripe) -> None:
     """Materialization, data version and checks are those that a run has which materializes the table."""
-    ops = {"sync_stripe_acme": {"config": {"sync_mode": "resync", "confirm_resync": ["Customer"]}}}
+    ops = {"sync_stripe_acme": {"config": {"sync_mode": "resync", "confirm_resync": ["stripe_acme.Customer"]}}}
     by_the_sensor = len(location.evaluations("Customer"))
     dg.materialize(
         location.assets,
