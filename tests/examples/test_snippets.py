@@ -87,6 +87,13 @@ def test_component_makes_definitions(stripe, name) -> None:
     assert any(key.endswith("charge") for key in keys(defs))
 
 
+def test_keys_are_those_that_dbt_gives_sources(stripe) -> None:
+    """With the translation of the page, tables have the keys of dbt's sources: the source's name and the table's."""
+    defs = component("dbt_keys.yaml").build_defs_from_snapshot(stripe.snapshot())
+
+    assert {"stripe_acme/charge", "hubspot/deals"} <= keys(defs)
+
+
 def test_choice_of_tables(stripe) -> None:
     """The tables that the page chooses become assets, in the group and with the tags that it gives them."""
     defs = component("tables.yaml").build_defs_from_snapshot(stripe.snapshot())
