@@ -38,9 +38,12 @@ class Timetable:
 
     cron: str
     timezone: str
+    name: str | None = None
 
     def slug(self) -> str:
-        """For names, such as `cron_30_7_any_any_1to5_europe_berlin`; different timetables have different ones."""
+        """The user's name, or one such as `cron_30_7_any_any_1to5_europe_berlin`; different timetables have others."""
+        if self.name is not None:
+            return self.name
         marks = "".join(_CRON_WORDS.get(mark, mark) for mark in self.cron.lower())
         zone = snake(_SIGNED.sub(lambda sign: f"_{_SIGN_WORDS[sign[1]]}", self.timezone).lower())
         return f"cron_{marks}_{zone}"
@@ -65,6 +68,10 @@ class Timetable:
                 f"Invalid time zone {self.timezone!r}: use a name such as UTC or Europe/Berlin.",
                 bool(self.timezone) and _is_taken(_ANY_CRON, self.timezone),
             ),
+            (
+                f"Invalid name {self.name!r}: use letters, digits and `_`.",
+                self.name is None or _is_taken(_ANY_CRON, "UTC", name=self.name),
+            ),
         ]
         return [problem for problem, is_right in checks if not is_right]
 
@@ -77,7 +84,8 @@ class ScheduleOverride(dg.Model, dg.Resolvable):
     Example:
         ```yaml
         overrides:
-          - tables: ["stripe.*", "postgres_shop.orders"]
+          - name: weekday_mornings
+            tables: ["stripe.*", "postgres_shop.orders"]
             cron: "30 7 * * mon-fri"
             timezone: Europe/Berlin
         ```
@@ -92,17 +100,22 @@ class ScheduleOverride(dg.Model, dg.Resolvable):
     )
     cron: str = Field(description="Minute, hour, day of the month, month, weekday: `30 7 * * mon-fri`.")
     timezone: str = Field(default="UTC", description="The time zone that the cron is meant in: `Europe/Berlin`.")
+    name: str | None = Field(
+        default=None,
+        description="The name of the schedule, which then syncs all tables of the override. Without a name, each source"
+        " has a schedule of its own, whose name is made of the source and the cron.",
+    )
 
     @property
     def timetable(self) -> Timetable:
         """The cron in its zone, with normalized spaces."""
-        return Timetable(cron=" ".join(self.cron.split()), timezone=self.timezone)
+        return Timetable(cron=" ".join(self.cron.split()), timezone=self.timezone, name=self.name)
 
 
-def _is_taken(cron: str, timezone: str) -> bool:
+def _is_taken(cron: str, timezone: str, *, name: str = "probe") -> bool:
     """Dagster's own word, from a schedule that is thrown away, and from partitions, which need a cron that ticks."""
     try:
-        dg.ScheduleDefinition(name="probe", job_name="probe", cron_schedule=cron, execution_timezone=timezone)
+        dg.ScheduleDefinition(name=name, job_name="probe", cron_schedule=cron, execution_timezone=timezone)
         _windows(cron)
     except dg.DagsterInvalidDefinitionError:
         return False

@@ -11,6 +11,7 @@ from dw_orchestration.assets.build import steps_of
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.schedules.overrides import Timetable
 from dw_orchestration.tables.cadence import EPOCH, HOUR, MINUTE, Cadence
+from dw_orchestration.tables.errors import SetupError
 from dw_orchestration.tables.names import KeyPath, unique_names
 from dw_orchestration.tables.scheduling import SchedulingMode
 from dw_orchestration.tables.table import Table
@@ -84,7 +85,10 @@ class ScheduledTables:
 
 @dataclass(frozen=True)
 class OverriddenTables(ScheduledTables):
-    """Tables of one source that an override gives the same timetable: each tick takes all of them."""
+    """Tables that an override gives the same timetable: each tick takes all of them.
+
+    They are of one source, or of any sources if the user has chosen the name of the schedule.
+    """
 
     timetable: Timetable
 
@@ -127,6 +131,9 @@ def build_posthog_schedules(
         default_status: Whether the schedules run before anybody switches them on.
         for_runs: Leave out the schedules that add no job to the definitions: processes of runs have no use for them.
 
+    Raises:
+        SetupError: The name of an override is also that of another schedule.
+
     Example:
         ```python
         weekdays = ScheduleOverride(tables=["stripe.*"], cron="30 7 * * mon-fri", timezone="Europe/Berlin")
@@ -159,16 +166,31 @@ def _warn_of_forgotten(tables: Iterable[Table]) -> None:
 
 
 def scheduled_tables(tables: Tables) -> list[ScheduledTables]:
-    """The syncable tables by source and interval, or override; the name comes from both, never from a table."""
+    """The syncable tables by the user's name for their schedule, or else by source and interval or cron.
+
+    Raises:
+        SetupError: A name of the user's is also that of another schedule.
+    """
+    chosen: dict[str, list[Table]] = {}
     groups: dict[tuple[str, str], list[Table]] = {}
     for table in tables:
-        if table.schedule is not None:
+        if table.schedule is None:
+            continue
+        if isinstance(table.schedule, Timetable) and table.schedule.name is not None:
+            chosen.setdefault(table.schedule.name, []).append(table)
+        else:
             groups.setdefault((table.source.id, table.schedule.slug()), []).append(table)
+    # made of source and cadence, never of a table
     names = unique_names(
         [f"{group[0].group}_{when}" for (_, when), group in groups.items()],
         [source_id for source_id, _ in groups],
     )
-    return [_sharing(group, name=name) for name, group in zip(names, groups.values(), strict=True)]
+    if clashes := sorted(chosen.keys() & set(names)):
+        raise SetupError(
+            f"The name {clashes[0]!r} of an override is also that of the schedule of other tables: choose another."
+        )
+    named = [*chosen.items(), *zip(names, groups.values(), strict=True)]
+    return [_sharing(group, name=name) for name, group in named]
 
 
 def _sharing(group: Sequence[Table], *, name: str) -> ScheduledTables:

@@ -1,5 +1,6 @@
 """Who syncs the tables, and when: PostHog by itself, and Dagster's schedules at PostHog's cadence or at other times."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Protocol
@@ -28,6 +29,10 @@ class SchedulingMode(StrEnum):
 class Timetable(Rhythm, Protocol):
     """Times that a user has chosen, which may be impossible."""
 
+    @property
+    def name(self) -> str | None:
+        """The name of their schedule, if the user has chosen one."""
+
     def problems(self) -> list[str]:
         """Why Dagster could not run by it."""
 
@@ -54,10 +59,16 @@ def overridden(
         overrides: The overrides of a user.
 
     Raises:
-        SetupError: An override has an invalid cron or time zone, or names no table; the text lists all problems.
+        SetupError: An override has an invalid cron, time zone or name, or the name of another one, or names no table;
+            the text lists all problems.
     """
     timetables: dict[str, Timetable] = {}
-    problems: list[str] = []
+    names = Counter(override.timetable.name for override in overrides)
+    problems = [
+        f"{count} overrides have the name {name!r}: give each its own."
+        for name, count in names.items()
+        if name is not None and count > 1
+    ]
     for override in overrides:
         problems += override.timetable.problems()
         try:

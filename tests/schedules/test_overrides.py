@@ -100,6 +100,29 @@ def test_tables_with_the_same_override_and_source_share_a_schedule() -> None:
     } == schedules(override).keys()
 
 
+def test_named_override_is_one_schedule_of_all_its_tables() -> None:
+    """The user's name is the schedule's, for tables of any source; a tick syncs them all, each in its step."""
+    override = ScheduleOverride(name="mornings", tables=["*.customer", "*.orders"], cron=WEEKDAYS)
+    found = schedules(override)
+
+    request = tick(found["mornings"], datetime(2026, 3, 2, 7, 30, tzinfo=UTC))
+
+    assert {"mornings", "stripe_every_6h", "postgres_shop_every_6h"} == found.keys()
+    assert {"customer", "orders"} == {key.path[-1] for key in request.asset_selection}
+    assert {"sync_stripe", "sync_postgres_shop"} == request.run_config["ops"].keys()
+
+
+def test_name_of_another_schedule_is_refused() -> None:
+    """Two schedules of one name would be an error of Dagster's that names neither override."""
+    first, second = (ScheduleOverride(name="x", tables=[each], cron=WEEKDAYS) for each in ("*.orders", "*.visits"))
+    posthogs = ScheduleOverride(name="stripe_every_6h", tables=["*.orders"], cron=WEEKDAYS)
+
+    with pytest.raises(SetupError, match="2 overrides have the name 'x': give each its own"):
+        schedules(first, second)
+    with pytest.raises(SetupError, match="The name 'stripe_every_6h' of an override is also that of the schedule"):
+        schedules(posthogs)
+
+
 def test_cron_is_meant_in_its_time_zone() -> None:
     """Dagster gets the zone, so that half past seven stays half past seven in summer."""
     override = ScheduleOverride(tables=["stripe.*"], cron=WEEKDAYS, timezone="Europe/Berlin")
@@ -166,6 +189,7 @@ def test_table_that_is_off_is_not_scheduled_by_an_override() -> None:
         ({"cron": "0 0 31 2 *"}, "Invalid cron '0 0 31 2 \\*'"),
         ({"timezone": "Mars/Olympus"}, "Invalid time zone 'Mars/Olympus'"),
         ({"timezone": ""}, "Invalid time zone ''"),
+        ({"name": "every morning"}, "Invalid name 'every morning': use letters, digits and `_`"),
         ({"tables": ["strype.*"]}, "No table matches 'strype.\\*'. There are postgres_shop.public.orders,"),
     ],
 )
