@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import islice
+from statistics import median
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -24,6 +25,7 @@ from dw_orchestration.posthog.errors import ApiError
 from dw_orchestration.posthog.models import Schema, SchemaUpdate
 from dw_orchestration.tables.cadence import DAY, FREQUENCIES, Cadence, cadence
 from dw_orchestration.tables.classify import SchemaClass, why_not_synced
+from dw_orchestration.tables.table import by_source
 from dw_orchestration.tables.takeover import (
     OUT_OF_THE_WAY,
     Settings,
@@ -39,10 +41,11 @@ if TYPE_CHECKING:
     from dw_orchestration.operations.project import Project
     from dw_orchestration.posthog.client import PostHogWarehouseClient
     from dw_orchestration.tables.table import Table
-    from dw_orchestration.tables.tables import Tables
 
-# One request: PostHog shows this many jobs of a source at once.
-JOBS_READ = 50
+# of a source at most, for the estimate: four requests
+JOBS_READ = 200
+# of each table: one sync may be the first, which imports all rows
+SYNCS_READ = 9
 _FORGOTTEN = (
     "No takeover's mark is in its time of day. If its syncs should be more frequent, set them with `dw set"
     " --sync-frequency 6hour`."
@@ -60,7 +63,7 @@ class Move:
         now: When PostHog syncs it by itself.
         then: When it would, once the table is moved.
         next_tick: When it would for the first time.
-        rows_saved_per_day: How many rows fewer PostHog's own syncs would import and bill; None if unknown.
+        rows_per_day: An estimate of the rows that PostHog's own syncs would no longer import; None if unknown.
     """
 
     schema_id: str
@@ -69,7 +72,7 @@ class Move:
     now: Cadence
     then: Cadence
     next_tick: datetime
-    rows_saved_per_day: float | None
+    rows_per_day: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,25 +149,23 @@ def take_over(
         return report_of_giving_back([*_restorable(chosen)], chosen)
     if restore:
         return report_of_giving_back(give_back(project.client, chosen), chosen)
-    rows = newest_rows_per_sync(project.client, live)
-    plan = plan_takeover(chosen, now=now(), rows_per_sync=rows)
     if dry_run:
-        return report_of_plan(plan)
-    return report_of_outcomes(apply_takeover(project.client, plan))
+        return report_of_plan(plan_takeover(chosen, now=now(), rows_per_sync=usual_rows(project.client, chosen)))
+    return report_of_outcomes(apply_takeover(project.client, plan_takeover(chosen, now=now())))
 
 
 def plan_takeover(
     tables: Sequence[Table],
     *,
     now: datetime,
-    rows_per_sync: Mapping[str, int] | None = None,
+    rows_per_sync: Mapping[str, float] | None = None,
 ) -> TakeoverPlan:
     """What a takeover would change. Sends no request and changes nothing.
 
     Args:
         tables: The tables to take over.
         now: When the plan is made; PostHog's next tick comes after it.
-        rows_per_sync: How many rows a sync imports, by schema id, where known.
+        rows_per_sync: How many rows a sync usually imports, by schema id, where known.
     """
     rows = rows_per_sync or {}
     moves, left = [], {}
@@ -177,18 +178,24 @@ def plan_takeover(
     return TakeoverPlan(made_at=now, moves=tuple(moves), left=left)
 
 
-def newest_rows_per_sync(client: PostHogWarehouseClient, tables: Tables) -> dict[str, int]:
-    """How many rows the last completed sync of each table imported, by schema id; one request per source.
+def usual_rows(client: PostHogWarehouseClient, tables: Sequence[Table]) -> dict[str, float]:
+    """The median of the rows that the last completed syncs of each table imported, by schema id, where there are any.
 
     Raises:
         PostHogError: PostHog is unreachable.
     """
-    rows: dict[str, int] = {}
-    for source in tables.sources:
-        for job in islice(client.list_jobs(source.id), JOBS_READ):
-            if job.status is JobStatus.COMPLETED and job.rows_synced is not None:
-                rows.setdefault(job.schema_id, job.rows_synced)
-    return rows
+    rows: dict[str, list[int]] = {table.id: [] for table in tables}
+    for source_id, own in by_source(tables).items():
+        missing = {table.id for table in own}
+        # a request for all tables of a source names none: hundreds of names do not fit into its address
+        names = [] if len(own) == len(own[0].source.schemas) else [table.schema.name for table in own]
+        for job in islice(client.list_jobs(source_id, schemas=names), JOBS_READ):
+            if job.schema_id in missing and job.status is JobStatus.COMPLETED and job.rows_synced is not None:
+                rows[job.schema_id].append(job.rows_synced)
+                missing -= {job.schema_id} if len(rows[job.schema_id]) == SYNCS_READ else set()
+            if not missing:
+                break
+    return {table_id: median(counts) for table_id, counts in rows.items() if counts}
 
 
 def apply_takeover(client: PostHogWarehouseClient, plan: TakeoverPlan) -> list[Outcome]:
@@ -345,29 +352,38 @@ def _state(schema: Schema) -> str:
 
 def report_of_plan(plan: TakeoverPlan) -> Report:
     """What a takeover would change, and what it would not."""
-    known = [move.rows_saved_per_day for move in plan.moves if move.rows_saved_per_day is not None]
-    saved = f", which saves about {sum(known):,.0f} rows a day" if known else ""
+    known = [move.rows_per_day for move in plan.moves if move.rows_per_day is not None]
     summary = (
-        f"Dry run: nothing is changed. {counted(len(plan.moves), 'table')} would move out of the way{saved};"
+        f"Dry run: nothing is changed. {counted(len(plan.moves), 'table')} would move out of the way;"
         f" {len(plan.left)} would stay as they are."
     )
+    if known:
+        summary += (
+            f" PostHog's own syncs of {counted(len(known), 'table')} would import {_roughly(sum(known)):,} rows a day"
+            " less, estimated from the last syncs."
+        )
     moves: list[Row] = [
         {
             "table": move.name,
             "now": move.now.describe(),
             "then": move.then.describe(),
             "next_own_sync": move.next_tick,
-            "rows_saved_per_day": None if move.rows_saved_per_day is None else round(move.rows_saved_per_day),
+            "rows_per_day": None if move.rows_per_day is None else _roughly(move.rows_per_day),
             "why": None,
         }
         for move in plan.moves
     ]
-    unknown = dict.fromkeys(("then", "next_own_sync", "rows_saved_per_day"))
+    unknown = dict.fromkeys(("then", "next_own_sync", "rows_per_day"))
     stays: list[Row] = [
         {"table": name, "now": "stays as it is", **unknown, "why": why} for name, why in plan.left.items()
     ]
-    columns = ("table", "now", "then", "next_own_sync", "rows_saved_per_day", "why")
+    columns = ("table", "now", "then", "next_own_sync", "rows_per_day", "why")
     return Report(summary=summary, rows=[*moves, *stays], columns=columns)
+
+
+def _roughly(count: float) -> int:
+    """Two digits of a number: an estimate has no more."""
+    return int(float(f"{count:.2g}"))
 
 
 def report_of_outcomes(outcomes: Sequence[Outcome]) -> Report:
@@ -417,10 +433,10 @@ def _why_refused(table: Table) -> str | None:
     )
 
 
-def _move(table: Table, own: Cadence, *, now: datetime, rows: int | None) -> Move:
+def _move(table: Table, own: Cadence, *, now: datetime, rows: float | None) -> Move:
     schema = table.schema
     then = cadence(schema.model_copy(update={"sync_frequency": OUT_OF_THE_WAY})) or own
-    saved_syncs = DAY / own.every - DAY / then.every
+    fewer_syncs = DAY / own.every - DAY / then.every
     return Move(
         schema_id=schema.id,
         source_id=table.source.id,
@@ -428,7 +444,7 @@ def _move(table: Table, own: Cadence, *, now: datetime, rows: int | None) -> Mov
         now=own,
         then=then,
         next_tick=then.next_tick(now),
-        rows_saved_per_day=None if rows is None else rows * saved_syncs,
+        rows_per_day=None if rows is None else rows * fewer_syncs,
     )
 
 

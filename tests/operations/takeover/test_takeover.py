@@ -15,9 +15,9 @@ from dw_orchestration.operations.takeover import (
     TakeoverPlan,
     apply_takeover,
     give_back,
-    newest_rows_per_sync,
     plan_takeover,
     take_over,
+    usual_rows,
 )
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import SyncFrequency
@@ -92,16 +92,11 @@ def described(schedules) -> list[tuple[str, object, str]]:
 
 
 def test_plan_says_what_would_change_and_changes_nothing(project) -> None:
-    """A plan names what each table is now, what it would be, when PostHog ticks next and what is saved."""
+    """A plan names what each table is now, what it would be, and when PostHog ticks next."""
     project.set("a.customers", sync_frequency="1hour", sync_time_of_day=time(7, 11))
     before, snapshot = project.settings(), project.snapshot()
 
-    tables = tables_of(snapshot)
-    plan = plan_takeover(
-        tables.matching(["stripe_a.customers"]),
-        now=NOW,
-        rows_per_sync=newest_rows_per_sync(project.client, tables),
-    )
+    plan = plan_takeover(tables_of(snapshot).matching(["stripe_a.customers"]), now=NOW)
 
     (move,) = plan.moves
     assert ("stripe_a.customers", "every hour from 00:11 UTC", "every 30 days at 07:11 UTC", "2026-12-03 07:11") == (
@@ -110,8 +105,26 @@ def test_plan_says_what_would_change_and_changes_nothing(project) -> None:
         move.then.describe(),
         f"{move.next_tick:%Y-%m-%d %H:%M}",
     )
-    assert pytest.approx(10 * (24 - 1 / 30)) == move.rows_saved_per_day
     assert before == project.settings()
+
+
+def test_rows_are_estimated_from_several_syncs(project, tmp_path, wait_until) -> None:
+    """The first sync imports all rows: the usual ones count, and two digits of them are all that an estimate has."""
+    project.set("a.customers", sync_frequency="1hour")
+    (tmp_path / "fixtures" / "stripe" / "customers.jsonl").write_text('{"id": 1}\n{"id": 2}\n')
+    for _ in range(2):
+        project.clock.advance(minutes=1)
+        project.client.reload_schema(project.tables()["a.customers"])
+        project.settle(wait_until)
+    chosen = tables_of(project.snapshot()).matching(["stripe_a.customers", "stripe_b.invoices"])
+
+    report = take_over(ours(project), [table.name for table in chosen], dry_run=True, now=lambda: NOW)
+
+    assert {table.id: rows for table, rows in zip(chosen, [2, 10], strict=True)} == usual_rows(project.client, chosen)
+    assert {"stripe_a.customers": 48, "stripe_b.invoices": 40} == {
+        row["table"]: row["rows_per_day"] for row in report.rows
+    }
+    assert "syncs of 2 tables would import 88 rows a day less, estimated from the last syncs." in report.summary
 
 
 @pytest.mark.parametrize(("days", "left"), [(29, True), (30, False), (None, False)])

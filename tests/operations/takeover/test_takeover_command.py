@@ -56,7 +56,7 @@ def test_programs_read_rows(command) -> None:
     """Each table is a row with the keys that the command promises."""
     document = json.loads(command("*", "--dry-run", "--json").stdout)
     assert (False, 4) == (document["failed"], len(document["rows"]))
-    assert {"table", "now", "then", "next_own_sync", "rows_saved_per_day", "why"} == document["rows"][0].keys()
+    assert {"table", "now", "then", "next_own_sync", "rows_per_day", "why"} == document["rows"][0].keys()
 
 
 def test_mistyped_table_is_told_and_fails(command) -> None:
