@@ -23,6 +23,7 @@ from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.event_log import Adoption, EventLog
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.limits import ABANDONED_AFTER
+from dw_orchestration.resources.failure import plain_failure
 from dw_orchestration.sync.cancel import StartedJob
 from dw_orchestration.tables.table import Table
 
@@ -147,7 +148,7 @@ class Ahead:
             if starter is None:
                 self._report(_CLAIMED, [self._step])
             elif self._log.is_over(self._context.run.run_id):
-                raise dg.Failure("The run has ended, so this step starts no sync.", allow_retries=False)
+                raise plain_failure("The run has ended, so this step starts no sync.")
             else:
                 self._sleep(_READ_EVERY_S)
 

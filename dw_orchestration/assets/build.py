@@ -27,7 +27,8 @@ from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.enums import JobStatus
 from dw_orchestration.posthog.jobs import is_over
 from dw_orchestration.posthog.limits import JOBS_PER_ANSWER
-from dw_orchestration.resources.warehouse import WarehouseResource, errors_as_failure
+from dw_orchestration.resources.failure import errors_as_failure
+from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.tables.classify import SchemaClass
 from dw_orchestration.tables.errors import SetupError
 from dw_orchestration.tables.names import identifier, unique_names
@@ -207,7 +208,7 @@ def check_tables(
         dagster.Failure: PostHog is unreachable, or no longer has a table.
     """
     log = EventLog(context.instance, project=next((table.project for table in tables), None))
-    with errors_as_failure(), warehouse.connect() as client:
+    with errors_as_failure(context), warehouse.connect() as client:
         for table in tables:
             for outcome in _outcomes_now(client, table, log=log):
                 if outcome.check_key in context.selected_asset_check_keys:

@@ -40,8 +40,8 @@ from dw_orchestration.posthog.errors import (
 from dw_orchestration.posthog.jobs import is_over
 from dw_orchestration.posthog.logs import as_text, explaining_lines
 from dw_orchestration.posthog.models import Job, LogLine
-from dw_orchestration.resources.failure import plain_failure
-from dw_orchestration.resources.warehouse import WarehouseResource, errors_as_failure
+from dw_orchestration.resources.failure import errors_as_failure, plain_failure, retry_policy_of
+from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.sync.cancel import cancel_started_jobs
 from dw_orchestration.sync.clock import SystemClock
 from dw_orchestration.sync.engine import SyncEngine
@@ -114,7 +114,7 @@ def sync_tables(
     checks = StepChecks(context, log, [asset_key(table) for table in tables])
     try:
         check_resync(context, config, tables)
-        with errors_as_failure(), warehouse.connect() as client:
+        with errors_as_failure(context), warehouse.connect() as client:
             if config.sync_mode == "resync":
                 for loss in losses(client, tables):
                     context.log.warning(loss)
@@ -231,10 +231,9 @@ class _Step:
         if completed is None or self._context.run.parent_run_id is not None or self._log.run(completed) is not None:
             return
         if lost := [run.name for run in runs if run.key not in self._recorded]:
-            raise dg.Failure(
-                description=f"The run {completed} has been deleted, which started syncs of {', '.join(lost)}. Nothing"
-                " is synced again: the job-status sensor reports how they ended. Materialize the tables to sync them.",
-                allow_retries=False,
+            raise plain_failure(
+                f"The run {completed} has been deleted, which started syncs of {', '.join(lost)}. Nothing is synced"
+                " again: the job-status sensor reports how they ended. Materialize the tables to sync them."
             )
 
     def _is_recorded_here(self, run: TableRun) -> bool:
@@ -472,8 +471,8 @@ class _Step:
 
     def _fail(self) -> NoReturn:
         """End the step. If PostHog has named a time for the next try, ask Dagster to retry then and not before."""
-        policy = self._context.op_execution_context.op_def.retry_policy
-        failure = self._failure(has_retries=policy is not None)
+        policy = retry_policy_of(self._context)
+        failure = self._failure()
         errors = [run.error for run in self._runs.values() if run.error is not None]
         waits = [error.retry_after_s for error in errors if error.allow_retries]
         latest_s = max((wait_s or 0.0 for wait_s in waits), default=0.0)
@@ -484,7 +483,7 @@ class _Step:
         )
         raise dg.RetryRequested(max_retries=policy.max_retries, seconds_to_wait=latest_s) from failure
 
-    def _failure(self, *, has_retries: bool) -> dg.Failure:
+    def _failure(self) -> dg.Failure:
         """One failure for the step with a line for each table; a re-execution from it takes only the failed tables."""
         if (setup_error := self._setup_error()) is not None:
             self._checks.blame_the_run(str(setup_error))
@@ -497,7 +496,8 @@ class _Step:
         return plain_failure(
             f"{len(lines)} of {len(self._runs)} tables did not complete.\n" + "\n".join(shown),
             metadata={"posthog/failed_tables": len(lines), "posthog/tables": len(self._runs)},
-            allow_retries=has_retries and any(run.error is not None and run.error.allow_retries for run in failed),
+            allow_retries=retry_policy_of(self._context) is not None
+            and any(run.error is not None and run.error.allow_retries for run in failed),
         )
 
     def _setup_error(self) -> PostHogError | None:

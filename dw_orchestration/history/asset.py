@@ -12,7 +12,8 @@ from dw_orchestration.assets.spec import sync_history_key
 from dw_orchestration.history.reading import Reading, bring_up_to_date
 from dw_orchestration.history.report import report_metadata, report_of
 from dw_orchestration.history.store import HistoryStore
-from dw_orchestration.resources.warehouse import WarehouseResource, errors_as_failure
+from dw_orchestration.resources.failure import errors_as_failure, plain_failure, retry_policy_of
+from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
 from dw_orchestration.text import in_markdown
 
@@ -81,12 +82,13 @@ def build_sync_history(
     def sync_history(context: dg.AssetExecutionContext, config: SyncHistoryConfig) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes no parametrized one where there are checks
         moment = now()
         warehouse, duckdb = (getattr(context.resources, key) for key in (resource_key, history_resource_key))
-        store, reading = _bring_up_to_date(warehouse, duckdb, days=config.days, now=moment, left_out=left_out)
-        _say_what_failed(context, reading)
-        return dg.MaterializeResult(
-            metadata=report_metadata(report_of(store, now=moment)) | _reading_metadata(reading),
-            check_results=[_sources_read(reading)],
-        )
+        with errors_as_failure(context):
+            store, reading = _bring_up_to_date(warehouse, duckdb, days=config.days, now=moment, left_out=left_out)
+            _say_what_failed(context, reading)
+            return dg.MaterializeResult(
+                metadata=report_metadata(report_of(store, now=moment)) | _reading_metadata(reading),
+                check_results=[_sources_read(reading)],
+            )
 
     return sync_history
 
@@ -123,7 +125,7 @@ def build_sync_history_schedule(
 def _bring_up_to_date(
     warehouse: WarehouseResource, duckdb: DuckDBResource, *, days: int, now: datetime, left_out: Collection[str]
 ) -> tuple[HistoryStore, Reading]:
-    with errors_as_failure(), warehouse.connect() as api:
+    with warehouse.connect() as api:
         store = HistoryStore(duckdb, project=f"{warehouse.name} {api.project_id}")
         return store, bring_up_to_date(api, store, days=days, now=now, left_out=left_out)
 
@@ -153,7 +155,10 @@ def _say_what_failed(context: dg.AssetExecutionContext, reading: Reading) -> Non
         Failure: No source could be read: nothing was updated.
     """
     if reading.all_failed:
-        raise dg.Failure(description=f"None of the {reading.sources} sources could be read.\n{_lines(reading)}")
+        raise plain_failure(
+            f"None of the {reading.sources} sources could be read.\n{_lines(reading)}",
+            allow_retries=retry_policy_of(context) is not None,
+        )
     if reading.problems:
         context.log.warning(_not_read(reading))
 

@@ -11,12 +11,10 @@ import dagster as dg
 from pydantic import Field, ValidationError
 
 from dw_orchestration.posthog.client import PostHogWarehouseClient
-from dw_orchestration.posthog.errors import PostHogError, TransportError
 from dw_orchestration.posthog.limits import DEFAULT_REQUESTS_PER_MINUTE
 from dw_orchestration.posthog.rate_limit import RateLimits
 from dw_orchestration.posthog.retries import RetryPolicy
 from dw_orchestration.posthog.transport import Timeouts, warn_of_clear_text
-from dw_orchestration.resources.failure import plain_failure
 from dw_orchestration.resources.reading import TableReader
 from dw_orchestration.tables.errors import SetupError
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
@@ -26,19 +24,6 @@ _IN_BRANCH_DEPLOYMENT = dg.EnvVar("DAGSTER_CLOUD_IS_BRANCH_DEPLOYMENT")
 # how Dagster marks a field whose value its UI must not show, and what it shows and prefills the launchpad with instead
 IS_SECRET = "dagster__is_secret"  # noqa: S105  a name
 _MASK = "********"
-
-
-@contextmanager
-def errors_as_failure() -> Iterator[None]:
-    """Turn errors of this package into a failure of the step: its reader needs the sentence, not the traceback.
-
-    Raises:
-        dagster.Failure: The block raised a `PostHogError` or a `SetupError`.
-    """
-    try:
-        yield
-    except (PostHogError, SetupError) as error:
-        raise plain_failure(str(error), allow_retries=isinstance(error, TransportError)) from None
 
 
 class WarehouseResource(TableReader, dg.ConfigurableResource[PostHogWarehouseClient]):

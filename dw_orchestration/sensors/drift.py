@@ -10,6 +10,7 @@ import dagster as dg
 from dw_orchestration.assets.checks import CheckOutcome
 from dw_orchestration.assets.spec import sync_history_key
 from dw_orchestration.posthog.errors import BudgetSpentError, PostHogError
+from dw_orchestration.resources.failure import errors_as_failure
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.tables.drift import drift_between, tables_to_come
 from dw_orchestration.tables.errors import SetupError, SnapshotError
@@ -92,7 +93,8 @@ def build_drift_check(
         description="The assets are those of the tables that PostHog has now, with the settings that they have now.",
     )
     def state_is_current(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        return _current(tables, getattr(context.resources, tables.resource_key)).to_result()
+        with errors_as_failure(context):
+            return _current(tables, getattr(context.resources, tables.resource_key)).to_result()
 
     return state_is_current
 

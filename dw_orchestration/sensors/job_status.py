@@ -20,6 +20,7 @@ from dw_orchestration.posthog.jobs import is_over, table_was_disabled_or_deleted
 from dw_orchestration.posthog.limits import JOBS_PER_ANSWER
 from dw_orchestration.posthog.models import Job, Schema, Source
 from dw_orchestration.posthog.rows import Rows, includes
+from dw_orchestration.resources.failure import PlainError, errors_of_tick
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.sensors.completion import Completions
 from dw_orchestration.sensors.cursor import SensorCursor, SourceCursor
@@ -97,6 +98,7 @@ def build_job_status_sensor(
     if name is not None and not name.startswith(own_name):
         raise SetupError(f"The name of the job-status sensor, {name!r}, has to begin with {own_name!r}.")
 
+    @errors_of_tick()
     def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         warehouse: WarehouseResource = getattr(context.resources, tables.resource_key)
         before = SensorCursor.parse(context.cursor)
@@ -116,13 +118,13 @@ def build_job_status_sensor(
             except BudgetSpentError as error:
                 return dg.SkipReason(f"No sync is reported, and the next tick continues here: {error}")
             except PostHogError as error:
-                raise dg.DagsterError(f"The list of sources cannot be read, so no sync is reported: {error}") from None
+                raise PlainError(f"The list of sources cannot be read, so no sync is reported: {error}") from None
         if (
             (work.trouble_is_lasting or work.others)
             and before.kept_at
             and now() - before.kept_at < INTERVALS_THAT_FAIL * interval
         ):
-            raise dg.DagsterError(work.summary())
+            raise PlainError(work.summary())
         requests = work.run_requests()
         return dg.SensorResult(
             asset_events=work.events,

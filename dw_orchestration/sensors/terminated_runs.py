@@ -8,6 +8,7 @@ import dagster as dg
 from dw_orchestration.assets.ahead import started_by
 from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.posthog.errors import PostHogError
+from dw_orchestration.resources.failure import PlainError
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.sync.cancel import StartedJob, cancel_started_jobs
 from dw_orchestration.tables.errors import SetupError
@@ -61,7 +62,7 @@ def build_terminated_runs_sensor(
             for run_id in _ended_since(context):
                 _cancel(warehouse, list(started_by(run_id, tables, log=log, now=now())))
             # an error of Dagster's own fails the whole tick, and so keeps its cursor; any other is counted as an answer
-            raise dg.DagsterError(
+            raise PlainError(
                 f"Syncs of the terminated run {context.dagster_run.run_id} may still be running, and are billed."
                 f" The next tick tries again. {'; '.join(running)}"
             )

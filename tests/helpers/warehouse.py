@@ -203,8 +203,8 @@ class Shelf:
     def first_retry(self, name: str, *, instance: dg.DagsterInstance, retry_policy: dg.RetryPolicy) -> StepRetryData:
         """What Dagster notes down when the step of a table is to be tried again; the run is left there."""
         defs = dg.Definitions(
-            assets=build_posthog_assets(Tables(self.snapshot, include_disabled=True), retry_policy=retry_policy),
-            jobs=[dg.define_asset_job("one_table", selection=[self.key(name)])],
+            assets=build_posthog_assets(Tables(self.snapshot, include_disabled=True)),
+            jobs=[dg.define_asset_job("one_table", selection=[self.key(name)], op_retry_policy=retry_policy)],
             resources={DEFAULT_RESOURCE_KEY: self.warehouse.resource},
         )
         job = defs.resolve_job_def("one_table")

@@ -22,12 +22,12 @@ HISTORY = "posthog_sync_history"
 def materialize(project, tmp_path, now) -> Callable[..., tuple[dg.ExecuteInProcessResult, dg.DagsterInstance]]:
     """Materializes the history of the project, on this network if one is given."""
 
-    def run(*, transport=None, days: int = 30, resource=None) -> tuple[dg.ExecuteInProcessResult, dg.DagsterInstance]:
+    def run(*, transport=None, days: int = 30, resource=None, retries: int = 1) -> tuple[dg.ExecuteInProcessResult, dg.DagsterInstance]:
         warehouse = resource or project.resource(transport=transport)
         asset = build_sync_history(Tables(project.resource().take_snapshot(), include_disabled=True), now=lambda: now)
         defs = dg.Definitions(
             assets=[asset],
-            jobs=[dg.define_asset_job("read", op_retry_policy=dg.RetryPolicy(max_retries=1))],
+            jobs=[dg.define_asset_job("read", op_retry_policy=dg.RetryPolicy(retries) if retries else None)],
             resources={
                 RESOURCE: warehouse,
                 HISTORY: DuckDBResource(database=str(tmp_path / "history.duckdb")),
@@ -55,6 +55,12 @@ def failure_of(result: dg.ExecuteInProcessResult) -> tuple[str, int]:
     (event,) = [each for each in result.all_events if each.event_type is dg.DagsterEventType.STEP_FAILURE]
     retries = [each for each in result.all_events if each.event_type is dg.DagsterEventType.STEP_RESTARTED]
     return event.step_failure_data.user_failure_data.description, len(retries)
+
+
+def stack_of(result: dg.ExecuteInProcessResult) -> list[str]:
+    """The frames that the run shows for the failed step."""
+    (event,) = [each for each in result.all_events if each.event_type is dg.DagsterEventType.STEP_FAILURE]
+    return event.step_failure_data.error.stack
 
 
 def test_report_stands_in_the_metadata(project, materialize) -> None:
@@ -117,12 +123,18 @@ def test_source_that_fails_does_not_stop_the_others(project, materialize, gone) 
 
 
 def test_all_sources_failing_is_a_failure(project, materialize, gone) -> None:
-    """A run that could read nothing does not end green; a retry may find the sources again."""
+    """A run that could read nothing does not end green; a retry may find the sources again.
+
+    Without a retry policy, the run shows no frames.
+    """
     result, _ = materialize(transport=gone(*project.sources.values()))
 
     description, retries = failure_of(result)
     assert description.startswith("None of the 2 sources could be read.\n- ")
     assert 1 == retries
+    once, _ = materialize(transport=gone(*project.sources.values()), retries=0)
+    assert [] == stack_of(once)
+    assert failure_of(once) == (description, 0)
 
 
 def test_wrong_key_fails_with_the_reason(project, materialize) -> None:

@@ -12,9 +12,12 @@ from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.errors import CursorError
 from dw_orchestration.posthog.limits import LATE_ROWS
+from dw_orchestration.resources.failure import PlainError
+from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.sensors.cursor import SensorCursor
-from dw_orchestration.sensors.job_status import RUN_GRACE, Tick
-from tests.sensors.conftest import sync_succeeded_check
+from dw_orchestration.sensors.job_status import RUN_GRACE, Tick, build_job_status_sensor
+from dw_orchestration.tables.tables import Tables
+from tests.sensors.conftest import snapshot_of, sync_succeeded_check
 
 
 def first_tick(reports) -> SensorCursor:
@@ -708,3 +711,28 @@ def test_unreadable_cursor_is_an_error_that_names_the_cure(text) -> None:
     """Starting over silently would skip or repeat reports, so the user is asked to reset the cursor."""
     with pytest.raises(CursorError, match="Reset cursor"):
         SensorCursor.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("cursor", "host", "expected"),
+    [
+        ("{", "http://127.0.0.1:1", "Reset cursor"),
+        (None, "http://127.0.0.1:1", "The list of sources cannot be read, so no sync is reported: PostHog could not be"),
+        (None, "https://us.i.posthog.com", "us.i.posthog.com"),
+    ],
+    ids=["cursor", "outage", "set-up"],
+)
+def test_failed_tick_is_a_sentence_without_frames(cursor, host, expected) -> None:
+    """The page of the sensor shows what is wrong and what to do, and no frames of this package."""
+    sensor = build_job_status_sensor(Tables(snapshot_of(WarehouseModel()), include_disabled=True))
+    resource = PostHogWarehouseResource(host=host, project_id="1", api_key="phx_x", max_attempts=1)
+
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        dg.build_sensor_context(instance=instance, cursor=cursor, resources={"posthog_warehouse": resource}) as context,
+        pytest.raises(PlainError, match=expected) as caught,
+    ):
+        sensor.evaluate_tick(context)
+
+    (shown,) = caught.value.user_code_process_error_infos
+    assert [] == shown.stack

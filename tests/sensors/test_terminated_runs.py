@@ -18,6 +18,7 @@ from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.assets.metadata import adoption_metadata
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.enums import JobStatus
+from dw_orchestration.resources.failure import PlainError
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.sensors.terminated_runs import build_terminated_runs_sensor
 from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
@@ -177,7 +178,7 @@ def test_a_cancel_is_tried_until_posthog_has_answered(stuck, instance, wait_unti
     runs = DeadRuns(stuck, instance)
     run_id = runs.start(stuck, "Charge")
     for _ in range(3):
-        with pytest.raises(dg.DagsterError, match=f"^Syncs of the terminated run {run_id} .*Charge: PostHog is"):
+        with pytest.raises(PlainError, match=f"^Syncs of the terminated run {run_id} .*Charge: PostHog is"):
             runs.tick(away())
     assert JobStatus.RUNNING is stuck.jobs("Charge")[0].status
     assert "" == error_of(runs.tick(stuck.resource))
