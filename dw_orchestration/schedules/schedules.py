@@ -54,9 +54,10 @@ class ScheduledTables:
 
     @property
     def crons(self) -> list[str]:
-        """When to look which of the tables are due; one line that people can read, where that is possible."""
-        if len(self.cadences) > 1 and self.cadences[0].every <= HOUR:
-            return [_every_hour_at(self.cadences)]
+        """When to look which of the tables are due: few lines, the first of which has the interval in Dagster's UI."""
+        first, *others = self.cadences
+        if others and first.every < HOUR:
+            return [*_crons(first), _every_hour_at(others)]
         return _merged(cron for cadence in self.cadences for cron in _crons(cadence))
 
     @property
@@ -252,8 +253,7 @@ def _ensure(group: ScheduledTables, moment: datetime, *, ops: Iterable[str]) -> 
 def _every_hour_at(cadences: Iterable[Cadence]) -> str:
     """The minutes of every hour at which any of the cadences ticks."""
     ticks = {(tick - EPOCH) // MINUTE for cadence in cadences for tick in cadence.ticks(EPOCH, EPOCH + HOUR)}
-    minutes = "*" if len(ticks) == HOUR // MINUTE else ",".join(str(minute) for minute in sorted(ticks))
-    return f"{minutes} * * * *"
+    return f"{','.join(map(str, sorted(ticks)))} * * * *"
 
 
 def _crons(cadence: Cadence) -> list[str]:

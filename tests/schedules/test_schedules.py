@@ -74,21 +74,24 @@ def test_tables_of_a_source_with_the_same_interval_share_a_schedule() -> None:
 
 
 @pytest.mark.parametrize(
-    ("times", "cron"),
+    ("times", "crons"),
     [
-        ([time(0, 1)], "1-59/5 * * * *"),
-        ([time(0, 1), time(0, 3)], "1,3,6,8,11,13,16,18,21,23,26,28,31,33,36,38,41,43,46,48,51,53,56,58 * * * *"),
-        ([time(0, minute) for minute in range(5)], "* * * * *"),
+        ([time(0, 1)], ["1-59/5 * * * *"]),
+        ([time(0, 1), time(0, 3)], ["1-59/5 * * * *", "3,8,13,18,23,28,33,38,43,48,53,58 * * * *"]),
+        (
+            [time(0, minute) for minute in range(5)],
+            ["*/5 * * * *", ",".join(str(minute) for minute in range(60) if minute % 5) + " * * * *"],
+        ),
     ],
     ids=["one", "two", "all"],
 )
-def test_short_intervals_are_one_line(times, cron) -> None:
-    """The page of schedules shows the crons in words: some twenty of them could not be read."""
+def test_short_intervals_begin_with_the_interval(times, crons) -> None:
+    """The page of schedules shows the crons in words and cuts them off: `* * * * *` would be "Every minute"."""
     tables = [table(number, sync_frequency="5min", sync_time_of_day=each) for number, each in enumerate(times)]
 
     (schedule,) = build_posthog_schedules(Tables(snapshot(tables), include_disabled=True))
 
-    assert [cron] == schedule.cron_schedule
+    assert crons == schedule.cron_schedule
 
 
 def test_changed_time_of_day_keeps_the_schedule() -> None:
