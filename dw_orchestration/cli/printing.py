@@ -10,6 +10,7 @@ import json
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -150,7 +151,7 @@ def _print_rows(console: Console, rows: Sequence[Row], columns: Sequence[str], *
     now = None if wide else datetime.now(UTC)
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
     for column in columns:
-        is_number = all(isinstance(row.get(column), int | float | None) for row in rows)
+        is_number = all(isinstance(row.get(column), int | float | Decimal | None) for row in rows)
         table.add_column(
             Text(visible(column)),
             justify="right" if is_number else "left",

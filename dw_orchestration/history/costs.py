@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 import duckdb
@@ -113,11 +114,11 @@ class Costs:
         unknown = {"table": ("day",), "source": ("day", "table"), "day": ("table", "source", "project")}[self.by]
         return {key: value for key, value in row.items() if key not in unknown}
 
-    def _cost(self, rows: int) -> float | None:
-        return None if self.price_per_million is None else round(rows * self.price_per_million / 1e6, 2)
+    def _cost(self, rows: int) -> Decimal | None:
+        return None if self.price_per_million is None else Decimal(f"{rows * self.price_per_million / 1e6:.2f}")
 
     def _price(self, rows: int) -> str:
-        return "" if self.price_per_million is None else f" for {self._cost(rows):,.2f}"
+        return "" if self.price_per_million is None else f" for {self._cost(rows):,}"
 
 
 def _opened(history: str) -> duckdb.DuckDBPyConnection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from dw_orchestration.text import in_markdown, visible, visible_lines
@@ -21,7 +22,7 @@ class Report:
 
     Attributes:
         summary: A sentence or two.
-        rows: One for each thing; all have the same keys, which programs rely on.
+        rows: One for each thing; all have the same keys, which programs rely on. Amounts of money are `Decimal`.
         columns: The keys that people are shown, in their order; the first one names the row.
         dispensable: The columns that a narrow terminal leaves out first, the least important one first.
         is_record: Whether it is one thing with many properties, which people read as a list.
@@ -79,6 +80,8 @@ def as_text(value: object) -> str:
             return ""
         case bool():
             return "yes" if value else "no"
+        case Decimal():
+            return f"{value:,}"
         case int() | float():
             return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
         case datetime():
@@ -92,6 +95,8 @@ def _plain(value: object) -> object:
     match value:
         case None | bool() | int() | float():
             return value
+        case Decimal():
+            return float(value)
         case datetime() | time():
             return value.isoformat()
         case list() | tuple():

@@ -85,11 +85,12 @@ def test_the_page_lists_each_column(filled: str, name: str) -> None:
 
 
 def test_costs_by_table(filled: str) -> None:
-    """Rows, shares and prices, the days that they are of, and what of it was for nothing."""
+    """Rows, shares and prices to the cent, the days that they are of, and what of it was for nothing."""
     report = Costs(filled, timedelta(days=30), price_per_million=10_000).report()
     assert [("stripe_main.invoices", 3400, "77.3%", 34.0), ("postgres.users", 1000, "22.7%", 10.0)] == [
-        (row["table"], row["rows"], row["share"], row["cost"]) for row in report.rows
+        (row["table"], row["rows"], row["share"], row["cost"]) for row in report.plain_rows()
     ]
+    assert ["34.00", "10.00"] == [cells[report.columns.index("cost")] for cells in report.cells()]
     assert (
         "4,400 rows for 44.00 in 30 days (2026-10-05 to 2026-11-03), 146 a day; 500 of them for 5.00" in report.summary
     )
