@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from dw_orchestration.cli.completion import COMPLETIONS
 from dw_orchestration.cli.output import Session, session_of
-from dw_orchestration.cli.printing import Form, Json, Quiet, Wide
+from dw_orchestration.cli.printing import Fields, Form, Json, Quiet, Wide
 from dw_orchestration.operations.operation import Operation
 from dw_orchestration.tables.errors import UsageError
 
@@ -21,6 +21,8 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, however many
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done. Nothing is changed.")]
 # more tables are asked for
 MOST_UNASKED = 10
+# a wrong field is known once the work is done: only lists, which have no job, have the option
+FORMS: dict[str, tuple[Any, Any]] = {"as_json": (Json, False), "quiet": (Quiet, False), "wide": (Wide, False)}
 
 
 def command_of(operation: Operation) -> Callable[..., int]:
@@ -28,9 +30,10 @@ def command_of(operation: Operation) -> Callable[..., int]:
     payloads = set(operation.payloads())
 
     asks = "dry_run" in operation.params.model_fields and not operation.confirms_by_name
+    forms = FORMS if operation.has_job else FORMS | {"fields": (Fields, None)}
 
-    def command(ctx: typer.Context, *, as_json: bool, quiet: bool, wide: bool, **given: Any) -> int:
-        session = session_of(ctx, Form(as_json=as_json, quiet=quiet, wide=wide))
+    def command(ctx: typer.Context, **given: Any) -> int:
+        session = session_of(ctx, Form(**{name: given.pop(name) for name in forms}))
         is_sure = given.pop("yes", False)
         values = {
             name: _payload(session, value) if name in payloads else value
@@ -59,9 +62,10 @@ def command_of(operation: Operation) -> Callable[..., int]:
             for name, (annotation, default) in parameters.items()
         ),
         *([inspect.Parameter("yes", keyword, default=False, annotation=Yes)] if asks else []),
-        inspect.Parameter("as_json", keyword, default=False, annotation=Json),
-        inspect.Parameter("quiet", keyword, default=False, annotation=Quiet),
-        inspect.Parameter("wide", keyword, default=False, annotation=Wide),
+        *(
+            inspect.Parameter(name, keyword, default=default, annotation=annotation)
+            for name, (annotation, default) in forms.items()
+        ),
     ]
     # typer reads the signature and the annotations of the function
     command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]  # functions have one if it is set

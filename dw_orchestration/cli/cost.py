@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dw_orchestration.cli.output import session_of
-from dw_orchestration.cli.printing import Form, Json, Quiet, Wide
+from dw_orchestration.cli.printing import Fields, Form, Json, Quiet, Wide
 from dw_orchestration.history.costs import By, Costs
 from dw_orchestration.tables.errors import UsageError
 
@@ -36,9 +36,10 @@ def cost(
     as_json: Json = False,
     quiet: Quiet = False,
     wide: Wide = False,
+    fields: Fields = None,
 ) -> int:
     """Show the rows that PostHog bills, from the history of all syncs, and what they cost."""
-    session = session_of(ctx, Form(as_json=as_json, quiet=quiet, wide=wide))
+    session = session_of(ctx, Form(as_json=as_json, quiet=quiet, wide=wide, fields=fields))
     database = history or str(session.connection.home / "sync_history.duckdb")
     costs = Costs(database, _span(since), by=by, price_per_million=price_per_million)
     return session.show(costs.report())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document: summary, failed, error, rows.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print names alone, one a line.")]
 Wide = Annotated[bool, typer.Option("--wide", help="Print all columns and exact times, however wide.")]
+Fields = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES", help="Only these fields, such as table,id. An unknown name lists all of them.", show_default=False
+    ),
+]
 
 # texts, which a terminal shows below the table, each with the name of its row
 REMARKS = frozenset({"error", "note", "why"})
@@ -43,11 +49,12 @@ NO_LIMIT = 100_000
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """The form that a user has asked for."""
+    """The form that a user has asked for, and the fields, separated by commas."""
 
     as_json: bool = False
     quiet: bool = False
     wide: bool = False
+    fields: str | None = None
 
     def check(self) -> None:
         """Refuse two forms at once.
@@ -63,7 +70,13 @@ DEFAULT_FORM = Form()
 
 
 def print_report(report: Report, *, form: Form) -> None:
-    """Print a report on the standard output; where a program reads lines there, the summary is on the other one."""
+    """Print a report on the standard output; where a program reads lines there, the summary is on the other one.
+
+    Raises:
+        UsageError: The report has no such field.
+    """
+    if form.fields is not None:
+        report = _with_fields(report, [name.strip() for name in form.fields.split(",")])
     if form.as_json:
         _print_json(report.document() | {"error": None, "error_type": None})
     elif form.quiet:
@@ -105,6 +118,15 @@ def print_in_blocks(report: Report) -> None:
             line = f"  {visible(column):{width}}  {_cell(row[column], now=None)}"
             console.print(Text(line), soft_wrap=True)
     console.print(Text(report.summary))
+
+
+def _with_fields(report: Report, names: Sequence[str]) -> Report:
+    """The report with these fields of its rows alone; where there are no rows, any name is right."""
+    known = list(report.rows[0]) if report.rows else names
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"There is no field {unknown[0]!r}. There are {', '.join(known)}.")
+    rows = [{name: row[name] for name in names} for row in report.rows]
+    return replace(report, rows=rows, columns=names, dispensable=())
 
 
 def _print_json(document: dict[str, object]) -> None:

@@ -163,7 +163,7 @@ LIST_TABLES = Operation(
     run=list_tables,
     has_job=False,
     description="List tables with how and when PostHog syncs them.",
-    examples=("tables", "tables 'stripe.*' -q"),
+    examples=("tables", "tables 'stripe.*' -q", "tables --fields table,rows,id --json"),
 )
 LIST_JOBS = Operation(
     name="list_jobs",

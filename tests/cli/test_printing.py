@@ -111,6 +111,17 @@ def test_document_has_the_error_and_its_class_apart(dw) -> None:
     assert (None, None) == (good.document["error_type"], good.document["error"])
 
 
+def test_fields_by_name(dw) -> None:
+    """A list has the fields that are asked for, in each form; a wrong name lists the right ones."""
+    document = dw("tables", "--fields", "table,id", "--json").document
+    wrong = dw("tables", "--fields", "nme")
+
+    assert {("table", "id")} == {tuple(row) for row in document["rows"]}
+    assert [row["id"] for row in document["rows"]] == dw("tables", "--fields", "id", "-q").out.split()
+    assert 2 == wrong.code
+    assert "There is no field 'nme'. There are table, id, source, asset_key, " in wrong.err
+
+
 def test_two_forms_are_refused(dw) -> None:
     """One form of output at a time."""
     ran = dw("tables", "--json", "-q")
