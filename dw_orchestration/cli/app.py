@@ -82,15 +82,21 @@ def connect(
     *,
     host: Annotated[
         str | None,
-        typer.Option(envvar=connections.HOST_VARIABLE, help=f"PostHog's server; {connections.US_CLOUD} if not given."),
+        typer.Option(
+            envvar=connections.HOST_VARIABLE,
+            metavar="URL",
+            help=f"PostHog's server; {connections.US_CLOUD} if not given.",
+        ),
     ] = None,
     project_id: Annotated[
-        str | None, typer.Option(envvar=connections.PROJECT_VARIABLE, help="The number in PostHog's URLs.")
+        str | None,
+        typer.Option(envvar=connections.PROJECT_VARIABLE, metavar="NUMBER", help="The number in PostHog's URLs."),
     ] = None,
     api_key: Annotated[
         str | None,
         typer.Option(
             envvar=connections.KEY_VARIABLE,
+            metavar="KEY",
             help="A personal API key (phx_...); better in the environment, where other users do not see it.",
             show_default=False,
         ),
@@ -99,6 +105,7 @@ def connect(
         Path | None,
         typer.Option(
             envvar=connections.HOME_VARIABLE,
+            metavar="FOLDER",
             help="The folder of an embedded warehouse; by default .dw_orchestration here or in a folder above.",
         ),
     ] = None,

@@ -5,11 +5,12 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from typer.core import TyperArgument, TyperCommand
 
 from dw_orchestration.cli.completion import COMPLETIONS
 from dw_orchestration.cli.output import Session, session_of
@@ -19,10 +20,23 @@ from dw_orchestration.tables.errors import UsageError
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, however many tables it is.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done. Nothing is changed.")]
+# what a help text calls a value
+METAVARS = {str: "TEXT", int: "NUMBER", float: "NUMBER", list: "TEXT"}
 # more tables are asked for
 MOST_UNASKED = 10
 # a wrong field is known once the work is done: only lists, which have no job, have the option
 FORMS: dict[str, tuple[Any, Any]] = {"as_json": (Json, False), "quiet": (Quiet, False), "wide": (Wide, False)}
+
+
+class Command(TyperCommand):
+    """A command whose help has no names of Python's types."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        for argument in self.params:
+            if isinstance(argument, TyperArgument):
+                # typer adds a type, such as `<list[str]>`, to the name that we give it
+                argument.display_type_rich = lambda ctx: None  # type: ignore[method-assign]  # noqa: ARG005
 
 
 def command_of(operation: Operation) -> Callable[..., int]:
@@ -79,7 +93,7 @@ def options_of(*, help_text: str, examples: Sequence[str]) -> dict[str, Any]:
     first_sentence = plain(help_text).split("\n\n")[0].split(". ")[0].rstrip(".") + "."
     # the mark at the start keeps the lines apart
     lines = "".join(f"  dw {example}\n" for example in examples)
-    return {"short_help": first_sentence, "epilog": f"\b\nExamples:\n{lines}" if lines else ""}
+    return {"cls": Command, "short_help": first_sentence, "epilog": f"\b\nExamples:\n{lines}" if lines else ""}
 
 
 def ask(count: int, *, does: str) -> None:
@@ -123,14 +137,16 @@ def _parameter(name: str, field: FieldInfo, *, is_payload: bool) -> tuple[Any, A
             kind if default is ... else kind | None, shown
         ], inspect.Parameter.empty if default is ... else None
     names = [f"--{name.replace('_', '-')}"]
+    of_value = METAVARS.get(get_origin(kind) or kind)
     if kind is bool and default is None:
         switch = f"{names[0]}/--no-{name.replace('_', '-')}"
         return Annotated[bool | None, typer.Option(switch, help=help_text, show_default=False)], None
     if kind is bool:
         return Annotated[bool, typer.Option(*names, help=help_text)], default
     if default is ...:
-        return Annotated[kind, typer.Option(*names, help=help_text)], inspect.Parameter.empty
-    return Annotated[kind | None, typer.Option(*names, help=help_text, show_default=False)], None
+        return Annotated[kind, typer.Option(*names, metavar=of_value, help=help_text)], inspect.Parameter.empty
+    option = typer.Option(*names, metavar=of_value, help=help_text, show_default=False)
+    return Annotated[kind | None, option], None
 
 
 def _without_none(annotation: Any) -> Any:

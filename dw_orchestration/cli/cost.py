@@ -19,15 +19,20 @@ def cost(
     ctx: typer.Context,
     *,
     since: Annotated[
-        str, typer.Option(help="How far back, from the last reading of the history: 30d, 4w, 3m (of 30 days), 1y.")
+        str,
+        typer.Option(
+            metavar="SPAN", help="How far back, from the last reading of the history: 30d, 4w, 3m (of 30 days), 1y."
+        ),
     ] = "30d",
     by: Annotated[By, typer.Option(help="What each line is about.")] = "table",
     price_per_million: Annotated[
-        float | None, typer.Option(min=0, help="What PostHog charges you for a million rows.", show_default=False)
+        float | None,
+        typer.Option(min=0, metavar="PRICE", help="What PostHog charges you for a million rows.", show_default=False),
     ] = None,
     history: Annotated[
         str | None,
         typer.Option(
+            metavar="DATABASE",
             help="The sync history, as in history_database of the component. By default the file of the default code"
             " location.",
             show_default=False,

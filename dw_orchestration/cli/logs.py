@@ -33,12 +33,13 @@ def logs(
     ],
     *,
     job: Annotated[
-        str | None, typer.Option(help="The id of a sync, from dw jobs; the newest one if it is left out.")
+        str | None, typer.Option(metavar="ID", help="The id of a sync, from dw jobs; the newest one if it is left out.")
     ] = None,
     level: Annotated[
-        list[str] | None, typer.Option(help=f"Only lines of this level; repeat it for several: {LEVELS}.")
+        list[str] | None,
+        typer.Option(metavar="LEVEL", help=f"Only lines of this level; repeat it for several: {LEVELS}."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="How many lines at most.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=500, metavar="NUMBER", help="How many lines at most.")] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new lines until the sync has ended.")] = False,
     as_json: Json = False,
 ) -> int:

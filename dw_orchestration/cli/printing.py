@@ -32,7 +32,9 @@ Wide = Annotated[bool, typer.Option("--wide", help="Print all columns and exact 
 Fields = Annotated[
     str | None,
     typer.Option(
-        metavar="NAMES", help="Only these fields, such as table,id. An unknown name lists all of them.", show_default=False
+        metavar="NAMES",
+        help="Only these fields, such as table,id. An unknown name lists all of them.",
+        show_default=False,
     ),
 ]
 

@@ -30,15 +30,21 @@ def query(
     *,
     table: Annotated[
         list[str] | None,
-        typer.Option(help="What {table} is: a table by name or asset key. NAME=TABLE fills another placeholder."),
+        typer.Option(
+            metavar="TABLE", help="What {table} is: a table by name or asset key. NAME=TABLE fills another placeholder."
+        ),
     ] = None,
     value: Annotated[
         list[str] | None,
-        typer.Option(help="What a placeholder is, as NAME=VALUE: a number, true, false, null or text."),
+        typer.Option(
+            metavar="NAME=VALUE", help="What a placeholder is, as NAME=VALUE: a number, true, false, null or text."
+        ),
     ] = None,
     key: Annotated[
         str | None,
-        typer.Option(help="A unique column, by which to read on where there are more than 50,000 rows."),
+        typer.Option(
+            metavar="COLUMN", help="A unique column, by which to read on where there are more than 50,000 rows."
+        ),
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a line of names.")] = False,
     as_json: Json = False,

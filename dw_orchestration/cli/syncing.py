@@ -38,7 +38,9 @@ Tables = Annotated[
         autocompletion=COMPLETIONS["TABLE"],
     ),
 ]
-Confirm = Annotated[list[str] | None, typer.Option(help=_FIELDS["confirm"].description, show_default=False)]
+Confirm = Annotated[
+    list[str] | None, typer.Option(metavar="TABLE", help=_FIELDS["confirm"].description, show_default=False)
+]
 
 
 def _option(name: str, **more: Any) -> Any:
@@ -58,7 +60,7 @@ def sync(
     yes: Yes = False,
     if_running: Annotated[IfRunning, _option("if_running")] = _DEFAULTS.if_running,
     wait: Annotated[bool, typer.Option(help="Wait until the syncs end, or only start them.")] = _DEFAULTS.wait,
-    poll_min_s: Annotated[float, _option("poll_min_s", min=0.1)] = _DEFAULTS.poll_min_s,
+    poll_min_s: Annotated[float, _option("poll_min_s", min=0.1, metavar="SECONDS")] = _DEFAULTS.poll_min_s,
     as_json: Json = False,
     quiet: Quiet = False,
     wide: Wide = False,

@@ -9,8 +9,11 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from typer.testing import CliRunner
 
+from dw_orchestration.cli.app import app
 from dw_orchestration.cli.printing import DEFAULT_FORM, Form, ago, print_report
+from dw_orchestration.operations.registry import OPERATIONS
 from dw_orchestration.operations.report import Report
 from dw_orchestration.tables.errors import UsageError
 
@@ -150,3 +153,13 @@ def test_ago(seconds, text) -> None:
     now = datetime(2026, 11, 30, tzinfo=UTC)
 
     assert text == ago(now - timedelta(seconds=seconds), now=now)
+
+
+def test_help_names_no_types_of_python() -> None:
+    """A value is called by what it is, such as TABLE; choices are listed."""
+    names = ["sync", "query", "cost", "logs", *(operation.command for operation in OPERATIONS)]
+
+    helps = [CliRunner().invoke(app, [*name.split(), "--help"]).output for name in names]
+
+    assert len(names) == sum("Options:" in text for text in helps)
+    assert [] == re.findall(r"<(?:str|int|float|bool|list|Path)\b.*?>", " ".join(helps))

@@ -22,7 +22,9 @@ HISTORY = "posthog_sync_history"
 def materialize(project, tmp_path, now) -> Callable[..., tuple[dg.ExecuteInProcessResult, dg.DagsterInstance]]:
     """Materializes the history of the project, on this network if one is given."""
 
-    def run(*, transport=None, days: int = 30, resource=None, retries: int = 1) -> tuple[dg.ExecuteInProcessResult, dg.DagsterInstance]:
+    def run(
+        *, transport=None, days: int = 30, resource=None, retries: int = 1
+    ) -> tuple[dg.ExecuteInProcessResult, dg.DagsterInstance]:
         warehouse = resource or project.resource(transport=transport)
         asset = build_sync_history(Tables(project.resource().take_snapshot(), include_disabled=True), now=lambda: now)
         defs = dg.Definitions(

@@ -717,7 +717,11 @@ def test_unreadable_cursor_is_an_error_that_names_the_cure(text) -> None:
     ("cursor", "host", "expected"),
     [
         ("{", "http://127.0.0.1:1", "Reset cursor"),
-        (None, "http://127.0.0.1:1", "The list of sources cannot be read, so no sync is reported: PostHog could not be"),
+        (
+            None,
+            "http://127.0.0.1:1",
+            "The list of sources cannot be read, so no sync is reported: PostHog could not be",
+        ),
         (None, "https://us.i.posthog.com", "us.i.posthog.com"),
     ],
     ids=["cursor", "outage", "set-up"],
