@@ -103,7 +103,7 @@ class ScheduleOverride(dg.Model, dg.Resolvable):
     name: str | None = Field(
         default=None,
         description="The name of the schedule, which then syncs all tables of the override. Without a name, each source"
-        " has a schedule of its own, whose name is made of the source and the cron.",
+        " has its own schedule, whose name is made of the source and the cron.",
     )
 
     @property
