@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -158,13 +159,28 @@ def _print_table(report: Report, *, wide: bool) -> None:
 
 
 def _print_record(report: Report) -> None:
-    """Print the properties that have a value, one a line; of a list, one a line as well."""
+    """Print the properties that have a value, one a line; of a list, one a line as well.
+
+    On a terminal, long texts continue below themselves, and no name, id or address is folded.
+    """
+    from rich.console import Console
+
+    is_terminal = sys.stdout.isatty()
     width = max(map(len, report.columns)) + GAP
+    wrap = TextWrapper(
+        width=Console(file=sys.stdout).width if is_terminal else NO_LIMIT,
+        subsequent_indent=" " * width,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
     for column in report.columns:
         value = report.rows[0].get(column)
         for number, each in enumerate(value if isinstance(value, list) else [value]):
-            if text := visible(as_text(each)):
-                _print_lines([f"{'' if number else column:{width}}{text}"])
+            text = visible(as_text(each))
+            if is_terminal and isinstance(each, datetime):
+                text += f" ({ago(each, now=datetime.now(UTC))})"
+            if text:
+                _print_lines(wrap.wrap(f"{'' if number else column:{width}}{text}"))
     _print_lines([visible_lines(report.summary)])
 
 
@@ -188,14 +204,16 @@ def _print_rows(console: Console, rows: Sequence[Row], columns: Sequence[str], *
 
 
 def _fitting(report: Report, width: int) -> list[str]:
-    """The columns that fit into a width. The first one, which has the name, always stays."""
-    columns = [column for column in report.columns if column not in REMARKS]
-    for dispensable in [*report.dispensable, *reversed(columns[1:])]:
-        if sum(_width(report, column) + GAP for column in columns) <= width:
-            break
-        if dispensable in columns:
-            columns.remove(dispensable)
-    return columns
+    """The columns that fit into a width, the most important ones first. The name, the first one, always stays."""
+    name, *others = [column for column in report.columns if column not in REMARKS]
+    by_importance = [column for column in others if column not in report.dispensable]
+    by_importance += [column for column in reversed(report.dispensable) if column in others]
+    fitting, left = {name}, width - _width(report, name)
+    for column in by_importance:
+        if (needed := GAP + _width(report, column)) <= left:
+            fitting.add(column)
+            left -= needed
+    return [column for column in (name, *others) if column in fitting]
 
 
 def _width(report: Report, column: str) -> int:

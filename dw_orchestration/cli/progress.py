@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # more running tables are counted, but have no line
 MOST_LINES = 10
+# a narrower terminal has room for names, counts and times alone
+WITH_BARS = 120
 
 
 class Progress(Protocol):
@@ -48,14 +50,13 @@ def progress_of(tables: Sequence[Table], *, mode: SyncMode) -> Iterator[Progress
     if not console.is_terminal:
         yield _Lines(names, Console(stderr=True, soft_wrap=True))
         return
-    columns = (
+    columns = [
         # of characters that every encoding has
         SpinnerColumn("line", finished_text=" "),
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
-        TextColumn("{task.fields[state]}", markup=False),
+        *([BarColumn(bar_width=20)] if console.width >= WITH_BARS else []),
         TimeElapsedColumn(),
-    )
+    ]
     with Bars(*columns, console=console) as bars:
         yield _Bars(names, bars, {table.id: _expected_rows(table, mode=mode) for table in tables})
 
@@ -91,7 +92,7 @@ class _Bars:
         self._tasks: dict[str, TaskID] = {}
         self._running: set[str] = set()
         self._done = self._failed = 0
-        self._all = bars.add_task(counted(len(names), "table"), total=len(names), state="")
+        self._all = bars.add_task("", total=len(names))
         self._update()
 
     def tell(self, event: SyncEvent) -> None:
@@ -102,7 +103,9 @@ class _Bars:
             case Moved():
                 self._rows[event.schema_id] = rows = event.job.rows_synced or 0
                 if event.schema_id in self._tasks:
-                    self._bars.update(self._tasks[event.schema_id], completed=rows, state=_rows(rows))
+                    self._bars.update(
+                        self._tasks[event.schema_id], completed=rows, description=self._line(event.schema_id)
+                    )
             case Ended():
                 self._end(event)
             case Notice() | BillingStopped():
@@ -114,8 +117,12 @@ class _Bars:
 
     def _show(self, schema_id: str) -> None:
         if len(self._tasks) < MOST_LINES:
-            name, total = self._names[schema_id], self._expected[schema_id]
-            self._tasks[schema_id] = self._bars.add_task(f"  {name}", total=total, state="")
+            total = self._expected[schema_id]
+            self._tasks[schema_id] = self._bars.add_task(self._line(schema_id), total=total)
+
+    def _line(self, schema_id: str) -> str:
+        rows = self._rows.get(schema_id)
+        return f"  {self._names[schema_id]}" + (f": {_rows(rows)}" if rows else "")
 
     def _end(self, event: Ended) -> None:
         self._running.discard(event.schema_id)
@@ -139,7 +146,8 @@ class _Bars:
             *([f"{self._failed} failed"] if self._failed else []),
             _rows(sum(self._rows.values())),
         ]
-        self._bars.update(self._all, completed=self._done + self._failed, state=", ".join(parts))
+        text = f"{counted(len(self._names), 'table')}: {', '.join(parts)}"
+        self._bars.update(self._all, completed=self._done + self._failed, description=text)
 
 
 def _rows(count: int) -> str:

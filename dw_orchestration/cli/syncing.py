@@ -1,6 +1,7 @@
 """`dw sync`: sync tables and follow them to their end."""
 
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -79,10 +80,10 @@ def sync(
         if not yes and mode is SyncMode.RELOAD:
             ask(len(tables), does="sync")
         project.client.check_access(write=True)
-        outcomes = Outcomes(tables)
+        outcomes, began_s = Outcomes(tables), time.monotonic()
         with progress_of(tables, mode=mode) as progress:
             code = _follow(sync_batch(project, tables, settings=settings), outcomes, progress)
-    return session.show(outcomes.report(), code=code)
+    return session.show(outcomes.report(took_s=time.monotonic() - began_s), code=code)
 
 
 def _chosen(project: Project, wanted: Sequence[str], confirm: Sequence[str], *, mode: SyncMode) -> list[Table]:

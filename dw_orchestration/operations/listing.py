@@ -53,7 +53,7 @@ def list_tables(project: Project, tables: Sequence[str] = ()) -> Report:
         summary=f"{counted(len(rows), 'table')}.",
         rows=rows,
         columns=TABLE_COLUMNS,
-        dispensable=("sync_type", "enabled"),
+        dispensable=("sync_type", "enabled", "synced"),
     )
 
 

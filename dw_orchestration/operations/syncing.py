@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dw_orchestration.tables.table import Table
 
 COLUMNS = ("table", "outcome", "rows_synced", "duration_s", "error")
+MINUTE_S = 60
 GOOD = frozenset({SyncOutcome.COMPLETED.value, SyncOutcome.SUBMITTED.value})
 
 
@@ -78,17 +79,26 @@ class Outcomes:
             "error": report.text,
         }
 
-    def report(self) -> Report:
-        """How the tables ended; one that has not ended is `left`."""
+    def report(self, *, took_s: float | None = None) -> Report:
+        """How the tables ended; one that has not ended is `left`.
+
+        Args:
+            took_s: How long all of it took, for the summary.
+        """
         rows = list(self._rows.values())
         good = sum(row["outcome"] in GOOD for row in rows)
         started = sum(row["outcome"] == SyncOutcome.SUBMITTED for row in rows)
-        summary = f"{good - started} of {counted(len(rows), 'table')} synced."
+        time = "" if took_s is None else f" in {_in_words(round(took_s))}"
+        summary = f"{good - started} of {counted(len(rows), 'table')} synced{time}."
         if started:
             summary = f"{counted(started, 'sync')} started, of {counted(len(rows), 'table')}: PostHog continues."
         if self._is_interrupted:
             summary = f"Cancelled by you. {summary}"
         return Report(summary=summary, rows=rows, columns=COLUMNS, failed=good < len(rows))
+
+
+def _in_words(seconds: int) -> str:
+    return f"{seconds // 60} min {seconds % 60} s" if seconds >= MINUTE_S else f"{seconds} s"
 
 
 def _row(table: Table) -> Row:

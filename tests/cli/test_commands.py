@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -110,7 +111,8 @@ def test_sync_follows_the_tables_to_their_end(dw, stripe) -> None:
     ran = dw("sync", *FAST, "stripe_acme.*", "--json")
     again = dw("sync", *FAST, "Charge", "--resync", "--confirm", "Charge")
 
-    assert (0, "2 of 2 tables synced.") == (ran.code, ran.document["summary"])
+    assert 0 == ran.code
+    assert re.fullmatch(r"2 of 2 tables synced in \d+ s\.", ran.document["summary"])
     assert [("stripe_acme.Charge", "completed", 3, True), ("stripe_acme.Customer", "completed", 2, True)] == [
         (row["table"], row["outcome"], row["rows_synced"], row["started"]) for row in ran.rows
     ]
@@ -124,7 +126,7 @@ def test_failed_sync_fails_the_command_and_not_the_others(dw, stripe) -> None:
 
     ran = dw("sync", *FAST, "*", "--json")
 
-    assert (1, "1 of 2 tables synced.") == (ran.code, ran.document["summary"])
+    assert (1, True) == (ran.code, ran.document["summary"].startswith("1 of 2 tables synced in "))
     assert ["failed", "completed"] == [row["outcome"] for row in ran.rows]
     assert "Stripe is down" in ran.rows[0]["error"]
 

@@ -117,8 +117,8 @@ def test_any_encoding_shows_the_result(dw, stripe, environment) -> None:
     assert (0, 1) == (good.returncode, bad.returncode), good.stderr + bad.stderr
     assert b"Traceback" not in good.stderr + bad.stderr
     assert ("→ 日本".encode() if is_utf8 else rb"\u2192 \u65e5\u672c") in good.stdout
-    assert b"1 of 1 table synced." in good.stderr
-    assert b"0 of 1 table synced." in bad.stderr
+    assert b"1 of 1 table synced in " in good.stderr
+    assert b"0 of 1 table synced in " in bad.stderr
 
 
 CLOSED = {

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -163,3 +164,26 @@ def test_help_names_no_types_of_python() -> None:
 
     assert len(names) == sum("Options:" in text for text in helps)
     assert [] == re.findall(r"<(?:str|int|float|bool|list|Path)\b.*?>", " ".join(helps))
+
+
+def test_terminal_has_the_columns_that_fit(report, monkeypatch) -> None:
+    """A wide column that does not fit leaves its room to narrower ones."""
+    rows = [{**row, "synced": "Thursdays at 12:34 UTC, and more" * 2} for row in report.rows]
+    columns = ("table", "synced", "rows_synced", "status")
+
+    text = shown(replace(report, rows=rows, columns=columns), width=60, monkeypatch=monkeypatch)
+
+    assert ["table", "rows_synced"] == text.split("\n")[0].split()
+    assert "Not shown: synced, status (--wide)" in " ".join(text.split())
+
+
+def test_a_record_is_wrapped_between_words(monkeypatch) -> None:
+    """On a terminal a long text continues below itself; an id, or an address, stays whole."""
+    row = {"table": LONG_NAME, "last_syncs": [f"2026-11-30 10:00:00 UTC · Failed · {ID}"], "error": REASON}
+    record = Report(summary="It failed.", rows=[row], columns=list(row), is_record=True)
+
+    lines = shown(record, width=60, monkeypatch=monkeypatch).splitlines()
+
+    assert max(map(len, lines)) <= 60
+    assert [1, 1] == [sum(word in line for line in lines) for word in (ID, LONG_NAME)]
+    assert {" "} == {line[0] for line in lines[1:-1] if not line.startswith(("last_syncs", "error"))}

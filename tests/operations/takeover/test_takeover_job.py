@@ -44,7 +44,7 @@ def test_dry_run_shows_what_would_change(definitions, project) -> None:
     table = shown(run(definitions, tables=["*"], dry_run=True))
 
     assert before == project.settings()
-    assert "| table | now | then | next own sync | rows saved per day | why |" in table
+    assert "| table | now | then | next own sync | rows per day | why |" in table
     assert 4 == table.count("every 30 days at 00:00 UTC")
     assert 4 == table.count("| 40 |")
 
