@@ -32,7 +32,7 @@ PYTEST_OUTSIDE := -m pytest -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) -p n
 
 .PHONY: run test test-oldest test-newest check format docs images wheel installed oldest-constraints clean
 
-run: $(VENV)/.local $(HOME_DIR)/dagster/dagster.yaml  ## Start the Dagster UI on http://127.0.0.1:3000
+run: $(VENV)/.local $(HOME_DIR)/dagster/dagster.yaml  ## Start the Dagster UI; its lineage is on http://127.0.0.1:3000/asset-groups
 	DAGSTER_HOME=$(HOME_DIR)/dagster $(BIN)/dagster dev --host 127.0.0.1 --port 3000
 
 test: installed  ## All tests, of the installed wheel

@@ -95,16 +95,16 @@ class SyncMetadata(_Metadata):
         ```
     """
 
+    error: str | None = None
+    """Why it failed; of a check in PostHog's words, of an observation in those of the run. First, as pages show metadata in this order."""
+    status: str | None = None
+    """How it ended, in PostHog's word; of a check, and of a sync that a later one had overtaken."""
     job_id: str
     """The id of the sync, which PostHog's API calls a job."""
     project: str | None = None
     """The project and its host, by which the syncs of two projects under one asset key are kept apart."""
     triggered_by: TriggeredBy | None = None
     """`dagster`: a run asked for it. `adopted`: a run found it running and joined. `posthog`: no run knew of it."""
-    status: str | None = None
-    """How it ended, in PostHog's word; of a check, and of a sync that a later one had overtaken."""
-    error: str | None = None
-    """Why it failed; of a check in PostHog's words, of an observation in those of the run."""
     job_created_at: datetime | None = None
     """When it began; of a check, and of a run's note."""
     on_termination: Literal["cancel", "leave"] | None = None

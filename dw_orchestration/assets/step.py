@@ -493,8 +493,9 @@ class _Step:
         shown = lines[:MAX_ERRORS_SHOWN]
         if len(lines) > len(shown):
             shown.append(f"… and {len(lines) - len(shown)} more; the log has a line for each")
+        tables = "table" if len(self._runs) == 1 else "tables"
         return plain_failure(
-            f"{len(lines)} of {len(self._runs)} tables did not complete.\n" + "\n".join(shown),
+            f"{len(lines)} of {len(self._runs)} {tables} did not complete.\n" + "\n".join(shown),
             metadata={"posthog/failed_tables": len(lines), "posthog/tables": len(self._runs)},
             allow_retries=retry_policy_of(self._context) is not None
             and any(run.error is not None and run.error.allow_retries for run in failed),

@@ -90,9 +90,10 @@ class Costs:
         begin = max(since + timedelta(days=1), oldest)
         days = (last_day - begin).days + 1
         of_failures = sum(row[8] for row in found)
+        failed = f"{of_failures:,}{self._price(of_failures)}" if of_failures else "none"
         summary = (
             f"{counted(total, 'row')}{self._price(total)} in {counted(days, 'day')} ({begin} to {last_day}),"
-            f" {total // days:,} a day; {of_failures:,} of them{self._price(of_failures)} in syncs that failed."
+            f" {total // days:,} a day; {failed} of them in syncs that failed."
         )
         return Report(summary=summary, rows=rows, columns=columns)
 

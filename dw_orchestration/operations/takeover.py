@@ -378,7 +378,8 @@ def report_of_plan(plan: TakeoverPlan) -> Report:
         {"table": name, "now": "stays as it is", **unknown, "why": why} for name, why in plan.left.items()
     ]
     columns = ("table", "now", "then", "next_own_sync", "rows_per_day", "why")
-    return Report(summary=summary, rows=[*moves, *stays], columns=columns)
+    dispensable = ("next_own_sync", "then")
+    return Report(summary=summary, rows=[*moves, *stays], columns=columns, dispensable=dispensable)
 
 
 def _roughly(count: float) -> int:
