@@ -96,7 +96,7 @@ class SyncMetadata(_Metadata):
     """
 
     error: str | None = None
-    """Why it failed; of a check in PostHog's words, of an observation in those of the run. First, as pages show metadata in this order."""
+    """Why it failed; of a check in PostHog's words, of an observation in those of the run. Pages show it first."""
     status: str | None = None
     """How it ended, in PostHog's word; of a check, and of a sync that a later one had overtaken."""
     job_id: str

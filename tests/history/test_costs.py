@@ -92,8 +92,8 @@ def test_costs_by_table(filled: str) -> None:
     ]
     assert ["34.00", "10.00"] == [cells[report.columns.index("cost")] for cells in report.cells()]
     assert (
-        "4,400 rows for 44.00 in 30 days (2026-10-05 to 2026-11-03), 146 a day; 500 for 5.00 of them in syncs that failed."
-        == report.summary
+        "4,400 rows for 44.00 in 30 days (2026-10-05 to 2026-11-03), 146 a day;"
+        " 500 for 5.00 of them in syncs that failed." == report.summary
     )
 
 
