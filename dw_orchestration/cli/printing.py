@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dw_orchestration.operations.report import as_text
+from dw_orchestration.operations.report import as_text, remark
 from dw_orchestration.tables.errors import UsageError
 from dw_orchestration.text import visible, visible_lines
 
@@ -226,7 +226,7 @@ def _width(report: Report, column: str) -> int:
 def _remarks(report: Report) -> Iterator[str]:
     """The texts of the rows, one a line, each once."""
     found = (
-        f"{visible(as_text(row.get(report.columns[0])))}: {visible(text)}"
+        remark(visible(as_text(row.get(report.columns[0]))), visible(text))
         for row in report.rows
         for column in report.columns
         if column in REMARKS and (text := as_text(row.get(column)))

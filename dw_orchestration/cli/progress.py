@@ -13,7 +13,7 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElap
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from dw_orchestration.operations.report import counted
+from dw_orchestration.operations.report import counted, remark
 from dw_orchestration.operations.syncing import GOOD
 from dw_orchestration.posthog.enums import SyncType
 from dw_orchestration.sync.events import Adopted, BillingStopped, Ended, Notice, SyncEvent
@@ -71,9 +71,11 @@ class _Lines:
             case Adopted():
                 began = "began" if event.started else "was running already, and is followed"
                 self.say(f"{self._names[event.schema_id]}: sync {event.job.id} {began}.")
-            case Ended():
+            case Ended() if event.outcome.value in GOOD:
                 rows = f", {counted(event.job.rows_synced or 0, 'row')}" if event.job else ""
                 self.say(f"{self._names[event.schema_id]}: {event.outcome}{rows}.")
+            case Ended():
+                self.say(_reason(self._names[event.schema_id], event))
             case Notice() | BillingStopped():
                 self.say(event.text if isinstance(event, Notice) else str(event.error))
 
@@ -132,8 +134,7 @@ class _Bars:
             self._done += 1
         else:
             self._failed += 1
-            reason = event.error.text if event.error is not None else event.outcome.value
-            self._bars.console.print(Text(f"{self._names[event.schema_id]}: {visible(reason)}", style="red"))
+            self._bars.console.print(Text(_reason(self._names[event.schema_id], event), style="red"))
         if (task := self._tasks.pop(event.schema_id, None)) is not None:
             self._bars.remove_task(task)
             for waiting in sorted(self._running - self._tasks.keys())[:1]:
@@ -148,6 +149,11 @@ class _Bars:
         ]
         text = f"{counted(len(self._names), 'table')}: {', '.join(parts)}"
         self._bars.update(self._all, completed=self._done + self._failed, description=text)
+
+
+def _reason(name: str, event: Ended) -> str:
+    """Why a table has failed, in one line."""
+    return remark(name, visible(event.error.text if event.error is not None else event.outcome.value))
 
 
 def _rows(count: int) -> str:

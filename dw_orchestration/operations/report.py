@@ -73,6 +73,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def remark(name: str, text: str) -> str:
+    """A text about something by its name, which is not repeated."""
+    return text if name in text else f"{name}: {text}"
+
+
 def as_text(value: object) -> str:
     """A value as people read it; nothing for None."""
     match value:
