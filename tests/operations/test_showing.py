@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dw_orchestration.operations.settings import disable_tables
 from dw_orchestration.operations.showing import show_table
+from dw_orchestration.operations.takeover import take_over
 from dw_orchestration.testing import fails
 
 
@@ -24,6 +25,18 @@ def test_table_from_all_sides(project, stripe) -> None:
     assert "Failed" in row["last_syncs"][0]
     assert "Stripe is down" in row["error"]
     assert "stripe_acme.Customer can be synced by Dagster." == report.summary
+
+
+def test_table_that_was_taken_over(project) -> None:
+    """A table that was taken over shows the cadence from before and the way back; another table shows neither."""
+    before = show_table(project, "Charge").rows[0]
+    take_over(project, ["Charge"])
+
+    report = show_table(project, "Charge")
+
+    assert "taken_over_from" not in before
+    assert before["synced"] == report.rows[0]["taken_over_from"]
+    assert "dw takeover --restore stripe_acme.Charge" in report.summary
 
 
 def test_reason_why_a_table_is_not_synced(project, stripe) -> None:
