@@ -7,9 +7,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from dw_orchestration import build_job_status_sensor, build_posthog_assets
+from dw_orchestration.assets import build_posthog_assets
 from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.resources.local import LocalWarehouse
+from dw_orchestration.sensors import build_job_status_sensor
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
 from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
 

@@ -21,8 +21,9 @@ import dagster as dg
 import yaml
 from measuring import StandIn, print_table, stand_in
 
-from dw_orchestration import PostHogWarehouseResource, build_job_status_sensor
+from dw_orchestration import PostHogWarehouseResource
 from dw_orchestration.local.shop.postgres import EmbeddedPostgres
+from dw_orchestration.sensors import build_job_status_sensor
 from dw_orchestration.sensors.cursor import SensorCursor
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
 from dw_orchestration.tables.tables import Tables

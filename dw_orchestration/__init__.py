@@ -13,30 +13,27 @@ if TYPE_CHECKING:
     # with an alias each, which says to type checkers that the name is public
     from dw_orchestration import errors as errors
     from dw_orchestration.assets import PostHogSyncConfig as PostHogSyncConfig
+    from dw_orchestration.assets import PostHogTranslator as PostHogTranslator
     from dw_orchestration.assets import SyncMetadata as SyncMetadata
     from dw_orchestration.assets import TableMetadata as TableMetadata
-    from dw_orchestration.assets import asset_spec as asset_spec
-    from dw_orchestration.assets import build_posthog_assets as build_posthog_assets
+    from dw_orchestration.assets import asset_key_for as asset_key_for
+    from dw_orchestration.assets import load_posthog_asset_specs as load_posthog_asset_specs
+    from dw_orchestration.assets import posthog_assets as posthog_assets
+    from dw_orchestration.build import build_posthog_definitions as build_posthog_definitions
     from dw_orchestration.component import PostHogWarehouseComponent as PostHogWarehouseComponent
-    from dw_orchestration.operations.jobs import build_maintenance_jobs as build_maintenance_jobs
     from dw_orchestration.posthog.client import PostHogWarehouseClient as PostHogWarehouseClient
     from dw_orchestration.resources.local import LocalWarehouse as LocalWarehouse
-    from dw_orchestration.resources.state import load_state as load_state
     from dw_orchestration.resources.warehouse import PostHogWarehouseResource as PostHogWarehouseResource
     from dw_orchestration.resources.warehouse import WarehouseResource as WarehouseResource
     from dw_orchestration.schedules import ScheduleOverride as ScheduleOverride
     from dw_orchestration.schedules import SchedulingMode as SchedulingMode
-    from dw_orchestration.schedules import build_posthog_schedules as build_posthog_schedules
-    from dw_orchestration.sensors import build_drift_sensor as build_drift_sensor
-    from dw_orchestration.sensors import build_job_status_sensor as build_job_status_sensor
-    from dw_orchestration.sensors import build_terminated_runs_sensor as build_terminated_runs_sensor
     from dw_orchestration.tables.snapshot import WarehouseSnapshot as WarehouseSnapshot
     from dw_orchestration.tables.table import Table as Table
-    from dw_orchestration.tables.tables import Tables as Tables
 
 _MODULES = {
     "LocalWarehouse": "resources.local",
     "PostHogSyncConfig": "assets",
+    "PostHogTranslator": "assets",
     "PostHogWarehouseClient": "posthog.client",
     "PostHogWarehouseComponent": "component",
     "PostHogWarehouseResource": "resources.warehouse",
@@ -45,17 +42,12 @@ _MODULES = {
     "SyncMetadata": "assets",
     "Table": "tables.table",
     "TableMetadata": "assets",
-    "Tables": "tables.tables",
     "WarehouseResource": "resources.warehouse",
     "WarehouseSnapshot": "tables.snapshot",
-    "asset_spec": "assets",
-    "build_drift_sensor": "sensors",
-    "build_job_status_sensor": "sensors",
-    "build_maintenance_jobs": "operations.jobs",
-    "build_posthog_assets": "assets",
-    "build_posthog_schedules": "schedules",
-    "build_terminated_runs_sensor": "sensors",
-    "load_state": "resources.state",
+    "asset_key_for": "assets",
+    "build_posthog_definitions": "build",
+    "load_posthog_asset_specs": "assets",
+    "posthog_assets": "assets",
 }
 
 __all__ = ["__version__", "errors", *_MODULES]  # noqa: PLE0604  these are texts

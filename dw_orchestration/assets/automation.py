@@ -24,9 +24,11 @@ def decided_without_origin(spec: dg.AssetSpec, table: Table) -> dg.AssetSpec:
     condition = spec.automation_condition
     if condition is None:
         return spec
-    origin = dg.AssetKey(list(table.upstream_path))
     if table.schema_class is not SchemaClass.SYNCABLE:
         return spec.replace_attributes(automation_condition=None)
+    if table.upstream_path is None:
+        return spec
+    origin = dg.AssetKey(list(table.upstream_path))
     ignore = getattr(condition, "ignore", None)
     ignoring = ignore(dg.AssetSelection.assets(origin)) if ignore else condition
     if _ignores(ignoring):

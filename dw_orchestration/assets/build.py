@@ -1,6 +1,6 @@
 """Assets from tables: one step per source (or project, or table), one asset per table."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -36,7 +36,7 @@ from dw_orchestration.tables.table import Table, by_source
 from dw_orchestration.tables.tables import Tables
 
 # PostHog keeps these tables up to date by itself: in a step, each of them would fail every "Materialize all"
-_NOT_FOR_STEPS = frozenset({SchemaClass.EXTERNAL, SchemaClass.OBSERVE_ONLY})
+NOT_FOR_STEPS = frozenset({SchemaClass.EXTERNAL, SchemaClass.OBSERVE_ONLY})
 # fields of a run's config whose default would sync, drop or skip tables that nobody asked for
 SET_BY_THE_RUN = frozenset({"sync_mode", "confirm_resync", "accept_jobs_since", "trigger_after"})
 # Dagster and its launchers read these of a run alone; ECS starts a task for a run and never for a step
@@ -53,6 +53,9 @@ _TAGS_OF_RUNS = (
 _TAGS_OF_STEPS = ("dagster/concurrency_key", "dagster-celery/priority")
 # the settings of `op`, by Dagster's own names, and what its decorators call them
 _OP_SETTINGS = {"tags": "op_tags", "pool": "pool", "description": "description"}
+
+
+StepResults = Iterator[StepResult | dg.AssetCheckResult]
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ def build_posthog_assets(
 ) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition | dg.AssetSpec]:
     """The assets of a project's tables, and the external assets that their rows come from.
 
+    Tables that a user syncs in a step of their own (`Tables(own_steps=...)`) are left out.
+
     Tables that Dagster cannot sync are external assets as well: tables that PostHog queries in place, and tables whose
     changes arrive as a stream or by webhook. The latter still have their checks.
 
@@ -88,21 +93,12 @@ def build_posthog_assets(
 
     Raises:
         SetupError: `sync_defaults` has a field that only a run can set, or `op` a setting that there is not.
-
-    Example:
-        ```python
-        tables = Tables(WarehouseSnapshot.read(Path("posthog_state.json")))
-        defs = dg.Definitions(
-            assets=build_posthog_assets(tables),
-            resources={"posthog_warehouse": PostHogWarehouseResource(project_id="1", api_key=dg.EnvVar("POSTHOG_KEY"))},
-        )
-        ```
     """
-    config_type = _config_type(sync_defaults)
+    config_type = config_type_of(sync_defaults)
     steps = steps_of(tables)
     if execute is sync_tables:
         execute = partial(sync_tables, steps={step.name: step.tables for step in steps})
-    settings = {"retry_policy": retry_policy, **_op_settings(op or {})}
+    settings = {"retry_policy": retry_policy, **op_settings(op or {})}
     # made once: Dagster would make it again for each step that has the type as an annotation
     with_config = {**settings, "config_schema": config_type.to_fields_dict()}
     step_assets = [
@@ -110,13 +106,15 @@ def build_posthog_assets(
     ]
     observed = [table for table in tables if table.schema_class is SchemaClass.OBSERVE_ONLY]
     check_only = [_step_checks(step, tables, settings=settings) for step in _grouped(observed, tables, verb="check")]
-    external = [table_spec(tables, table) for table in tables if table.schema_class in _NOT_FOR_STEPS]
+    external = [table_spec(tables, table) for table in tables if table.schema_class in NOT_FOR_STEPS]
     return [*step_assets, *check_only, *external, *upstream_specs(tables)]
 
 
 def steps_of(tables: Tables) -> list[Step]:
     """Which tables share a step, and the name of each step. Schedules address their run config to it."""
-    return _grouped([table for table in tables if table.schema_class not in _NOT_FOR_STEPS], tables, verb="sync")
+    own = tables.own_steps
+    chosen = [table for table in tables if table.schema_class not in NOT_FOR_STEPS and table.id not in own]
+    return _grouped(chosen, tables, verb="sync")
 
 
 def _grouped(chosen: Sequence[Table], tables: Tables, *, verb: str) -> list[Step]:
@@ -161,29 +159,52 @@ def _step_assets(
     execute: Execute,
     settings: Mapping[str, Any],
 ) -> dg.AssetsDefinition:
-    def sync(context: dg.AssetExecutionContext) -> Iterator[StepResult | dg.AssetCheckResult]:
-        config = config_type(**context.op_execution_context.op_config)
-        warehouse = getattr(context.resources, tables.resource_key)
-        _keep_keys_of_nodes(context)
-        selected = context.selected_asset_keys
-        synced = [table for table in step.tables if asset_key(table) in selected]
-        # the UI lets users execute a check without its asset
-        checked = {check.asset_key for check in context.selected_asset_check_keys} - selected
-        yield from execute(context, config, synced, warehouse=warehouse) if synced else ()
-        only_checked = [table for table in step.tables if asset_key(table) in checked]
-        yield from check_tables(context, only_checked, warehouse=warehouse) if only_checked else ()
+    run = partial(run_step, step=step, config_type=config_type, execute=execute)
 
-    as_assets = dg.multi_asset(
+    def sync(context: dg.AssetExecutionContext) -> StepResults:
+        yield from run(context, getattr(context.resources, tables.resource_key))
+
+    as_assets = step_decorator(step, tables, required_resource_keys={tables.resource_key}, **settings)
+    return as_assets(sync)
+
+
+def step_decorator(step: Step, tables: Tables, **settings: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Dagster's decorator for the assets of a step."""
+    return dg.multi_asset(
         name=step.name,
         specs=[table_spec(tables, table) for table in step.tables],
         check_specs=_check_specs(step),
         can_subset=True,
         # a sync imports the whole table, however many partitions a user has given it
         backfill_policy=dg.BackfillPolicy.single_run(),
-        required_resource_keys={tables.resource_key},
         **settings,
     )
-    return as_assets(sync)
+
+
+def run_step(
+    context: dg.AssetExecutionContext,
+    warehouse: WarehouseResource,
+    *,
+    step: Step,
+    config_type: type[PostHogSyncConfig],
+    execute: Execute,
+) -> StepResults:
+    """Sync what the run has selected of a step, and evaluate the checks that it has selected without their assets."""
+    config = config_type(**context.op_execution_context.op_config)
+    _keep_keys_of_nodes(context)
+    selected = context.selected_asset_keys
+    synced = [table for table in step.tables if asset_key(table) in selected]
+    if len(synced) < len(selected):
+        raise dg.Failure(
+            f"The keys of the step {step.name} were changed after it was built, so its tables cannot be recognized."
+            " Change keys in a translator or in `translation`.",
+            allow_retries=False,
+        )
+    # the UI lets users execute a check without its asset
+    checked = {check.asset_key for check in context.selected_asset_check_keys} - selected
+    yield from execute(context, config, synced, warehouse=warehouse) if synced else ()
+    only_checked = [table for table in step.tables if asset_key(table) in checked]
+    yield from check_tables(context, only_checked, warehouse=warehouse) if only_checked else ()
 
 
 def _keep_keys_of_nodes(context: dg.AssetExecutionContext) -> None:
@@ -231,7 +252,7 @@ def _outcomes_now(client: PostHogWarehouseClient, table: Table, *, log: EventLog
         yield data_as_usual(table, completed, record=record, syncs=syncs, full_refresh=is_full_refresh)
 
 
-def _op_settings(op: Mapping[str, Any]) -> dict[str, Any]:
+def op_settings(op: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a step with the names of Dagster's decorators.
 
     Raises:
@@ -269,7 +290,7 @@ def check_run_tags(tags: Mapping[str, Any]) -> Mapping[str, Any]:
     return tags
 
 
-def _config_type(defaults: PostHogSyncConfig | None) -> type[PostHogSyncConfig]:
+def config_type_of(defaults: PostHogSyncConfig | None) -> type[PostHogSyncConfig]:
     """The run config's type with other defaults.
 
     Raises:

@@ -27,8 +27,8 @@ def column_lineage(table: Table, record: Schema) -> dg.TableColumnLineage | None
         None if nothing is known, or the table is too wide for its events.
     """
     synced = [column.name for column in record.table.columns] if record.table else []
-    # a table that a translation gave the key of its origin has no lineage
-    if len(synced) > MOST_COLUMNS or table.upstream_path == table.key_path:
+    # a table that a translation gave the key of its origin, or no origin, has no lineage
+    if len(synced) > MOST_COLUMNS or not table.upstream_path or table.upstream_path == table.key_path:
         return None
     origin = dg.AssetKey(list(table.upstream_path))
     known = _origins(synced, [column.name for column in record.available_columns or ()])

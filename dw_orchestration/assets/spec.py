@@ -11,10 +11,30 @@ from dw_orchestration.assets.metadata import TableMetadata
 from dw_orchestration.tables.classify import SchemaClass, why_not_synced
 from dw_orchestration.tables.names import KeyPath, identifier, snake
 from dw_orchestration.tables.table import Table
-from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
+from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, HasKey, Tables
 from dw_orchestration.text import code, in_markdown
 
 CLASS_TAG = "posthog/class"
+
+
+class PostHogTranslator:
+    """Decides how tables are shown as assets: their keys, groups, owners, and what is upstream of them.
+
+    Example:
+        ```python
+        class OurTranslator(PostHogTranslator):
+            def get_asset_spec(self, table: Table) -> dg.AssetSpec:
+                return super().get_asset_spec(table).replace_attributes(owners=["team:data"])
+        ```
+    """
+
+    def get_asset_spec(self, table: Table) -> dg.AssetSpec:
+        """The spec of a table's asset: key, lineage, group, kinds, tags, metadata and freshness policy."""
+        return asset_spec(table)
+
+    def get_upstream_spec(self, table: Table) -> dg.AssetSpec | None:
+        """The spec of the table that the rows come from, upstream of the table's asset; None leaves it out."""
+        return upstream_spec(table)
 
 
 def asset_key(table: Table) -> dg.AssetKey:
@@ -34,19 +54,10 @@ def sync_history_key(resource_key: str = DEFAULT_RESOURCE_KEY) -> dg.AssetKey:
 
 
 def asset_spec(table: Table) -> dg.AssetSpec:
-    """The spec of a table's asset: key, lineage, group, kinds, tags, metadata and freshness policy.
-
-    Build on it to translate tables, and give the result to `Tables(spec_of=...)`.
-
-    Example:
-        ```python
-        def spec_of(table: Table) -> dg.AssetSpec:
-            return asset_spec(table).replace_attributes(owners=["team:data"])
-        ```
-    """
+    """The spec of a table's asset: key, lineage, group, kinds, tags, metadata and freshness policy."""
     return dg.AssetSpec(
         key=asset_key(table),
-        deps=[key_of(table.upstream_path)],
+        deps=[key_of(table.upstream_path)] if table.upstream_path else [],
         description=_description(table),
         group_name=table.group,
         kinds={"posthog", snake(table.source.source_type)},
@@ -81,12 +92,22 @@ def freshness_policy(table: Table) -> dg.FreshnessPolicy | None:
 
 
 def upstream_specs(tables: Tables) -> list[dg.AssetSpec]:
-    """The tables that the rows come from, as external assets: lineage begins where the data does."""
+    """The tables that the rows come from, as external assets: lineage begins where the data does.
+
+    One that no table depends on is left out, because a translation has given the tables other assets upstream, or none.
+    """
     taken = {identifier(table.key_path) for table in tables}
-    specs = {
-        table.upstream_path: _upstream_spec(table) for table in tables if identifier(table.upstream_path) not in taken
-    }
+    specs: dict[KeyPath, dg.AssetSpec] = {}
+    for table in tables:
+        path = table.upstream_path
+        if path and path not in specs and identifier(path) not in taken and _is_upstream(path, tables.spec_of(table)):
+            specs[path] = cast("dg.AssetSpec | None", tables.upstream_of(table)) or upstream_spec(table)
     return list(specs.values())
+
+
+def _is_upstream(path: KeyPath, spec: HasKey | None) -> bool:
+    """Whether a table's spec, if it was translated, still depends on the table that the rows come from."""
+    return spec is None or any(dep.asset_key == key_of(path) for dep in cast("dg.AssetSpec", spec).deps)
 
 
 def table_metadata(table: Table) -> TableMetadata:
@@ -130,11 +151,12 @@ def _description(table: Table) -> str:
     return "\n\n".join(parts)
 
 
-def _upstream_spec(table: Table) -> dg.AssetSpec:
+def upstream_spec(table: Table) -> dg.AssetSpec:
+    """The spec of the table that the rows come from."""
     source = table.source
     system = f"{in_markdown(source.source_type)} ({in_markdown(source.upstream)})"
     return dg.AssetSpec(
-        key=key_of(table.upstream_path),
+        key=key_of(cast("KeyPath", table.upstream_path)),
         description=f"{code(table.schema.name)} in {system}, where the rows come from.",
         group_name=f"{table.group}_source",
         kinds={snake(source.source_type)},

@@ -93,10 +93,11 @@ def _selectors(description: str) -> dg.Resolver:
 Name = Annotated[
     str,
     _value(
-        Annotated[str, Field(pattern="^[A-Za-z0-9_]+$")],
+        Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")],
         "The key of the resource, and the start of the names of sensors, jobs and the history. Give each project its"
         " own: any but the default one is also a prefix of asset keys, groups and schedules, so that several projects"
-        " can be loaded side by side. Letters, digits and `_`.",
+        " can be loaded side by side. Letters, digits and `_`, and no"
+        " digit first.",
     ),
 ]
 

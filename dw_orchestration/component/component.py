@@ -1,11 +1,9 @@
 """The component: every table of a PostHog project's data warehouse as an asset, from YAML or from Python."""
 
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -16,50 +14,40 @@ from dagster.components.resolved.errors import ResolutionException
 from dagster.components.utils.project_paths import get_local_state_path
 from pydantic import BaseModel
 
-from dw_orchestration.assets.build import build_posthog_assets
 from dw_orchestration.assets.config import PostHogSyncConfig
-from dw_orchestration.assets.spec import asset_spec
+from dw_orchestration.assets.spec import PostHogTranslator
 from dw_orchestration.assets.step import StepResult, sync_tables
+from dw_orchestration.build import build_posthog_definitions, check_settings, not_connected, resources_of
 from dw_orchestration.component import attributes
 from dw_orchestration.component.scaffolder import WarehouseScaffolder
 from dw_orchestration.component.schema import strict_model
 from dw_orchestration.component.templates import where
 from dw_orchestration.component.warehouses import Warehouse
-from dw_orchestration.operations.jobs import build_maintenance_jobs
 from dw_orchestration.resources.state import (
-    code_server_has_tables,
     fetch_stored,
     has_tables,
     how_to_get,
     is_reconstruction,
-    note_tables,
+    is_to_be_fetched,
+    note_load,
     refresh_state,
     store,
 )
 from dw_orchestration.resources.warehouse import WarehouseResource
-from dw_orchestration.schedules.schedules import build_posthog_schedules
-from dw_orchestration.sensors.job_status import build_job_status_sensor
-from dw_orchestration.sensors.terminated_runs import build_terminated_runs_sensor
 from dw_orchestration.tables.errors import SetupError, SnapshotError, StateNotRefreshedError
 from dw_orchestration.tables.scheduling import SchedulingMode
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
 from dw_orchestration.tables.table import Table
-from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
-from dw_orchestration.text import in_markdown
+from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY
 
 _IN_A_SHARED_PLACE = DefsStateConfigArgs.versioned_state_storage().management_type
 _NO_STATE = "There is no state yet. Fetch it with `dg utils refresh-defs-state`."
 _IN_CODE_SERVER = DefsStateConfigArgs.legacy_code_server_snapshots().management_type
-# set by `dagster dev` and `dg` for all of their processes
-_IN_DEVELOPMENT = dg.EnvVar("DAGSTER_IS_DEV_CLI")
-# whether definitions were loaded in this process as a run loads them, once for each way
-_LOADS: set[bool] = set()
-_LEGAL_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
 @dg.scaffold_with(WarehouseScaffolder)
 @dataclass
-class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
+class PostHogWarehouseComponent(PostHogTranslator, dg.StateBackedComponent, dg.Resolvable):
     """Every table of a PostHog project's data warehouse as an asset, with its schedules and sensors.
 
     Example:
@@ -131,14 +119,8 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         Raises:
             SetupError: The name cannot be a part of names in Dagster, or the history's address contains a secret.
         """
-        _LOADS.add(is_reconstruction())
-        if not _LEGAL_NAME.fullmatch(self.name):
-            raise SetupError(f"`name: {self.name}` cannot be part of names in Dagster: use letters, digits and `_`.")
-        if self.history_database is not None:
-            # these import DuckDB, which takes each process of a step a tenth of a second
-            from dw_orchestration.history.store import refuse_secrets
-
-            refuse_secrets(str(self.history_database))
+        note_load()
+        check_settings(self.name, self.history_database)
 
     @property
     def is_execute_overridden(self) -> bool:
@@ -165,7 +147,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
                     return super().get_asset_spec(table).merge_attributes(owners=["team:data"])
             ```
         """
-        spec = asset_spec(table)
+        spec = super().get_asset_spec(table)
         if not self.freshness:
             spec = spec.replace_attributes(freshness_policy=None)
         return self.translation(spec, table) if self.translation else spec
@@ -288,40 +270,28 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
 
     def build_defs_from_snapshot(self, snapshot: WarehouseSnapshot) -> dg.Definitions:
         """The definitions for a snapshot that is already at hand."""
-        if snapshot.problem is not None and snapshot.has_no_tables:
-            return self.not_connected(snapshot.problem)
-        tables = self.tables(snapshot)
-        for problem in tables.problems:
-            # tables come and go in PostHog, which must not take the code location down
-            _log().warning(f"`{self.name}` selects or excludes tables that do not exist. {problem}")
-        if tables.all and not tables:
-            return self.not_connected(tables.why_empty())
-        note_tables(self.name)
-        definitions = _table_definitions(self, tables)
-        if self.history_database is None:
-            return definitions
-        ever_enabled = self.tables(snapshot, include_disabled=True)
-        return dg.Definitions.merge(definitions, _history_definitions(self, tables, ever_enabled))
-
-    def tables(self, snapshot: WarehouseSnapshot, *, include_disabled: bool | None = None) -> Tables:
-        """The selected tables of a snapshot, named and translated as the attributes say.
-
-        Raises:
-            SetupError: A selected name fits several tables, two keys are equal, or an override cannot be used.
-        """
-        return Tables(
-            snapshot,
+        return build_posthog_definitions(
+            self.warehouse,
+            state=snapshot,
+            name=self.name,
             select=self.select,
             exclude=self.exclude,
-            include_disabled=self.include_disabled if include_disabled is None else include_disabled,
-            spec_of=self.get_asset_spec,
-            resource_key=self.name,
-            step_per=self.step_per,
-            namespace=None if self.name == DEFAULT_RESOURCE_KEY else self.name,
+            include_disabled=self.include_disabled,
+            translator=self,
             scheduling=self.scheduling,
-            # a name that fits one of the selected tables may fit several once the disabled ones are among them
-            overrides=self.overrides if include_disabled is None else (),
+            schedules_running=self.schedules_running,
+            overrides=self.overrides,
+            step_per=self.step_per,
+            sync=PostHogSyncConfig(**self.sync),
+            retry_policy=self.retry_policy,
+            op=self.op,
             run_tags=self.run_tags,
+            auto_heal=self.auto_heal,
+            job_status_sensor=self.job_status_sensor,
+            job_status_interval_s=self.job_status_interval_s,
+            history_database=self.history_database,
+            max_state_age_days=self.max_state_age_days,
+            execute=self.execute if self.is_execute_overridden else sync_tables,
         )
 
     def not_connected(self, problem: str) -> dg.Definitions:
@@ -331,18 +301,11 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
             SetupError: This is a run of a code server that has the tables. Dagster would only report that they do not
                 exist.
         """
-        if code_server_has_tables(self.name):
-            raise SetupError(f"This run cannot load the tables of `{self.name}`, which its code server has. {problem}")
-        return dg.Definitions.merge(not_connected(problem, name=self.name), dg.Definitions(resources=self.resources()))
+        return not_connected(problem, name=self.name, resources=self.resources())
 
     def resources(self) -> dict[str, dg.ConfigurableResource[Any]]:
         """What the definitions of this component, and the user's own, are run with."""
-        resources: dict[str, dg.ConfigurableResource[Any]] = {self.name: self.warehouse}
-        if self.history_database is not None:
-            from dagster_duckdb import DuckDBResource
-
-            resources[f"{self.name}_sync_history"] = DuckDBResource(database=str(self.history_database))
-        return resources
+        return resources_of(self.warehouse, name=self.name, history_database=self.history_database)
 
     def _defs_of_state(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         if self.state_file is not None:
@@ -358,7 +321,7 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
                 return super().build_defs(context)
 
     def _defs_of_file(self, context: dg.ComponentLoadContext, state_file: Path) -> dg.Definitions:
-        if is_reconstruction() or not _is_to_be_fetched(state_file):
+        if is_reconstruction() or not is_to_be_fetched(state_file):
             return self.build_defs_from_state(context, state_file)
         try:
             self.write_state_to_path(state_file)
@@ -376,90 +339,6 @@ class PostHogWarehouseComponent(dg.StateBackedComponent, dg.Resolvable):
         except StateNotRefreshedError:
             # state that lives only in the code server is always fetched again
             return self.not_connected(problem)
-
-
-def _is_to_be_fetched(state_file: Path) -> bool:
-    """Whether a load fetches the state: there is none, or it is damaged and this is a developer's machine."""
-    try:
-        # what kept the last process from asking may have been set right since
-        return WarehouseSnapshot.read(state_file).has_no_tables
-    except FileNotFoundError:
-        return True
-    except SnapshotError:
-        return bool(_IN_DEVELOPMENT.get_value())
-
-
-def _table_definitions(component: "PostHogWarehouseComponent", tables: Tables) -> dg.Definitions:
-    """The tables, and what starts, follows and reports their syncs."""
-    defaults = PostHogSyncConfig(**component.sync)
-    running, stopped = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
-    sensors = [*_job_status_sensors(component, tables), build_terminated_runs_sensor(tables)]
-    return dg.Definitions(
-        assets=build_posthog_assets(
-            tables,
-            retry_policy=component.retry_policy,
-            op=component.op,
-            sync_defaults=defaults,
-            execute=component.execute if component.is_execute_overridden else sync_tables,
-        ),
-        schedules=build_posthog_schedules(
-            tables,
-            default_status=running if component.schedules_running else stopped,
-            for_runs=_serves_runs_alone(),
-        ),
-        jobs=build_maintenance_jobs(tables, sync_defaults=defaults),
-        sensors=[] if _serves_runs_alone() else sensors,
-        resources=component.resources(),
-    )
-
-
-def _job_status_sensors(component: "PostHogWarehouseComponent", tables: Tables) -> list[dg.SensorDefinition]:
-    if not component.job_status_sensor:
-        return []
-    interval = timedelta(seconds=component.job_status_interval_s)
-    return [build_job_status_sensor(tables, auto_heal=component.auto_heal, interval=interval)]
-
-
-def _history_definitions(
-    component: "PostHogWarehouseComponent", tables: Tables, ever_enabled: Tables
-) -> dg.Definitions:
-    """The sync history, and what reports that the state is out of date.
-
-    Args:
-        component: The component, with its `history_database`.
-        tables: The tables that the definitions are built from.
-        ever_enabled: The same with the disabled ones: a disabled table may have been synced, and billed, before.
-    """
-    from dw_orchestration.history.asset import build_sync_history, build_sync_history_schedule
-    from dw_orchestration.sensors.drift import build_drift_check, build_drift_sensor, build_state_age_check
-
-    history_key = f"{tables.resource_key}_sync_history"
-    max_age = timedelta(days=component.max_state_age_days)
-    return dg.Definitions(
-        assets=[build_sync_history(ever_enabled, history_resource_key=history_key)],
-        asset_checks=[build_drift_check(tables), build_state_age_check(tables, max_age=max_age)],
-        schedules=[build_sync_history_schedule(resource_key=tables.resource_key, run_tags=tables.run_tags)],
-        sensors=[] if _serves_runs_alone() else [build_drift_sensor(tables, max_age=max_age)],
-    )
-
-
-def not_connected(problem: str, *, name: str = DEFAULT_RESOURCE_KEY) -> dg.Definitions:
-    """One asset in place of the tables, with the problem as its description: an empty page would explain nothing."""
-    spec = dg.AssetSpec(
-        key=[name, "not_connected"],
-        group_name=name,
-        kinds={"posthog"},
-        description=f"No tables: {in_markdown(problem)}",
-    )
-    return dg.Definitions(assets=[spec])
-
-
-def _serves_runs_alone() -> bool:
-    """Whether this process runs jobs and steps, and has no use for schedules and sensors.
-
-    Dagster reconstructs definitions there. A code server and a command do so too, but load them in another way first.
-    """
-    return {True} == _LOADS
 
 
 def _refuse_namesakes(name: str, everyone: Sequence[str]) -> None:

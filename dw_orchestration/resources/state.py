@@ -1,8 +1,11 @@
 """The state: code servers fetch it, runs and steps read it; the last good one stays until there is a better one."""
 
+import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import dagster as dg
 
@@ -11,6 +14,7 @@ from dagster._core.definitions.definitions_load_context import DefinitionsLoadCo
 from dagster.components import DefsStateConfigArgs
 
 from dw_orchestration.posthog.errors import MissingScopeError, PostHogError
+from dw_orchestration.resources.local import LocalWarehouse
 from dw_orchestration.resources.warehouse import WarehouseResource
 from dw_orchestration.tables.errors import SetupError, SnapshotError, StateNotRefreshedError
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
@@ -19,6 +23,12 @@ from dw_orchestration.tables.snapshot import WarehouseSnapshot
 KEPT_SHARE = 0.5
 
 _IN_STORAGE = DefsStateConfigArgs.versioned_state_storage().management_type
+_IN_DEVELOPMENT = dg.EnvVar("DAGSTER_IS_DEV_CLI")
+DEFAULT_HOME = ".dw_orchestration"
+# whether definitions were loaded in this process as a run loads them, once for each way
+_LOADS: set[bool] = set()
+# what has been made of the state in one load of definitions
+_MADE: WeakKeyDictionary[DefinitionsLoadContext, dict[Any, Any]] = WeakKeyDictionary()
 
 
 def is_reconstruction() -> bool:
@@ -27,6 +37,27 @@ def is_reconstruction() -> bool:
     A code server does so too, right after it has loaded them for the first time: what it serves is the second load.
     """
     return DefinitionsLoadContext.get().load_type is DefinitionsLoadType.RECONSTRUCTION
+
+
+def note_load() -> None:
+    """Note in which way definitions are loaded: `serves_runs_alone` is about all loads of this process."""
+    _LOADS.add(is_reconstruction())
+
+
+def serves_runs_alone() -> bool:
+    """Whether this process runs jobs and steps, and has no use for schedules and sensors.
+
+    Dagster reconstructs definitions there. A code server and a command do so too, but load them in another way first.
+    """
+    return {True} == _LOADS
+
+
+def made_in_this_load() -> dict[Any, Any]:
+    """What has been made of the state in this load of definitions, all of which has to be of one state.
+
+    It is empty in processes in which Dagster loads no code location, such as tests.
+    """
+    return _MADE.setdefault(DefinitionsLoadContext.get(), {}) if DefinitionsLoadContext.is_set() else {}
 
 
 def note_tables(name: str) -> None:
@@ -63,29 +94,99 @@ def how_to_get(place: str) -> str:
     )
 
 
-def load_state(warehouse: WarehouseResource, path: Path) -> WarehouseSnapshot:
-    """The state for definitions in Python: a code server fetches it if there is no file, runs and steps only read it.
+def load_state(
+    warehouse: WarehouseResource,
+    state: Path | WarehouseSnapshot | None,
+    *,
+    name: str,
+    allow_shrinking: bool = False,
+) -> WarehouseSnapshot:
+    """The state for definitions in Python: a code server fetches it as it loads, runs and steps only read it.
 
     Args:
         warehouse: What to fetch it from.
-        path: The state file.
+        state: A file that is used as it stands and fetched if it is absent, or a snapshot that is at hand. By default,
+            each load fetches it, and it is kept in the folder of the embedded warehouse or in `DW_ORCHESTRATION_HOME`.
+        name: The name of the project's definitions, by which several projects keep their states apart.
+        allow_shrinking: As for `refresh_state`.
 
     Raises:
-        SnapshotError: The file cannot be read, or a process of a run does not find it.
-        StateNotRefreshedError: The warehouse is unreachable, or its answer was refused.
+        SnapshotError: The file cannot be read, is another project's, or a process of a run does not find it.
+        StateNotRefreshedError: The warehouse is unreachable or its answer was refused, and no last good state serves.
+    """
+    if isinstance(state, WarehouseSnapshot):
+        return _with_tables(state)
+    made, path = made_in_this_load(), state or _default_file(warehouse, name)
+    if path not in made:
+        if not is_reconstruction() and (state is None or is_to_be_fetched(path)):
+            _refresh_or_serve_last(warehouse, path, allow_shrinking=allow_shrinking)
+        made[path] = _readable(path)
+    snapshot: WarehouseSnapshot = made[path]
+    # a file of the user's own is used as it stands
+    if state is None and not warehouse.is_origin_of(snapshot):
+        raise SnapshotError(
+            f"The state {path} is of project {snapshot.project_id} at {snapshot.host}, and not of this one. Reload the"
+            " code location to fetch it again."
+        )
+    return _with_tables(snapshot)
 
-    Example:
-        ```python
-        tables = Tables(load_state(warehouse, Path("state.json")))
-        ```
+
+def _default_file(warehouse: WarehouseResource, name: str) -> Path:
+    """Where the state is kept: with the embedded warehouse, or where all processes of this project's folder find it."""
+    home = warehouse.database.parent if isinstance(warehouse, LocalWarehouse) else _home()
+    return home / f"state_{name}.json"
+
+
+def _home() -> Path:
+    return Path(os.environ.get("DW_ORCHESTRATION_HOME", DEFAULT_HOME)).absolute()
+
+
+def _refresh_or_serve_last(warehouse: WarehouseResource, path: Path, *, allow_shrinking: bool) -> None:
+    """Fetch the state; if that fails, the last good one serves.
+
+    Raises:
+        StateNotRefreshedError: There is none.
+    """
+    try:
+        refresh_state(warehouse, path, allow_shrinking=allow_shrinking)
+    except StateNotRefreshedError as error:
+        if last_good_state(warehouse, path) is None:
+            raise
+        dg.get_dagster_logger("dw_orchestration").warning(str(error))
+
+
+def is_to_be_fetched(state_file: Path) -> bool:
+    """Whether a load fetches the state: there is none, or it is damaged and this is a developer's machine."""
+    try:
+        # what kept the last process from asking may have been set right since
+        return WarehouseSnapshot.read(state_file).has_no_tables
+    except FileNotFoundError:
+        return True
+    except SnapshotError:
+        return bool(_IN_DEVELOPMENT.get_value())
+
+
+def _readable(path: Path) -> WarehouseSnapshot:
+    """The state in a file.
+
+    Raises:
+        SnapshotError: There is none.
     """
     try:
         return WarehouseSnapshot.read(path)
     except FileNotFoundError:
-        if is_reconstruction():
-            raise SnapshotError(how_to_get(f"at {path.absolute()}")) from None
-    refresh_state(warehouse, path)
-    return WarehouseSnapshot.read(path)
+        raise SnapshotError(how_to_get(f"at {path.absolute()}")) from None
+
+
+def _with_tables(snapshot: WarehouseSnapshot) -> WarehouseSnapshot:
+    """The state, if it is one.
+
+    Raises:
+        SnapshotError: It holds nothing but the reason why.
+    """
+    if snapshot.problem is not None and snapshot.has_no_tables:
+        raise SnapshotError(snapshot.problem)
+    return snapshot
 
 
 def fetch_stored(key: str, path: Path) -> None:

@@ -16,6 +16,7 @@ from dw_orchestration.posthog.rate_limit import RateLimits
 from dw_orchestration.posthog.retries import RetryPolicy
 from dw_orchestration.posthog.transport import Timeouts, warn_of_clear_text
 from dw_orchestration.resources.reading import TableReader
+from dw_orchestration.resources.syncing import TableSyncer
 from dw_orchestration.tables.errors import SetupError
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
@@ -26,7 +27,7 @@ IS_SECRET = "dagster__is_secret"  # noqa: S105  a name
 _MASK = "********"
 
 
-class WarehouseResource(TableReader, dg.ConfigurableResource[PostHogWarehouseClient]):
+class WarehouseResource(TableReader, TableSyncer, dg.ConfigurableResource[PostHogWarehouseClient]):
     """A warehouse that speaks PostHog's external data API; what assets and sensors ask for."""
 
     @property

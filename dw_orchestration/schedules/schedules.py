@@ -1,6 +1,6 @@
 """Schedules that tick when PostHog does: one for all tables of a source that share an interval."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -12,7 +12,7 @@ from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.schedules.overrides import Timetable
 from dw_orchestration.tables.cadence import EPOCH, HOUR, MINUTE, Cadence
 from dw_orchestration.tables.errors import SetupError
-from dw_orchestration.tables.names import KeyPath, unique_names
+from dw_orchestration.tables.names import unique_names
 from dw_orchestration.tables.scheduling import SchedulingMode
 from dw_orchestration.tables.table import Table
 from dw_orchestration.tables.tables import Tables
@@ -147,7 +147,7 @@ def build_posthog_schedules(
     if for_runs and not own_jobs:
         return []
     _warn_of_forgotten(tables)
-    ops = {table.key_path: step.name for step in steps_of(tables) for table in step.tables}
+    ops = {table.id: step.name for step in steps_of(tables) for table in step.tables} | dict(tables.own_steps)
     return [
         _schedule(group, own_job=own_jobs, ops=ops, tables=tables, default_status=default_status) for group in groups
     ]
@@ -204,7 +204,7 @@ def _sharing(group: Sequence[Table], *, name: str) -> ScheduledTables:
 def _schedule(
     group: ScheduledTables,
     *,
-    ops: dict[KeyPath, str],
+    ops: Mapping[str, str],
     tables: Tables,
     default_status: dg.DefaultScheduleStatus,
     own_job: bool,
@@ -226,7 +226,7 @@ def _schedule(
             asset_selection=[asset_key(table) for table in due],
             run_config={}
             if tables.scheduling is SchedulingMode.DRIVE
-            else _ensure(group, moment, ops={ops[table.key_path] for table in due}),
+            else _ensure(group, moment, ops={ops[table.id] for table in due}),
             tags={**tables.run_tags, "posthog/tick": moment.strftime("%Y-%m-%dT%H.%M")},
         )
 

@@ -27,7 +27,7 @@ class Table:
         key_path: The parts of its asset key, after a translation where there is one.
         default_key_path: The parts of its asset key before any translation. Users may name the table by either key.
         upstream_path: The key of the table that the rows come from: `[<namespace>/]<source type>/<prefix or
-            host>/<table>`.
+            host>/<table>`, or what a translation made of it; None if a translation left it out.
         group: The source in one word, for groups, ops and schedules: `[<namespace>_]<source type>[_<prefix>]`.
         namespace: Goes before all names in Dagster, so that several projects can be loaded next to each other.
         schedule: When Dagster's schedules sync it; None if it has none.
@@ -44,7 +44,7 @@ class Table:
     source_name: str
     key_path: KeyPath
     default_key_path: KeyPath
-    upstream_path: KeyPath
+    upstream_path: KeyPath | None
     group: str
     namespace: str | None = None
     schedule: Rhythm | None = None

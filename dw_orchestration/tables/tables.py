@@ -54,6 +54,8 @@ class Tables(Sequence[Table]):
             tables and leaves them disabled, so there may be thousands. A table that PostHog disabled after a failure
             is always taken, because somebody has to see it.
         spec_of: Translates a table: returns the `dagster.AssetSpec` of its asset, whose key may be another.
+        upstream_of: Translates the table that the rows come from: returns its `dagster.AssetSpec`, or None for none.
+        own_steps: The ops in which users sync tables, by schema id: these tables are in no step of this package.
         resource_key: The key of the warehouse resource, and the start of the names of sensors and jobs.
         step_per: What one step syncs: the tables of a source, of the whole project, or each table on its own.
         namespace: Goes before all names in Dagster, so that several projects can be loaded next to each other.
@@ -81,6 +83,8 @@ class Tables(Sequence[Table]):
         exclude: Sequence[Selector] = (),
         include_disabled: bool = False,
         spec_of: Callable[[Table], HasKey] | None = None,
+        upstream_of: Callable[[Table], HasKey | None] | None = None,
+        own_steps: Mapping[str, str] | None = None,
         resource_key: str = DEFAULT_RESOURCE_KEY,
         step_per: StepPer = "source",
         namespace: str | None = None,
@@ -92,6 +96,7 @@ class Tables(Sequence[Table]):
         self.scheduling = SchedulingMode(scheduling)
         self.resource_key = resource_key
         self.step_per = step_per
+        self.own_steps = own_steps or {}
         self.run_tags = dict(run_tags or {})
         self.problems: list[str] = []
         """Selectors that take no table, each as a sentence. Tables come and go in PostHog, so this is not an error."""
@@ -103,11 +108,13 @@ class Tables(Sequence[Table]):
             "step_per": step_per,
             "namespace": namespace,
         }
+        self._spec_of, self._upstream_of = spec_of, upstream_of
         self._specs: dict[str, HasKey] = {}
+        self._upstream: dict[str, HasKey] = {}
         self.all = _named(snapshot, namespace=namespace)
         taken = self._taken(select, exclude, include_disabled=include_disabled)
         chosen = self._scheduled(_unique_keys([table for table in self.all if table.id in taken]))
-        self._tables = self._translated(chosen, spec_of)
+        self._tables = [self._translate(table) for table in chosen]
         if spec_of is not None:
             _check_keys(self._tables)
         if self._tables and overrides and self.scheduling is not SchedulingMode.OBSERVE:
@@ -115,7 +122,7 @@ class Tables(Sequence[Table]):
             timetables = overridden(self.matching, overrides)
             del self._index
             others = [replace(table, schedule=timetables[table.id]) for table in chosen if table.id in timetables]
-            retimed = {table.id: table for table in self._translated(filter(_is_syncable, others), spec_of)}
+            retimed = {table.id: self._translate(table) for table in filter(_is_syncable, others)}
             self._tables = [retimed.get(table.id, table) for table in self._tables]
             if spec_of is not None:
                 _check_keys(self._tables)
@@ -178,6 +185,10 @@ class Tables(Sequence[Table]):
     def spec_of(self, table: Table) -> HasKey | None:
         """What the translation made of a table; None without a translation."""
         return self._specs.get(table.id)
+
+    def upstream_of(self, table: Table) -> HasKey | None:
+        """What the translation made of the table that the rows come from; None without one."""
+        return self._upstream.get(table.id)
 
     def matching(self, wanted: Iterable[str]) -> list[Table]:
         """The selected tables that names and patterns name, in the order of the tables.
@@ -261,19 +272,28 @@ class Tables(Sequence[Table]):
             return tables
         return [replace(table, schedule=table.cadence) if _is_syncable(table) else table for table in tables]
 
-    def _translated(self, tables: Iterable[Table], spec_of: Callable[[Table], HasKey] | None) -> list[Table]:
-        return [self._translate(table, spec_of) if spec_of else table for table in tables]
-
-    def _translate(self, table: Table, spec_of: Callable[[Table], HasKey]) -> Table:
-        spec = self._specs[table.id] = spec_of(table)
-        key_path = tuple(spec.key.path)
-        return table if key_path == table.key_path else replace(table, key_path=key_path)
+    def _translate(self, table: Table) -> Table:
+        if self._upstream_of is not None:
+            upstream = self._upstream_of(table)
+            # before the table itself, whose spec depends on it
+            table = _with_paths(table, upstream_path=tuple(upstream.key.path) if upstream else None)
+            self._upstream |= {table.id: upstream} if upstream else {}
+        if self._spec_of is not None:
+            spec = self._specs[table.id] = self._spec_of(table)
+            table = _with_paths(table, key_path=tuple(spec.key.path))
+        return table
 
 
 def _source_names(sources: Sequence[SourceSnapshot]) -> dict[str, str]:
     slugs = {source.id: source_slug(source.source_type, source.prefix) for source in sources}
     counts = Counter(slugs.values())
     return {source_id: slug if counts[slug] == 1 else source_id for source_id, slug in slugs.items()}
+
+
+def _with_paths(table: Table, **paths: KeyPath | None) -> Table:
+    """The table with other keys; the same one if they are equal, as copies of thousands of tables take time."""
+    changed: dict[str, Any] = {name: path for name, path in paths.items() if path != getattr(table, name)}
+    return replace(table, **changed) if changed else table
 
 
 def _is_syncable(table: Table) -> bool:

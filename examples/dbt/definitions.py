@@ -7,11 +7,10 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DbtCliResource, DbtProject, dbt_assets
 
-from dw_orchestration import LocalWarehouse, Tables, build_posthog_assets, load_state
+from dw_orchestration import LocalWarehouse, build_posthog_definitions
 
 HERE = Path(__file__).parent
 HOME = HERE / ".dw_orchestration"
-STATE = HOME / "state_of_the_dbt_example.json"
 WAREHOUSE = LocalWarehouse(home=str(HOME))
 # `dagster dev` parses the project by itself; a deployment ships the manifest
 PROJECT = DbtProject(project_dir=HERE / "transform")
@@ -26,8 +25,6 @@ def models(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[A
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The definitions; the code server fetches the state once, and every other process reads it from its file."""
-    return dg.Definitions(
-        assets=[*build_posthog_assets(Tables(load_state(WAREHOUSE, STATE))), models],
-        resources={"posthog_warehouse": WAREHOUSE, "dbt": DbtCliResource(project_dir=PROJECT)},
-    )
+    """The tables and the models; each load of the code server fetches the state, which runs read from its file."""
+    models_and_dbt = dg.Definitions(assets=[models], resources={"dbt": DbtCliResource(project_dir=PROJECT)})
+    return dg.Definitions.merge(build_posthog_definitions(WAREHOUSE), models_and_dbt)

@@ -9,7 +9,8 @@ import dagster as dg
 import pytest
 from warehouse import log_of
 
-from dw_orchestration import PostHogSyncConfig, SyncMetadata, TableMetadata, build_posthog_assets
+from dw_orchestration import PostHogSyncConfig, SyncMetadata, TableMetadata
+from dw_orchestration.assets import build_posthog_assets
 from dw_orchestration.local.server import WarehouseServer
 from dw_orchestration.posthog.client import PostHogWarehouseClient
 from dw_orchestration.posthog.models import SchemaUpdate

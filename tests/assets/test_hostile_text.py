@@ -20,7 +20,7 @@ from dw_orchestration.assets.checks import (
     sync_succeeded,
 )
 from dw_orchestration.assets.spec import asset_spec, upstream_specs
-from dw_orchestration.component import not_connected
+from dw_orchestration.build import not_connected
 from dw_orchestration.operations.report import Report
 from dw_orchestration.posthog.models import Column, Job, Schema, WarehouseTable
 from dw_orchestration.tables.drift import drift_between
@@ -64,7 +64,7 @@ def every_markdown() -> Iterator[str | None]:
     yield sync_succeeded(tables[0], failed_job()).description
     yield not_synced(tables[0], HOSTILE).description
     yield no_new_sync(check_keys(asset_spec(tables[0]).key)[0], last=None, why=HOSTILE).description
-    yield from (str(spec.description) for spec in not_connected(HOSTILE).resolve_all_asset_specs())
+    yield from (str(spec.description) for spec in not_connected(HOSTILE, name="shop").resolve_all_asset_specs())
     yield Report(summary=HOSTILE, rows=[{"a": HOSTILE, "b": r"a\|b|c"}], columns=["a", "b"]).markdown()
     yield Report(summary=HOSTILE).markdown()
 

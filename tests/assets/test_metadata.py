@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dw_orchestration import SyncMetadata, TableMetadata, asset_spec, build_posthog_assets
+from dw_orchestration import SyncMetadata, TableMetadata
+from dw_orchestration.assets import asset_spec, build_posthog_assets
 from dw_orchestration.assets.spec import asset_key, table_metadata
 from dw_orchestration.posthog.enums import AccessMethod, SyncFrequency, SyncStatus, SyncType
 from dw_orchestration.posthog.models import Schema, WarehouseTable

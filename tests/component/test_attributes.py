@@ -17,7 +17,8 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 from warehouse_model import WarehouseModel
 
-from dw_orchestration import PostHogSyncConfig, PostHogWarehouseComponent, build_posthog_assets
+from dw_orchestration import PostHogSyncConfig, PostHogWarehouseComponent
+from dw_orchestration.assets import build_posthog_assets
 from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.component.attributes import TableAttributes
 from dw_orchestration.errors import SetupError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
-from dw_orchestration import build_posthog_assets
+from dw_orchestration.assets import build_posthog_assets
 from dw_orchestration.tables.tables import Tables
 from dw_orchestration.testing import fails, unavailable
 

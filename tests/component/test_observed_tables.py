@@ -9,10 +9,12 @@ import dagster as dg
 import pytest
 from component_snapshots import project, source, table
 
-from dw_orchestration import PostHogWarehouseComponent, build_job_status_sensor, build_posthog_assets
+from dw_orchestration import PostHogWarehouseComponent
+from dw_orchestration.assets import build_posthog_assets
 from dw_orchestration.assets.checks import check_keys
 from dw_orchestration.posthog.enums import SyncType
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
+from dw_orchestration.sensors import build_job_status_sensor
 from dw_orchestration.tables.tables import Tables
 
 if TYPE_CHECKING:

@@ -9,12 +9,15 @@ import dagster as dg
 import pytest
 from component_snapshots import project, source, table
 
-from dw_orchestration import Table, asset_spec, build_job_status_sensor, build_posthog_assets, build_posthog_schedules
+from dw_orchestration.assets import asset_spec, build_posthog_assets
+from dw_orchestration.schedules import build_posthog_schedules
+from dw_orchestration.sensors import build_job_status_sensor
 from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
 
 if TYPE_CHECKING:
     from component_projects import DgProject
 
+    from dw_orchestration import Table
     from dw_orchestration.testing.warehouse import EmbeddedWarehouse
 
 KEY = dg.AssetKey(["posthog", "stripe", "acme", "charge"])

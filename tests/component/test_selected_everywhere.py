@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
-from dw_orchestration import PostHogWarehouseComponent, build_job_status_sensor
+from dw_orchestration import PostHogWarehouseComponent
 from dw_orchestration.schedules.overrides import ScheduleOverride
+from dw_orchestration.sensors import build_job_status_sensor
 
 if TYPE_CHECKING:
     from dw_orchestration.testing.warehouse import EmbeddedWarehouse

@@ -34,16 +34,18 @@ defs = dg.definitions(lambda: dg.build_defs_for_component(component))
 """
 PYTHON = """
 import dagster as dg
-from dw_orchestration import PostHogWarehouseResource, Tables, build_posthog_assets, load_state
+from dw_orchestration import PostHogWarehouseResource, build_posthog_definitions
 from pathlib import Path
 
 warehouse = PostHogWarehouseResource(host="{host}", project_id="{project_id}", api_key=dg.EnvVar("OUR_KEY"))
+defs = dg.definitions(lambda: build_posthog_definitions(warehouse, state=Path("{folder}/state_{project_id}.json")))
+"""
+PYTHON_ALONE = """
+import dagster as dg
+from dw_orchestration import PostHogWarehouseResource, build_posthog_definitions
 
-
-@dg.definitions
-def defs():
-    tables = Tables(load_state(warehouse, Path("{folder}/state_{project_id}.json")))
-    return dg.Definitions(assets=build_posthog_assets(tables), resources={{"posthog_warehouse": warehouse}})
+warehouse = PostHogWarehouseResource(host="{host}", project_id="{project_id}", api_key=dg.EnvVar("OUR_KEY"))
+defs = dg.definitions(lambda: build_posthog_definitions(warehouse))
 """
 DEFAULT_LOCATION = "from dw_orchestration.definitions import defs"
 
@@ -81,7 +83,11 @@ def location(folder: Path, code: str, resource: PostHogWarehouseResource) -> Cod
     return CodePointer.from_python_file(str(path), "defs", None)
 
 
-@pytest.mark.parametrize("code", [COMPONENT, PYTHON, DEFAULT_LOCATION], ids=["component", "python", "default"])
+@pytest.mark.parametrize(
+    "code",
+    [COMPONENT, PYTHON, PYTHON_ALONE, DEFAULT_LOCATION],
+    ids=["component", "python", "python_alone", "default"],
+)
 @pytest.mark.parametrize("in_development", [False, True], ids=["deployed", "dev"])
 def test_a_run_without_the_state_fails_with_the_cure(
     resource: PostHogWarehouseResource,
@@ -96,7 +102,7 @@ def test_a_run_without_the_state_fails_with_the_cure(
         monkeypatch.setenv("DAGSTER_IS_DEV_CLI", "1")
     pointer = location(tmp_path, code, resource)
     served = initialize_repository_def_from_pointer(pointer)
-    state = tmp_path / f"state_{resource.project_id}.json"
+    (state,) = tmp_path.glob("state_*.json")
     state.unlink()
 
     with pytest.raises((SetupError, SnapshotError)) as error:

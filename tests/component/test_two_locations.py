@@ -11,7 +11,8 @@ import dagster as dg
 import pytest
 from component_projects import as_project
 
-from dw_orchestration import PostHogWarehouseComponent, build_job_status_sensor
+from dw_orchestration import PostHogWarehouseComponent
+from dw_orchestration.sensors import build_job_status_sensor
 from dw_orchestration.sensors.cursor import SensorCursor
 from dw_orchestration.sensors.job_status import SHARED_UNTIL
 from dw_orchestration.tables.snapshot import WarehouseSnapshot

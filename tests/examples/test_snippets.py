@@ -22,11 +22,13 @@ import pytest
 import yaml
 from slack_sdk import WebClient
 
-from dw_orchestration import PostHogWarehouseComponent, build_job_status_sensor, build_posthog_assets
+from dw_orchestration import PostHogWarehouseComponent
+from dw_orchestration.assets import build_posthog_assets
 from dw_orchestration.operations.jobs import build_maintenance_jobs
 from dw_orchestration.operations.registry import OPERATIONS
 from dw_orchestration.posthog.enums import SyncFrequency
 from dw_orchestration.posthog.models import SchemaUpdate
+from dw_orchestration.sensors import build_job_status_sensor
 from dw_orchestration.tables.tables import Tables
 from dw_orchestration.testing import fails, runs_for
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dw_orchestration import WarehouseResource, asset_spec, errors
+from dw_orchestration import WarehouseResource, errors
+from dw_orchestration.assets import asset_spec
 from dw_orchestration.assets.build import build_posthog_assets
 from dw_orchestration.posthog.query_text import filled
 from dw_orchestration.tables.tables import Tables
