@@ -99,8 +99,20 @@ def table(name: str) -> None:
 
 def api(path: str, *members: str, level: int = 3) -> None:
     """Print what the code says about a class, a function or a module, and about some of its members."""
-    found = _package()[path]
-    lines = [*_describe(found, level=level)]
+    found, package = _package()[path], path.rpartition(".")[0]
+    if found.is_module:
+        described = [each for each in found.members.values() if _is_documented(each)]
+        public = _package()[package].members if package else {}
+        lines = [
+            line
+            for each in described
+            for line in (
+                *_describe(each, level=level, module=package if each.name in public else path),
+                *_fields(each),
+            )
+        ]
+    else:
+        lines = [*_describe(found, level=level, module=package)]
     for member in members:
         lines += _describe(found.all_members[member], level=level + 1)
     _print(*lines)
@@ -116,16 +128,18 @@ def _package() -> griffe.Module:
     return cast("griffe.Module", loaded)
 
 
-def _describe(found: griffe.Object | griffe.Alias, *, level: int) -> Iterator[str]:
-    """The lines about an object: heading, signature, docstring; of a module, those of its classes and functions."""
-    if found.is_module:
-        for member in found.members.values():
-            if member.is_public and not member.is_alias and (member.is_class or member.is_function):
-                yield from _describe(member, level=level)
-                yield from _fields(member)
-        return
+def _is_documented(member: griffe.Object | griffe.Alias) -> bool:
+    return bool(member.is_public and not member.is_alias and (member.is_class or member.is_function))
+
+
+def _describe(found: griffe.Object | griffe.Alias, *, level: int, module: str | None = None) -> Iterator[str]:
+    """The lines about an object: heading, where to import it from, signature, docstring."""
     of_class = found.parent is not None and found.parent.is_class
     yield f"\n{'#' * level} `{found.parent.name}.{found.name}`" if of_class else f"\n{'#' * level} `{found.name}`"
+    # pytest finds fixtures by their names
+    is_fixture = any(str(each.value).startswith("pytest.fixture") for each in getattr(found, "decorators", ()))
+    if module is not None and not (of_class or is_fixture):
+        yield f"\n`from {'.'.join(filter(None, ['dw_orchestration', module]))} import {found.name}`"
     if signature := _signature(found):
         yield f"\n```python\n{signature}\n```"
     for section in found.docstring.parsed if found.docstring else ():

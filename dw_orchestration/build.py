@@ -74,7 +74,8 @@ def build_posthog_definitions(
             kept in the folder `DW_ORCHESTRATION_HOME` (by default `.dw_orchestration`) or in that of the embedded
             warehouse, where runs and steps read it. If PostHog is unreachable, the last good one serves. A path is a
             file that is used as it stands and fetched only if it is absent. A snapshot is used itself.
-        name: The attribute of the component, as are all arguments without an explanation here.
+        name: The key of the resource, and the start of the names of sensors and jobs. Any but the default one is also a
+            prefix of asset keys, groups and schedules, so that several projects can be loaded side by side.
         select: Names, patterns, `Table` -> `bool` functions. Empty takes every table that is enabled in PostHog.
         exclude: What not to take of these.
         include_disabled: Whether disabled tables are assets too.

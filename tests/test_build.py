@@ -189,7 +189,7 @@ def run(
 ) -> dg.ExecuteInProcessResult:
     """Materialize tables, by default all, by a step of the user's own."""
     state = acme.snapshot()
-    step = posthog_assets(acme.resource, state=state)(body)
+    step = posthog_assets(acme.resource, state=state, sync=PostHogSyncConfig(poll_min_s=0.1))(body)
     defs = build_posthog_definitions(acme.resource, state=state, assets=[step])
     return defs.resolve_implicit_global_asset_job_def().execute_in_process(
         asset_selection=[asset_key_for(name, acme.resource, state=state) for name in tables] or None,

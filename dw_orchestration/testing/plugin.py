@@ -34,7 +34,7 @@ def embedded_warehouse(embedded_warehouse_process: LocalWarehouse) -> Iterator[E
 
     Example:
         ```python
-        def test_customers_arrive(embedded_warehouse):
+        def test_customers_arrive(embedded_warehouse: EmbeddedWarehouse) -> None:
             embedded_warehouse.add_source("Stripe", prefix="acme", tables={"Customer": [{"id": 1, "name": "Ada"}]})
             embedded_warehouse.sync("Customer")
             assert [{"id": 1, "name": "Ada"}] == embedded_warehouse.rows("Customer")

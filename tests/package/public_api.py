@@ -4,8 +4,8 @@ What has to be an error carries its `ignore`: an ignore that is not needed is an
 names can turn into `Any` unseen.
 """
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import assert_type
 
@@ -15,6 +15,7 @@ import dw_orchestration
 from dw_orchestration import (
     LocalWarehouse,
     PostHogSyncConfig,
+    PostHogTranslator,
     PostHogWarehouseClient,
     PostHogWarehouseComponent,
     PostHogWarehouseResource,
@@ -23,21 +24,16 @@ from dw_orchestration import (
     SyncMetadata,
     Table,
     TableMetadata,
-    Tables,
     WarehouseResource,
     WarehouseSnapshot,
-    asset_spec,
-    build_drift_sensor,
-    build_job_status_sensor,
-    build_maintenance_jobs,
-    build_posthog_assets,
-    build_posthog_schedules,
-    build_terminated_runs_sensor,
+    asset_key_for,
+    build_posthog_definitions,
     errors,
-    load_state,
+    load_posthog_asset_specs,
+    posthog_assets,
+    testing,
 )
-from dw_orchestration.testing import TableBehaviour, fails, runs_for, throttled
-from dw_orchestration.testing.warehouse import EmbeddedWarehouse
+from dw_orchestration.testing import AddedSource, EmbeddedWarehouse, TableBehaviour, WarehouseBehaviour
 
 assert_type(dw_orchestration.__version__, str)
 
@@ -63,7 +59,7 @@ class OurWarehouse(PostHogWarehouseComponent):
 def component(state_file: Path) -> PostHogWarehouseComponent:
     """The component from Python."""
     PostHogWarehouseComponent(warehouse="posthog")  # type: ignore[arg-type]
-    PostHogWarehouseComponent(warehouse=PROJECT, select=[ours])  # type: ignore[list-item]
+    PostHogWarehouseComponent(warehouse=PROJECT, select=[owners])  # type: ignore[list-item]
     PostHogWarehouseComponent(warehouse=PROJECT, step_per="tables")  # type: ignore[arg-type]
     return OurWarehouse(
         warehouse=PROJECT,
@@ -78,41 +74,53 @@ def component(state_file: Path) -> PostHogWarehouseComponent:
     )
 
 
+def owners(table: Table) -> Sequence[str]:
+    """No selector: it returns something else than a bool."""
+    return [table.name]
+
+
 def is_incremental(table: Table) -> bool:
     """Whether PostHog asks the source for new rows alone."""
     return table.schema.incremental_field is not None
 
 
-def ours(table: Table) -> dg.AssetSpec:
-    """The spec of a table's asset."""
-    return asset_spec(table).replace_attributes(group_name="ingest")
+class Ours(PostHogTranslator):
+    """A translator that leaves the tables at the sources out."""
+
+    def get_asset_spec(self, table: Table) -> dg.AssetSpec:
+        """The spec of a table's asset."""
+        return assert_type(super().get_asset_spec(table), dg.AssetSpec).replace_attributes(group_name="ingest")
+
+    def get_upstream_spec(self, table: Table) -> dg.AssetSpec | None:
+        """No spec."""
+        assert_type(super().get_upstream_spec(table), dg.AssetSpec | None)
+        return None
 
 
-def definitions(snapshot: WarehouseSnapshot) -> dg.Definitions:
+@posthog_assets(EMBEDDED, select=["stripe.*"], translator=Ours(), sync=PostHogSyncConfig(start_timeout_s=900))
+def stripe(context: dg.AssetExecutionContext, posthog_warehouse: WarehouseResource) -> Iterator[object]:
+    """A step that does something before and after its syncs."""
+    yield from posthog_warehouse.sync(context)
+    posthog_warehouse.sync("stripe.Charge")  # type: ignore[arg-type]
+
+
+def definitions(snapshot: WarehouseSnapshot, path: Path) -> dg.Definitions:
     """The definitions without the component."""
     assert_type(snapshot.taken_at, datetime)
-    chosen = Tables(
-        snapshot,
+    build_posthog_definitions(PROJECT, step_per="schema")  # type: ignore[arg-type]
+    build_posthog_definitions(snapshot)  # type: ignore[arg-type]
+    assert_type(build_posthog_definitions(PROJECT, state=snapshot), dg.Definitions)
+    assert_type(load_posthog_asset_specs(PROJECT, select=[is_incremental], state=path), list[dg.AssetSpec])
+    return build_posthog_definitions(
+        PROJECT,
         select=["stripe.*", is_incremental],
         exclude=[lambda table: bool(table.url)],
-        spec_of=ours,
+        translator=Ours(),
+        assets=[assert_type(stripe, dg.AssetsDefinition), charges],
         scheduling=SchedulingMode.DRIVE,
         overrides=[WEEKDAYS],
-    )
-    assets = build_posthog_assets(chosen, sync_defaults=PostHogSyncConfig(start_timeout_s=900))
-    schedules = build_posthog_schedules(chosen)
-    Tables(snapshot, step_per="schema")  # type: ignore[arg-type]
-    build_posthog_assets(snapshot)  # type: ignore[arg-type]
-    return dg.Definitions(
-        assets=assets,
-        schedules=assert_type(schedules, list[dg.ScheduleDefinition]),
-        sensors=[
-            assert_type(build_job_status_sensor(chosen, interval=timedelta(minutes=1)), dg.SensorDefinition),
-            build_drift_sensor(chosen),
-            build_terminated_runs_sensor(chosen),
-        ],
-        jobs=assert_type(build_maintenance_jobs(chosen), list[dg.JobDefinition]),
-        resources={"posthog_warehouse": PROJECT},
+        sync=PostHogSyncConfig(start_timeout_s=900),
+        history_database="md:warehouse",
     )
 
 
@@ -125,7 +133,7 @@ def rows_a_second(spec: dg.AssetSpec, event: dg.AssetMaterialization) -> str:
     return f"{sync.rows_synced / sync.duration_s:.1f}" if sync.rows_synced and sync.duration_s else "unknown"
 
 
-@dg.asset(deps=[["posthog", "stripe", "charge"]])
+@dg.asset(deps=[assert_type(asset_key_for("acme.Charge", EMBEDDED), dg.AssetKey)])
 def charges(posthog_warehouse: WarehouseResource) -> None:
     """The rows of a table, which the warehouses have in the same way."""
     posthog_warehouse.query("select {n} from {table}", table=dg.AssetKey("charge"), values={"n": 1})
@@ -148,9 +156,9 @@ def failed_tables(resource: PostHogWarehouseResource | LocalWarehouse) -> Sequen
     return found
 
 
-def definitions_of(path: Path) -> dg.Definitions:
-    """The definitions from the state in a file."""
-    return definitions(assert_type(load_state(PROJECT, path), WarehouseSnapshot))
+def synced_rows(warehouse: WarehouseResource) -> int:
+    """How many rows are synced now."""
+    return sum(job.rows_synced or 0 for job in warehouse.sync_and_wait("acme.Charge", "acme.Customer"))
 
 
 def why_not(resource: PostHogWarehouseResource) -> str:
@@ -166,8 +174,37 @@ def why_not(resource: PostHogWarehouseResource) -> str:
 
 def test_a_failed_sync(embedded_warehouse: EmbeddedWarehouse) -> None:
     """A test with pytest's fixture."""
-    embedded_warehouse.add_source("Stripe", prefix="acme", tables={"Charge": [{"id": 1, "amount": 5}]})
-    embedded_warehouse.behave("Charge", assert_type(fails("Stripe is down") | runs_for(2), TableBehaviour))
-    embedded_warehouse.behave("Charge", throttled())  # type: ignore[arg-type]
+    charges = {"Charge": [{"id": 1, "amount": 5}]}
+    assert_type(embedded_warehouse.add_source("Stripe", prefix="acme", tables=charges), AddedSource)
+    for behaviour in TABLE_BEHAVIOURS:
+        embedded_warehouse.behave("Charge", assert_type(behaviour | testing.runs_for(2), TableBehaviour))
+    for answer in ANSWERS:
+        embedded_warehouse.answer(assert_type(answer, WarehouseBehaviour))
+    embedded_warehouse.behave("Charge", testing.throttled())  # type: ignore[arg-type]
+    embedded_warehouse.answer(testing.fails("Stripe is down"))  # type: ignore[arg-type]
     assert embedded_warehouse.sync("Charge").latest_error == "Stripe is down"
     assert embedded_warehouse.resource.database.exists()
+
+
+TABLE_BEHAVIOURS = [
+    testing.billing_limit(),
+    testing.billing_limit_too_low(),
+    testing.fails("Stripe is down", permanent=True, times=1),
+    testing.fails_to_save(),
+    testing.has_two_jobs(),
+    testing.is_not_billed(),
+    testing.job_appears_after(2),
+    testing.loses_triggers(),
+    testing.never_ends(),
+    testing.never_starts(),
+    testing.runs_for(2),
+    testing.shows_status("Snoozing"),
+    testing.splits(),
+]
+ANSWERS = [
+    testing.broken(),
+    testing.down(2),
+    testing.loses_answers(),
+    testing.throttled(2, retry_after_s=1),
+    testing.unavailable(),
+]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,46 @@ def test_pages_include_nothing_that_needs_a_build() -> None:
     directives = re.compile(r"^(?:--8<--|:::|!!!|\?\?\?)|\{ ?[.:][^}`]*\}$", flags=re.MULTILINE)
 
     assert {} == {named(page): found for page in PAGES if (found := directives.findall(page.read_text()))}
+
+
+IMPORT = re.compile(r"^[`>. ]*from (dw_orchestration[\w.]*) import (\([^)]*\)|[^\n`#]+)", flags=re.MULTILINE)
+
+
+def imports(text: str) -> set[tuple[str, str]]:
+    """The names that a text imports from the package, each with its module."""
+    return {
+        (module, name.partition(" as ")[0].strip())
+        for module, names in IMPORT.findall(text)
+        for name in names.strip("()").split(",")
+        if name.strip() not in ("", "*")
+    }
+
+
+def can_be_imported(module: str, name: str) -> bool:
+    """Whether a module has the name, or a module below it."""
+    return hasattr(importlib.import_module(module), name) or find_spec(f"{module}.{name}") is not None
+
+
+def test_what_is_shown_can_be_imported() -> None:
+    """Every import on a page, in a snippet, an example or a docstring works, and so does each name of `__all__`."""
+    files = [
+        *PAGES,
+        *DOCS.rglob("*.py"),
+        *(ROOT / "examples").rglob("*.py"),
+        *(ROOT / "dw_orchestration").rglob("*.py"),
+    ]
+    shown = {each for path in files for each in imports(path.read_text())}
+    packages = ("dw_orchestration", "dw_orchestration.testing")
+    public = {(package, name) for package in packages for name in importlib.import_module(package).__all__}
+
+    assert ("dw_orchestration.testing", "EmbeddedWarehouse") in shown
+    assert [] == [each for each in sorted(shown | public) if not can_be_imported(*each)]
+    # what the reference describes of Python is what there is
+    described = imports((DOCS / "reference" / "python.md").read_text()) | {("dw_orchestration", "__version__")}
+    elsewhere = {
+        ("dw_orchestration", name) for name in ("PostHogWarehouseClient", "PostHogWarehouseComponent", "errors")
+    }
+    assert set() == {each for each in public if each[0] == "dw_orchestration"} - described - elsewhere
 
 
 def anchors(page: Path) -> set[str]:
