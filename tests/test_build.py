@@ -162,7 +162,7 @@ def test_a_schedule_configures_a_step_of_ones_own(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_a_run_alone_decides_is_no_default() -> None:
-    """The defaults and the op of a step of one's own are checked as those of all steps are."""
+    """The defaults and the op of a user's step are checked as those of all steps are."""
     with pytest.raises(errors.SetupError, match="sync_mode can only be set in the config of a run"):
         of_stripe(sync=PostHogSyncConfig(sync_mode="resync"))
     with pytest.raises(errors.SetupError, match="`op` has no setting pools"):

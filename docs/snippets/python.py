@@ -1,4 +1,4 @@
-"""Definitions in Python: a project with a translator, a step and a job of one's own, and tables that dbt updates."""
+"""Definitions in Python: a project with a translator, our own step and job, and tables that something else syncs."""
 
 # region definitions
 from collections.abc import Iterator

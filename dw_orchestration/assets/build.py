@@ -76,7 +76,7 @@ def build_posthog_assets(
 ) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition | dg.AssetSpec]:
     """The assets of a project's tables, and the external assets that their rows come from.
 
-    Tables that a user syncs in a step of their own (`Tables(own_steps=...)`) are left out.
+    Tables that a step of the user's syncs (`Tables(own_steps=...)`) are left out.
 
     Tables that Dagster cannot sync are external assets as well: tables that PostHog queries in place, and tables whose
     changes arrive as a stream or by webhook. The latter still have their checks.

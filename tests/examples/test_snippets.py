@@ -319,6 +319,25 @@ def test_synced_tables_are_read(stripe, monkeypatch, tmp_path) -> None:
     assert (12.0, 2) == (run.output_for_node("revenue"), run.output_for_node("charges"))
 
 
+def test_definitions_in_python(stripe, monkeypatch, tmp_path) -> None:
+    """The step with a body syncs its tables, its schedule starts that step, and the op returns what was synced."""
+    monkeypatch.setenv("DW_ORCHESTRATION_HOME", str(tmp_path))
+    shown = module("python.py")
+    defs = shown["defs"]()
+    everything = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+    job = defs.resolve_implicit_global_asset_job_def()
+    selected = [dg.AssetKey(["raw", "stripe", "acme", "charge"]), "revenue"]
+    run = job.execute_in_process(asset_selection=[dg.AssetKey.from_coercible(each) for each in selected])
+
+    assert {"vendors/stripe_acme", "raw/hubspot/deals", "revenue"} <= everything.keys()
+    assert "vendors/hubspot" not in everything
+    assert 12.0 == run.output_for_node("revenue")
+    assert (1, 0) == (len(stripe.jobs("Charge")), len(stripe.jobs("Customer")))
+    month_end = defs.resolve_job_def("month_end").execute_in_process()
+    assert 2 == month_end.output_for_node("refresh_charges")
+    assert [] == shown["incremental_tables"]()
+
+
 def test_client_alone(stripe, capsys) -> None:
     """Without Dagster, the client lists the disabled tables."""
     schema = stripe.schema("Invoice")
@@ -381,10 +400,11 @@ def test_run_config_of_a_job(stripe, name) -> None:
 def test_examples_of_users_tests_pass() -> None:
     """The tests that pages show pass as they stand."""
     tests = [str(path) for path in SNIPPETS.glob("test_*.py")]
+    count = sum(path.read_text().count("\ndef test_") for path in SNIPPETS.glob("test_*.py"))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
     ended = subprocess.run(command, cwd=SNIPPETS, capture_output=True, text=True, check=False)
 
-    assert f"{len(tests)} passed" in ended.stdout, ended.stdout + ended.stderr
+    assert f"{count} passed" in ended.stdout, ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize("deployment", [None, "production"])
