@@ -141,7 +141,7 @@ def build_posthog_definitions(
     sensors = [build_terminated_runs_sensor(tables)]
     if job_status_sensor:
         interval = timedelta(seconds=job_status_interval_s)
-        sensors.append(build_job_status_sensor(tables, auto_heal=auto_heal, interval=interval))
+        sensors = [build_job_status_sensor(tables, auto_heal=auto_heal, interval=interval), *sensors]
     status = dg.DefaultScheduleStatus.RUNNING if schedules_running else dg.DefaultScheduleStatus.STOPPED
     definitions = dg.Definitions(
         assets=[*ours, *assets],

@@ -177,8 +177,8 @@ def test_a_warehouse_takes_what_yaml_makes(
 @pytest.mark.parametrize(
     ("attribute", "expected"),
     [
-        ("name: '12345'", ("name", "12345")),
-        ("name: 12345", ("name", "12345")),
+        ("op: {pool: '12345'}", ("op", {"pool": "12345"})),
+        ("op: {pool: 12345}", ("op", {"pool": "12345"})),
         ("auto_heal: '3'", ("auto_heal", 3)),
         ("freshness: 'off'", ("freshness", False)),
         ("include_disabled: '{{ env.FLAG }}'", ("include_disabled", True)),
@@ -456,7 +456,8 @@ def test_every_run_that_is_requested_has_the_tags(tmp_path: Path) -> None:
                 dg.build_schedule_context(instance, scheduled_execution_time=midnight, repository_def=repository)
             ).run_requests
         ]
-        healing = Tick(WarehouseModel(), made.tables(SHOP), EventLog(instance), forgotten=[made.tables(SHOP)[0]])
+        tables = Tables(SHOP, run_tags=made.run_tags)
+        healing = Tick(WarehouseModel(), tables, EventLog(instance), forgotten=[tables[0]])
         requested += healing.run_requests()
     jobs = [job for job in repository.get_all_jobs() if job.name.startswith("posthog_warehouse_")]
     assert (4, len([each for each in (*OPERATIONS, RESYNC) if each.has_job])) == (len(requested), len(jobs))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs that have just begun are reported at once, as no run is on its way."""
     hasty = partial(build_job_status_sensor, run_grace=timedelta())
-    monkeypatch.setattr("dw_orchestration.component.component.build_job_status_sensor", hasty)
+    monkeypatch.setattr("dw_orchestration.build.build_job_status_sensor", hasty)
 
 
 def component(warehouse: EmbeddedWarehouse, **settings: object) -> dg.Definitions:

@@ -16,6 +16,7 @@ from dw_orchestration.sensors import build_job_status_sensor
 from dw_orchestration.sensors.cursor import SensorCursor
 from dw_orchestration.sensors.job_status import SHARED_UNTIL
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
+from dw_orchestration.tables.tables import Tables
 from tests.conftest import Clock
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Location:
         self.component = PostHogWarehouseComponent(warehouse=resource)
         with resource.connect() as client:
             self.state = WarehouseSnapshot.take(client, host=resource.name, project_id=client.project_id)
-        self.tables = self.component.tables(self.state)
+        self.tables = Tables(self.state)
         self.project = self.tables.snapshot.project
 
     def tick(self) -> str:

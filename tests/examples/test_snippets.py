@@ -69,7 +69,7 @@ def component(name: str) -> PostHogWarehouseComponent:
 def module(name: str) -> dict[str, Any]:
     """The names of a snippet in Python, run as it stands."""
     names: dict[str, Any] = {"__name__": "snippet"}
-    exec(compile((SNIPPETS / name).read_text(), name, "exec"), names)  # noqa: S102 - what is shown is what is run
+    exec(compile((SNIPPETS / name).read_text(), name, "exec", dont_inherit=True), names)  # noqa: S102 - what is shown is what is run
     return names
 
 
