@@ -101,16 +101,7 @@ def api(path: str, *members: str, level: int = 3) -> None:
     """Print what the code says about a class, a function or a module, and about some of its members."""
     found, package = _package()[path], path.rpartition(".")[0]
     if found.is_module:
-        described = [each for each in found.members.values() if _is_documented(each)]
-        public = _package()[package].members if package else {}
-        lines = [
-            line
-            for each in described
-            for line in (
-                *_describe(each, level=level, module=package if each.name in public else path),
-                *_fields(each),
-            )
-        ]
+        lines = [*_of_module(found, level=level, path=path)]
     else:
         lines = [*_describe(found, level=level, module=package)]
     for member in members:
@@ -128,8 +119,14 @@ def _package() -> griffe.Module:
     return cast("griffe.Module", loaded)
 
 
-def _is_documented(member: griffe.Object | griffe.Alias) -> bool:
-    return bool(member.is_public and not member.is_alias and (member.is_class or member.is_function))
+def _of_module(found: griffe.Object | griffe.Alias, *, level: int, path: str) -> Iterator[str]:
+    """The lines about the classes and functions of a module, which a package may have as its own names."""
+    package = path.rpartition(".")[0]
+    public = _package()[package].members if package else {}
+    for member in found.members.values():
+        if member.is_public and not member.is_alias and (member.is_class or member.is_function):
+            yield from _describe(member, level=level, module=package if member.name in public else path)
+            yield from _fields(member)
 
 
 def _describe(found: griffe.Object | griffe.Alias, *, level: int, module: str | None = None) -> Iterator[str]:

@@ -55,9 +55,11 @@ class EmbeddedWarehouse:
         self.resource = resource
         self.client: PostHogWarehouseClient = resource.client()
         self._sources: list[AddedSource] = []
+        self._before: frozenset[str] = frozenset()
 
     def __enter__(self) -> Self:
         self.reset()
+        self._before = frozenset(source.id for source in self.client.list_sources())
         return self
 
     def __exit__(
@@ -197,11 +199,13 @@ class EmbeddedWarehouse:
         return _wait_for(lambda: next((job for job in self.jobs(table)[:1] if is_over(job)), None))
 
     def clear(self) -> None:
-        """Reset, and remove everything that the test has added."""
+        """Reset, and remove everything that was added since the test began, also by the code that it tests."""
         self.reset()
-        for source in self._sources:
-            self.client.delete_source(source.id)
-            shutil.rmtree(self._folder(source.source_type), ignore_errors=True)
+        for source in list(self.client.list_sources()):
+            if source.id not in self._before:
+                self.client.delete_source(source.id)
+        for added in self._sources:
+            shutil.rmtree(self._folder(added.source_type), ignore_errors=True)
         self._sources.clear()
 
     def _source_of(self, table: str) -> AddedSource:
