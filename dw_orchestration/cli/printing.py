@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from dw_orchestration.operations.report import Report, Row
+    from dw_orchestration.operations.report import Report
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document: summary, failed, error, rows.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print names alone, one a line.")]
@@ -118,7 +118,7 @@ def print_in_blocks(report: Report) -> None:
     for number, row in enumerate(report.rows, 1):
         console.print(Text(f"row {number}", style="bold"))
         for column in report.columns:
-            line = f"  {visible(column):{width}}  {_cell(row[column], now=None)}"
+            line = f"  {visible(column):{width}}  {_cell(row[column], report, now=None)}"
             console.print(Text(line), soft_wrap=True)
     console.print(Text(report.summary))
 
@@ -149,7 +149,7 @@ def _print_table(report: Report, *, wide: bool) -> None:
     if report.rows:
         # a name that is wider than the terminal runs over its edge: a folded one cannot be copied
         console.width = max(console.width, _width(report, columns[0]))
-        _print_rows(console, report.rows, columns, wide=wide)
+        _print_rows(console, report, columns, wide=wide)
     if not wide:
         for remark in _remarks(report):
             console.print(Text(remark))
@@ -184,22 +184,22 @@ def _print_record(report: Report) -> None:
     _print_lines([visible_lines(report.summary)])
 
 
-def _print_rows(console: Console, rows: Sequence[Row], columns: Sequence[str], *, wide: bool) -> None:
+def _print_rows(console: Console, report: Report, columns: Sequence[str], *, wide: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
     now = None if wide else datetime.now(UTC)
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
     for column in columns:
-        is_number = all(isinstance(row.get(column), int | float | Decimal | None) for row in rows)
+        is_number = all(isinstance(row.get(column), int | float | Decimal | None) for row in report.rows)
         table.add_column(
             Text(visible(column)),
             justify="right" if is_number else "left",
             no_wrap=wide or not _is_text(column, columns),
             overflow="fold",
         )
-    for row in rows:
-        table.add_row(*(Text(_cell(row.get(column), now=now)) for column in columns))
+    for row in report.rows:
+        table.add_row(*(Text(_cell(row.get(column), report, now=now)) for column in columns))
     console.print(table)
 
 
@@ -218,7 +218,7 @@ def _fitting(report: Report, width: int) -> list[str]:
 
 def _width(report: Report, column: str) -> int:
     now = datetime.now(UTC)
-    widest = max((len(_cell(row.get(column), now=now)) for row in report.rows), default=0)
+    widest = max((len(_cell(row.get(column), report, now=now)) for row in report.rows), default=0)
     limit = WIDEST_TEXT if _is_text(column, report.columns) else NO_LIMIT
     return max(len(column), min(widest, limit))
 
@@ -239,8 +239,10 @@ def _is_text(column: str, columns: Sequence[str]) -> bool:
     return column != columns[0] and column in {"before", "after", "message", "description", "webhook_url", "synced"}
 
 
-def _cell(value: object, *, now: datetime | None) -> str:
+def _cell(value: object, report: Report, *, now: datetime | None) -> str:
     """A value as people read it; a time as of now, if that is given."""
+    if report.is_exact and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
     if isinstance(value, datetime) and now is not None:
         return ago(value, now=now)
     return visible(as_text(value))

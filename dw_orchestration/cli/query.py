@@ -88,7 +88,7 @@ def _print(session: Session, results: Sequence[QueryResult]) -> int:
     """Print the rows as a table, or as one document."""
     columns = results[0].columns
     rows = [dict(zip(columns, row, strict=True)) for result in results for row in result.rows]
-    report = Report(summary=f"{counted(len(rows), 'row')}.", rows=rows, columns=columns)
+    report = Report(summary=f"{counted(len(rows), 'row')}.", rows=rows, columns=columns, is_exact=True)
     if rows and session.form == Form() and sys.stdout.isatty() and not fits(report):
         print_in_blocks(report)
         return Exit.DONE

@@ -25,6 +25,7 @@ class Report:
         rows: One for each thing; all have the same keys, which programs rely on. Amounts of money are `Decimal`.
         columns: The keys that people are shown, in their order; the first one names the row.
         dispensable: The columns that a narrow terminal leaves out first, the least important one first.
+        is_exact: Whether numbers are shown digit by digit: values of the user's own data are copied and compared.
         is_record: Whether it is one thing with many properties, which people read as a list.
         failed: Whether something that was asked for has not been done.
     """
@@ -33,6 +34,7 @@ class Report:
     rows: Sequence[Row] = ()
     columns: Sequence[str] = ()
     dispensable: Sequence[str] = ()
+    is_exact: bool = False
     is_record: bool = False
     failed: bool = False
 

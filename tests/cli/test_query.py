@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dw_orchestration.testing.warehouse import EmbeddedWarehouse
 
 WIDE_QUERY = (
-    "select id, name, 'a long text of a column that is wider than most' as text, id * 1000 as number from {table}"
+    "select id, name, 'a long text of a column that is wider than most' as text, id * 1000 + 0.25 as number from {table}"
 )
 
 
@@ -54,12 +54,15 @@ def test_output_in_every_form(dw, synced) -> None:
 @pytest.mark.parametrize(
     ("width", "shown"),
     [
-        (200, [" 1  Ada      a long text of a column that is wider than most   1,000"]),
-        (40, ["row 1", "  name    Ada", "  text    a long text of a column that is wider than most"]),
+        (200, [" 1  Ada      a long text of a column that is wider than most  1000.25"]),
+        (40, ["row 1", "  number  1000.25", "  name    Ada", "  text    a long text of a column that is wider than most"]),
     ],
 )
 def test_a_terminal_shows_every_column(dw, synced, width, shown) -> None:
-    """No column that was asked for is left out, and no value is cut: a narrow terminal has a line for each."""
+    """No column that was asked for is left out, and no value is cut or rounded: a narrow terminal has a line for each.
+
+    Ids can be copied: there are no separators in them.
+    """
     terminal, end = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "dw_orchestration", "query", WIDE_QUERY, "--table", "Customer"],
