@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from dw_orchestration.testing.warehouse import EmbeddedWarehouse
 
 WIDE_QUERY = (
-    "select id, name, 'a long text of a column that is wider than most' as text, id * 1000 + 0.25 as number from {table}"
+    "select id, name, 'a long text of a column that is wider than most' as text, id * 1000 + 0.25 as number"
+    " from {table}"
 )
 
 
@@ -55,7 +56,15 @@ def test_output_in_every_form(dw, synced) -> None:
     ("width", "shown"),
     [
         (200, [" 1  Ada      a long text of a column that is wider than most  1000.25"]),
-        (40, ["row 1", "  number  1000.25", "  name    Ada", "  text    a long text of a column that is wider than most"]),
+        (
+            40,
+            [
+                "row 1",
+                "  number  1000.25",
+                "  name    Ada",
+                "  text    a long text of a column that is wider than most",
+            ],
+        ),
     ],
 )
 def test_a_terminal_shows_every_column(dw, synced, width, shown) -> None:
