@@ -35,7 +35,7 @@ def pytest_report_header() -> str:
 
 
 # A shared machine makes any single example slow now and then: no deadline.
-settings.register_profile("default", deadline=None, max_examples=100)
+settings.register_profile("default", deadline=None, max_examples=50)
 settings.register_profile("thorough", deadline=None, max_examples=2000)
 settings.load_profile("default")
 

@@ -23,12 +23,12 @@ def run(script: str, *arguments: str) -> str:
 
 
 def test_kills_in_the_middle_of_syncs_cost_nothing() -> None:
-    """After SIGKILL of the warehouse and of a step, no row and no event is missing or doubled."""
-    printed = run("kill_campaign.py", "--kills", "1", "--victims", "warehouse", "step")
-    assert ["warehouse", "step"] == [line.split()[0] for line in printed.splitlines() if line.endswith(" s")]
+    """After SIGKILL of a step, no row and no event is missing or doubled."""
+    printed = run("kill_campaign.py", "--kills", "1", "--victims", "step")
+    assert ["step"] == [line.split()[0] for line in printed.splitlines() if line.endswith(" s")]
 
 
 def test_damaged_files_cost_nothing() -> None:
     """A damaged file is restored, or is one error whose cure works."""
-    printed = run("damaged_files.py", "--files", "endpoint.json", "warehouse.duckdb", "--damages", "garbage")
-    assert "{'one error': 1, 'recovered': 1}" in printed
+    printed = run("damaged_files.py", "--files", "endpoint.json", "--damages", "garbage")
+    assert "{'recovered': 1}" in printed

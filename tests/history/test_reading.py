@@ -155,7 +155,7 @@ STEPS = st.lists(
 
 
 @given(steps=STEPS, gap_minutes=st.sampled_from([1, 7, 600]))
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_history_is_what_the_warehouse_has(*, project, history_of, rows_of, tmp_path, steps, gap_minutes) -> None:
     """Whenever jobs begin, end and are read, after a last pass each is in the history as the API shows it."""
     project.forget_jobs()

@@ -95,7 +95,7 @@ def test_durations_are_those_of_completed_syncs(history, now) -> None:
 
 
 @given(jobs=JOBS)
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_figures_are_those_of_a_count_by_hand(history_of, tmp_path, now, jobs) -> None:
     """Rows, failures, median and 95th percentile are the same as when they are counted one by one."""
     (tmp_path / "law.duckdb").unlink(missing_ok=True)
