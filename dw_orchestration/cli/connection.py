@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dw_orchestration.cli.streams import write_lines
 from dw_orchestration.operations.project import Project
 from dw_orchestration.tables.errors import SetupError, UsageError
 from dw_orchestration.text import visible_lines
@@ -59,7 +60,7 @@ def variable(name: str) -> str | None:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"{visible_lines(text)}\n")
+    write_lines(visible_lines(text), sys.stderr)
 
 
 @dataclass(frozen=True, kw_only=True)

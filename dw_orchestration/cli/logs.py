@@ -10,6 +10,7 @@ from dw_orchestration.cli.commands import plain
 from dw_orchestration.cli.completion import COMPLETIONS
 from dw_orchestration.cli.output import Exit, session_of
 from dw_orchestration.cli.printing import Form, Json
+from dw_orchestration.cli.streams import write_lines
 from dw_orchestration.operations.logs import find_job, followed_lines, log_lines, report_of_lines
 from dw_orchestration.operations.operation import TableParams
 from dw_orchestration.posthog.enums import LogLevel
@@ -60,7 +61,7 @@ def logs(
         if as_json:
             return session.show(report_of_lines(found, sync, list(lines)))
         for line in lines:
-            sys.stdout.write(f"{as_text(line)}\n")
+            write_lines(as_text(line), sys.stdout)
             sys.stdout.flush()
     return Exit.DONE
 

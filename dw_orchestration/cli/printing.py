@@ -11,11 +11,11 @@ import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from textwrap import TextWrapper
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dw_orchestration.cli.streams import write_lines
 from dw_orchestration.operations.report import as_text, remark
 from dw_orchestration.tables.errors import UsageError
 from dw_orchestration.text import visible, visible_lines
@@ -91,14 +91,14 @@ def print_report(report: Report, *, form: Form) -> None:
     else:
         rows = report.plain_rows()
         _print_lines("\t".join(_plain_cell(row.get(column)) for column in report.columns) for row in rows)
-        sys.stderr.write(f"{visible_lines(report.summary)}\n")
+        write_lines(visible_lines(report.summary), sys.stderr)
 
 
 def print_error(error: Exception, text: str, *, form: Form) -> None:
     """Print what went wrong; as a document too, for a program that expects one."""
     if form.as_json:
         _print_json({"summary": text, "failed": True, "rows": [], "error": text, "error_type": type(error).__name__})
-    sys.stderr.write(f"{visible_lines(text)}\n")
+    write_lines(visible_lines(text), sys.stderr)
 
 
 def fits(report: Report) -> bool:
@@ -163,25 +163,16 @@ def _print_record(report: Report) -> None:
 
     On a terminal, long texts continue below themselves, and no name, id or address is folded.
     """
-    from rich.console import Console
-
-    is_terminal = sys.stdout.isatty()
     width = max(map(len, report.columns)) + GAP
-    wrap = TextWrapper(
-        width=Console(file=sys.stdout).width if is_terminal else NO_LIMIT,
-        subsequent_indent=" " * width,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
     for column in report.columns:
         value = report.rows[0].get(column)
         for number, each in enumerate(value if isinstance(value, list) else [value]):
             text = visible(as_text(each))
-            if is_terminal and isinstance(each, datetime):
+            if sys.stdout.isatty() and isinstance(each, datetime):
                 text += f" ({ago(each, now=datetime.now(UTC))})"
             if text:
-                _print_lines(wrap.wrap(f"{'' if number else column:{width}}{text}"))
-    _print_lines([visible_lines(report.summary)])
+                write_lines(f"{'' if number else column:{width}}{text}", sys.stdout, indent=width)
+    write_lines(visible_lines(report.summary), sys.stdout)
 
 
 def _print_rows(console: Console, report: Report, columns: Sequence[str], *, wide: bool) -> None:

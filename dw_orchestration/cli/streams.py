@@ -2,8 +2,10 @@
 
 import io
 import os
+import shutil
 import sys
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -16,6 +18,26 @@ def accept_any_output() -> None:
     A sync is done and billed by the time that its result is printed: the exit status has to say how the sync ended.
     """
     sys.stdout, sys.stderr = _tolerant(sys.stdout), _tolerant(sys.stderr)
+
+
+def write_lines(text: str, stream: TextIO, *, indent: int = 0) -> None:
+    """Write lines. A terminal would break long ones in the middle of a name: there they are broken between words.
+
+    Args:
+        text: One or more lines.
+        stream: The output.
+        indent: How far the rest of a broken line is moved to the right.
+    """
+    lines = text.split("\n")
+    if stream.isatty():
+        width, rest = shutil.get_terminal_size().columns, " " * indent
+        lines = [
+            part
+            for line in lines
+            for part in wrap(line, width, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False)
+            or [""]
+        ]
+    stream.writelines(f"{line}\n" for line in lines)
 
 
 def _tolerant(stream: TextIO | None) -> TextIO:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dw_orchestration.tables.table import Table
 
 COLUMNS = ("column", "type", "incremental_field_type", "nullable", "indexed", "primary_key", "in_use")
+DISPENSABLE = ("nullable", "indexed", "in_use")
 
 
 def show_fields(project: Project, table: str) -> Report:
@@ -39,7 +40,7 @@ def report_of_fields(table: Table, found: IncrementalFields) -> Report:
     now = table.schema.sync_type or "not chosen yet"
     follows = f", following {table.schema.incremental_field}" if table.schema.incremental_field else ""
     summary = f"{table.name} can be synced: {types}. Now: {now}{follows}."
-    return Report(summary=summary, rows=_rows(table, found), columns=COLUMNS)
+    return Report(summary=summary, rows=_rows(table, found), columns=COLUMNS, dispensable=DISPENSABLE)
 
 
 def _rows(table: Table, found: IncrementalFields) -> list[Row]:

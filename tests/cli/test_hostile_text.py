@@ -40,7 +40,7 @@ def test_people_see_escapes(dw, hostile) -> None:
         assert len({line.count("\t") for line in ran.out.splitlines()}) <= 1
         assert not any(line.strip().startswith("stripe.Good") for line in (ran.out + ran.err).splitlines())
     assert 1 == synced.code
-    assert r"Evil\x1b]0;owned\x07\u202e\x9b2J\nstripe.Good: completed: failed" in synced.err
+    assert r"Evil\x1b]0;owned\x07\u202e\x9b2J\nstripe.Good: completed failed: " in synced.err
     assert r"\x1b]0;owned\x07cannot connect\r\x1b[2J\u2066 to Größe\x85!" in synced.out
     assert r"hubspot.Evil\x1b]0;owned" in asked[0].out
 

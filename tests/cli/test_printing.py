@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dw_orchestration.cli.app import app
-from dw_orchestration.cli.printing import DEFAULT_FORM, Form, ago, print_report
+from dw_orchestration.cli.printing import DEFAULT_FORM, Form, ago, print_error, print_report
 from dw_orchestration.operations.registry import OPERATIONS
 from dw_orchestration.operations.report import Report
 from dw_orchestration.tables.errors import UsageError
@@ -175,6 +175,17 @@ def test_terminal_has_the_columns_that_fit(report, monkeypatch) -> None:
 
     assert ["table", "rows_synced"] == text.split("\n")[0].split()
     assert "Not shown: synced, status (--wide)" in " ".join(text.split())
+
+
+def test_an_error_is_wrapped_between_words(monkeypatch) -> None:
+    """A terminal breaks long lines anywhere; a name in an error stays whole."""
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+
+    print_error(UsageError("x"), f"No table is named {'nope ' * 8}. There are {LONG_NAME}, {LONG_NAME}.", form=Form())
+
+    lines = sys.stderr.getvalue().splitlines()
+    assert (True, 2) == (max(map(len, lines)) <= 60, sum(LONG_NAME in line for line in lines))
 
 
 def test_a_record_is_wrapped_between_words(monkeypatch) -> None:
