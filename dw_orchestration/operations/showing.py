@@ -10,6 +10,7 @@ from dw_orchestration.operations.operation import Operation, TableParams
 from dw_orchestration.operations.report import Report, Row, as_text, counted
 from dw_orchestration.posthog.jobs import duration_s
 from dw_orchestration.tables.classify import why_not_synced
+from dw_orchestration.tables.takeover import is_taken
 
 if TYPE_CHECKING:
     from dw_orchestration.operations.project import Project
@@ -52,6 +53,7 @@ def _row(table: Table, jobs: list[Job], *, now: datetime) -> Row:
         "incremental_field": schema.incremental_field,
         "synced": own.describe() if own else None,
         "next_sync_at": own.next_tick(now) if own else None,
+        "before_takeover": table.cadence.describe() if table.cadence and is_taken(schema) else None,
         "full_refresh_interval_days": schema.full_refresh_interval_days,
         "next_full_refresh_at": schema.next_full_refresh_at,
         "rows": schema.table.row_count if schema.table else None,

@@ -39,6 +39,17 @@ def test_table_that_was_taken_over(project) -> None:
     assert "dw takeover --restore stripe_acme.Charge" in report.summary
 
 
+def test_a_takeover_is_shown(project, stripe) -> None:
+    """When PostHog synced the table before Dagster took it over, and will again."""
+    (before,) = show_table(project, "Charge").rows
+    take_over(project, ["Charge"])
+
+    (row,) = show_table(project, "Charge").rows
+
+    assert (None, before["synced"]) == (before["before_takeover"], row["before_takeover"])
+    assert row["synced"].startswith("every 30 days")
+
+
 def test_reason_why_a_table_is_not_synced(project, stripe) -> None:
     """A disabled table says what to do."""
     disable_tables(project, ["Charge"])
