@@ -46,11 +46,13 @@ class Ours(PostHogTranslator):
         return None if table.source.source_type == "Hubspot" else dg.AssetSpec(["vendors", table.group])
 
 
+OURS = Ours()
+
 # endregion
 
 
 # region body
-@posthog_assets(WAREHOUSE, select=["stripe_acme.*"], translator=Ours())
+@posthog_assets(WAREHOUSE, select=["stripe_acme.*"], translator=OURS)
 def stripe(context: dg.AssetExecutionContext, posthog_warehouse: WarehouseResource) -> Iterator[Any]:
     """The tables of Stripe, and what has to happen before and after their syncs."""
     context.log.info("This happens before anything is synced.")
@@ -62,7 +64,7 @@ def stripe(context: dg.AssetExecutionContext, posthog_warehouse: WarehouseResour
 
 
 # region key
-@dg.asset(deps=[asset_key_for("acme.Charge", WAREHOUSE, translator=Ours())])
+@dg.asset(deps=[asset_key_for("acme.Charge", WAREHOUSE, translator=OURS)])
 def revenue(posthog_warehouse: WarehouseResource) -> float:
     """The sum of all charges."""
     found = posthog_warehouse.query("select sum(amount) as total from {table}", table="acme.Charge")
@@ -93,7 +95,7 @@ def month_end() -> None:
 @dg.definitions
 def defs() -> dg.Definitions:
     """All tables, two assets of our own and a job."""
-    tables = build_posthog_definitions(WAREHOUSE, translator=Ours(), assets=[stripe, revenue])
+    tables = build_posthog_definitions(WAREHOUSE, translator=OURS, assets=[stripe, revenue])
     return dg.Definitions.merge(tables, dg.Definitions(jobs=[month_end]))
 
 

@@ -69,7 +69,7 @@ def asset_key_for(
     Args:
         table: `stripe_acme.Customer`, `acme.Customer`, `Customer`, or the id of its schema.
         warehouse: As for `build_posthog_definitions`.
-        translator: As for `build_posthog_definitions`, where it changes keys.
+        translator: As for `build_posthog_definitions`, if it changes keys; one object for all calls saves time.
         name: As for `build_posthog_definitions`.
         state: As for `build_posthog_definitions`.
 
@@ -104,14 +104,14 @@ def load_tables(
     state: Path | WarehouseSnapshot | None,
 ) -> Tables:
     """The selected tables of the state, translated."""
-    translator = translator or PostHogTranslator()
+    # without a translator, no spec is made before it is needed
     return Tables(
         load_state(warehouse, state, name=name),
         select=select,
         exclude=exclude,
         include_disabled=include_disabled,
-        spec_of=translator.get_asset_spec,
-        upstream_of=translator.get_upstream_spec,
+        spec_of=translator.get_asset_spec if translator else None,
+        upstream_of=translator.get_upstream_spec if translator else None,
         resource_key=name,
         namespace=None if name == DEFAULT_RESOURCE_KEY else name,
     )

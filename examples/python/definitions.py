@@ -29,7 +29,10 @@ class Owners(PostHogTranslator):
         return spec.replace_attributes(owners=["team:finance"]) if table.schema.name.startswith("order") else spec
 
 
-@posthog_assets(WAREHOUSE, select=["shop.order*"], translator=Owners())
+OWNERS = Owners()
+
+
+@posthog_assets(WAREHOUSE, select=["shop.order*"], translator=OWNERS)
 def orders(context: dg.AssetExecutionContext, posthog_warehouse: WarehouseResource) -> Iterator[Any]:
     """The tables about orders, which are announced before and counted after their syncs."""
     context.log.info("The orders are synced now.")
@@ -50,4 +53,4 @@ def customers_by_country(posthog_warehouse: WarehouseResource) -> dg.Materialize
 @dg.definitions
 def defs() -> dg.Definitions:
     """Everything: each load of the code server fetches the state, which all other processes read from its file."""
-    return build_posthog_definitions(WAREHOUSE, translator=Owners(), assets=[orders, customers_by_country])
+    return build_posthog_definitions(WAREHOUSE, translator=OWNERS, assets=[orders, customers_by_country])

@@ -47,6 +47,20 @@ from dw_orchestration import PostHogWarehouseResource, build_posthog_definitions
 warehouse = PostHogWarehouseResource(host="{host}", project_id="{project_id}", api_key=dg.EnvVar("OUR_KEY"))
 defs = dg.definitions(lambda: build_posthog_definitions(warehouse))
 """
+OWN_STEP = """
+import dagster as dg
+from dw_orchestration import PostHogWarehouseResource, posthog_assets
+
+warehouse = PostHogWarehouseResource(host="{host}", project_id="{project_id}", api_key=dg.EnvVar("OUR_KEY"))
+
+@dg.definitions
+def defs():
+    @posthog_assets(warehouse)
+    def stripe(context: dg.AssetExecutionContext, posthog_warehouse: PostHogWarehouseResource):
+        yield from posthog_warehouse.sync(context)
+
+    return dg.Definitions(assets=[stripe], resources={{"posthog_warehouse": warehouse}})
+"""
 DEFAULT_LOCATION = "from dw_orchestration.definitions import defs"
 
 
@@ -85,8 +99,8 @@ def location(folder: Path, code: str, resource: PostHogWarehouseResource) -> Cod
 
 @pytest.mark.parametrize(
     "code",
-    [COMPONENT, PYTHON, PYTHON_ALONE, DEFAULT_LOCATION],
-    ids=["component", "python", "python_alone", "default"],
+    [COMPONENT, PYTHON, PYTHON_ALONE, OWN_STEP, DEFAULT_LOCATION],
+    ids=["component", "python", "python_alone", "own_step", "default"],
 )
 @pytest.mark.parametrize("in_development", [False, True], ids=["deployed", "dev"])
 def test_a_run_without_the_state_fails_with_the_cure(
