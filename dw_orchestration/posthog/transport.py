@@ -183,8 +183,9 @@ class Transport:
         only_reads = is_query or method in errors.ONLY_READ
         if self._read_only and not only_reads:
             raise errors.ReadOnlyError(
-                f"{method} {path} at {self.host} was not sent: the connection is read-only, which is the default "
-                "in Dagster+ branch deployments. Set `read_only` to false to allow changes in PostHog."
+                f"The connection to {self.host} is read-only, so no sync was started and nothing was changed in PostHog."
+                " Set `read_only: false` if this deployment may do that. Branch deployments of Dagster+ are read-only by"
+                " default."
             )
         if self._http.is_closed:
             raise errors.UsageError(f"{method} {path} was not sent: the client is closed. Create a new one.")

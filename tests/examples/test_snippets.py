@@ -420,7 +420,7 @@ def test_only_production_starts_syncs(stripe, monkeypatch, deployment) -> None:
         job = defs.resolve_implicit_global_asset_job_def()
         run = job.execute_in_process(asset_selection=[CHARGE], raise_on_error=False)
         (failed,) = (event for event in run.all_events if event.is_step_failure)
-        assert "`read_only`" in failed.step_failure_data.user_failure_data.description
+        assert "Set `read_only: false`" in failed.step_failure_data.user_failure_data.description
         assert [] == stripe.jobs("Charge")
 
 

@@ -184,10 +184,11 @@ def test_calls_that_ask_the_source_may_take_longer(make_client: MakeClient) -> N
 
 @pytest.mark.parametrize("call", ["reload_schema", "delete_schema", "delete_source", "refresh_schemas"])
 def test_a_read_only_client_changes_nothing(make_client: MakeClient, server: ScriptedServer, call: Any) -> None:
-    """Every request but a GET is refused before it is sent."""
+    """Every request but a GET is refused before it is sent; the text is about the setting, and not about a request."""
     client = make_client(read_only=True)
-    with pytest.raises(errors.ReadOnlyError, match="was not sent"):
+    with pytest.raises(errors.ReadOnlyError, match="Set `read_only: false`") as refused:
         getattr(client, call)("s1")
+    assert "/api/" not in str(refused.value)
     assert [] == server.received
 
 
