@@ -32,8 +32,7 @@ def show_table(project: Project, table: str) -> Report:
     row = _row(found, jobs, now=project.client.server_time or datetime.now(UTC))
     reason = why_not_synced(found.schema, found.schema_class)
     summary = f"{found.name}: {reason[:1].upper()}{reason[1:]}" if reason else f"{found.name} can be synced by Dagster."
-    if found.cadence != found.own_cadence and found.cadence:
-        row["taken_over_from"] = found.cadence.describe()
+    if is_taken(found.schema):
         summary += f" Dagster alone schedules it, until `dw takeover --restore {found.name}`."
     return Report(summary=summary, rows=[row], columns=list(row), is_record=True)
 

@@ -183,8 +183,8 @@ class Transport:
         only_reads = is_query or method in errors.ONLY_READ
         if self._read_only and not only_reads:
             raise errors.ReadOnlyError(
-                f"The connection to {self.host} is read-only, so no sync was started and nothing was changed in PostHog."
-                " Set `read_only: false` if this deployment may do that. Branch deployments of Dagster+ are read-only by"
+                f"The connection to {self.host} is read-only: no sync was started, and nothing was changed in PostHog."
+                " Set `read_only: false` if this deployment may do so. Branch deployments of Dagster+ are read-only by"
                 " default."
             )
         if self._http.is_closed:
