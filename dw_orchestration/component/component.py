@@ -218,13 +218,16 @@ class PostHogWarehouseComponent(PostHogTranslator, dg.StateBackedComponent, dg.R
         A file that cannot be read or written takes away this component's tables, not the rest of the code location.
 
         Raises:
-            SetupError: Another component of this project has the same name.
+            SetupError: An attribute cannot be used, or another component of this project has the same name.
         """
-        if self.has_neighbours:
-            everyone = context.component_tree.get_all_components(of_type=PostHogWarehouseComponent)
-            _refuse_namesakes(self.name, [each.name for each in everyone])
         try:
+            if self.has_neighbours:
+                everyone = context.component_tree.get_all_components(of_type=PostHogWarehouseComponent)
+                _refuse_namesakes(self.name, [each.name for each in everyone])
             return self._defs_of_state(context)
+        except SetupError as error:
+            # the page of the code location shows frames, and the way through this package explains nothing
+            raise error.with_traceback(None) from None
         except SnapshotError as error:
             return self.not_connected(str(error))
         except OSError as error:

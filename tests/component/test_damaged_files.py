@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -12,9 +13,10 @@ from component_snapshots import project, source, table
 
 from dw_orchestration import PostHogWarehouseComponent
 from dw_orchestration.definitions import definitions_for
-from dw_orchestration.errors import StateNotRefreshedError
+from dw_orchestration.errors import SetupError, StateNotRefreshedError
 from dw_orchestration.resources.local import LocalWarehouse
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource, WarehouseResource
+from dw_orchestration.schedules import ScheduleOverride
 from dw_orchestration.tables.snapshot import WarehouseSnapshot
 
 if TYPE_CHECKING:
@@ -84,6 +86,25 @@ def test_a_damaged_state_takes_one_component_down(tmp_path: Path, damage: str) -
     assert "Delete it, or refresh it" in told or "Make it a file" in told
     assert before == (path.read_bytes() if path.is_file() else None)
     dg.Definitions.validate_loadable(with_a_sensor_of_the_users(defs, "posthog_warehouse"))
+
+
+def test_an_unusable_attribute_shows_the_sentence_alone(embedded_warehouse: EmbeddedWarehouse, tmp_path: Path) -> None:
+    """The page of the code location shows the frames of an error: of this package, the one that Dagster calls."""
+    embedded_warehouse.add_source("Stripe", tables={"Customer": [{"id": 1}]})
+    override = ScheduleOverride(tables=["*"], cron="61 * * * *")
+    ours = PostHogWarehouseComponent(
+        warehouse=embedded_warehouse.resource, state_file=tmp_path / "state.json", overrides=[override]
+    )
+
+    with pytest.raises(SetupError, match=r"Invalid cron '61 \* \* \* \*'") as caught:
+        dg.build_defs_for_component(ours)
+
+    frames = [
+        frame.name
+        for frame in traceback.extract_tb(caught.tb)
+        if "dw_orchestration/component" in frame.filename or "dw_orchestration/tables" in frame.filename
+    ]
+    assert ["build_defs"] == frames
 
 
 @pytest.mark.parametrize("damage", ["emptied", "another version"])
