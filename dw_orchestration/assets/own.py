@@ -47,7 +47,7 @@ def posthog_assets(
         retry_policy: Dagster's retry policy. A retry takes up the syncs that are still running.
         op: `tags`, `pool` and `description` of the step.
         sync: Defaults of the runs' config. Only the fields that are given count.
-        name: As for `build_posthog_definitions`.
+        name: As for `build_posthog_definitions`; the function's parameter for the warehouse has this name.
         state: As for `build_posthog_definitions`.
 
     Raises:

@@ -1,10 +1,15 @@
 """Syncing by name from code of a user's own."""
 
+import os
+import signal
+import time
+from threading import Thread, Timer
+
 import dagster as dg
 import pytest
 
 from dw_orchestration import WarehouseResource, errors
-from dw_orchestration.testing import EmbeddedWarehouse, fails, runs_for
+from dw_orchestration.testing import EmbeddedWarehouse, fails, never_ends
 
 ROWS = [{"id": 1}, {"id": 2}]
 
@@ -18,11 +23,13 @@ def acme(embedded_warehouse: EmbeddedWarehouse) -> EmbeddedWarehouse:
 
 def test_an_op_syncs_tables_and_waits(acme: EmbeddedWarehouse) -> None:
     """An op has the ended syncs when the call returns; a sync that was running is waited for, and not started twice."""
-    acme.behave("Customer", runs_for(0.5))
+    acme.behave("Customer", never_ends())
     running = acme.start("Customer")
 
     @dg.op
     def refresh(posthog_warehouse: WarehouseResource) -> list[str]:
+        # it ends before the second poll: the first one has found it running
+        Timer(2.5, acme.reset).start()
         return [job.id for job in posthog_warehouse.sync_and_wait("acme.Customer", "*.charge")]
 
     job = dg.GraphDefinition("job", node_defs=[refresh]).to_job(resource_defs={"posthog_warehouse": acme.resource})
@@ -41,6 +48,22 @@ def test_a_failed_sync_is_its_error(acme: EmbeddedWarehouse) -> None:
     assert sorted(["the disk is full", "the key was revoked"]) == sorted(
         reason for text in told for reason in ("the disk is full", "the key was revoked") if reason in text
     )
+
+
+def test_an_interrupted_process_cancels_what_it_started(acme: EmbeddedWarehouse) -> None:
+    """Ctrl-C, and a user who terminates the run, cancel the syncs of the call in PostHog."""
+    acme.behave("Customer", never_ends())
+
+    def interrupt() -> None:
+        while not acme.jobs("Customer"):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        acme.resource.sync_and_wait("Customer")
+    assert ["Failed"] == [job.status for job in acme.jobs("Customer")]
+    assert "cancelled" in str(acme.jobs("Customer")[0].latest_error).lower()
 
 
 def test_a_typo_syncs_nothing(acme: EmbeddedWarehouse) -> None:
