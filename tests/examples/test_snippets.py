@@ -322,6 +322,7 @@ def test_synced_tables_are_read(stripe, monkeypatch, tmp_path) -> None:
 def test_definitions_in_python(stripe, monkeypatch, tmp_path) -> None:
     """The step with a body syncs its tables, its schedule starts that step, and the op returns what was synced."""
     monkeypatch.setenv("DW_ORCHESTRATION_HOME", str(tmp_path))
+    assert {"posthog/stripe/acme/charge"} <= keys(module("python_one_call.py")["defs"])
     shown = module("python.py")
     defs = shown["defs"]()
     everything = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
