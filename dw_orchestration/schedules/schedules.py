@@ -10,7 +10,7 @@ import dagster as dg
 from dw_orchestration.assets.build import steps_of
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.schedules.overrides import Timetable
-from dw_orchestration.tables.cadence import EPOCH, HOUR, MINUTE, Cadence
+from dw_orchestration.tables.cadence import HOUR, Cadence
 from dw_orchestration.tables.errors import SetupError
 from dw_orchestration.tables.names import unique_names
 from dw_orchestration.tables.scheduling import SchedulingMode
@@ -54,11 +54,12 @@ class ScheduledTables:
 
     @property
     def crons(self) -> list[str]:
-        """When to look which of the tables are due: few lines, the first of which has the interval in Dagster's UI."""
-        first, *others = self.cadences
-        if others and first.every < HOUR:
-            return [*_crons(first), _every_hour_at(others)]
-        return _merged(cron for cadence in self.cadences for cron in _crons(cadence))
+        """When to look which of the tables are due: each line reads as the interval in Dagster's UI.
+
+        So lines of minutes are not merged: those of five tables, every 5 minutes each, would read "every minute".
+        """
+        crons = [cron for cadence in self.cadences for cron in _crons(cadence)]
+        return crons if self.cadences[0].every < HOUR else _merged(crons)
 
     @property
     def timezone(self) -> str:
@@ -250,18 +251,15 @@ def _ensure(group: ScheduledTables, moment: datetime, *, ops: Iterable[str]) -> 
     return {"ops": {name: {"config": config} for name in sorted(ops)}}
 
 
-def _every_hour_at(cadences: Iterable[Cadence]) -> str:
-    """The minutes of every hour at which any of the cadences ticks."""
-    ticks = {(tick - EPOCH) // MINUTE for cadence in cadences for tick in cadence.ticks(EPOCH, EPOCH + HOUR)}
-    return f"{','.join(map(str, sorted(ticks)))} * * * *"
-
-
 def _crons(cadence: Cadence) -> list[str]:
-    """The cadence itself where cron can say it, else every day at its time: the tick then asks whether it is due."""
+    """The cadence itself where cron can say it, else every day at its time: the tick then asks whether it is due.
+
+    Dagster's UI reads `*/30` as "every 30 days", though these are the first and the 31st; the other line has the rest.
+    """
     if (exact := cadence.cron()) is not None:
         return exact
     minutes = int(cadence.offset.total_seconds() // 60)
-    return [f"{minutes % 60} {minutes // 60 % 24} * * *"]
+    return [f"{minutes % 60} {minutes // 60 % 24} {days} * *" for days in ("*/30", "2-30")]
 
 
 def _merged(crons: Iterable[str]) -> list[str]:

@@ -77,16 +77,16 @@ def test_tables_of_a_source_with_the_same_interval_share_a_schedule() -> None:
     ("times", "crons"),
     [
         ([time(0, 1)], ["1-59/5 * * * *"]),
-        ([time(0, 1), time(0, 3)], ["1-59/5 * * * *", "3,8,13,18,23,28,33,38,43,48,53,58 * * * *"]),
+        ([time(0, 3), time(0, 1), time(0, 3)], ["1-59/5 * * * *", "3-59/5 * * * *"]),
         (
             [time(0, minute) for minute in range(5)],
-            ["*/5 * * * *", ",".join(str(minute) for minute in range(60) if minute % 5) + " * * * *"],
+            ["*/5 * * * *", "1-59/5 * * * *", "2-59/5 * * * *", "3-59/5 * * * *", "4-59/5 * * * *"],
         ),
     ],
     ids=["one", "two", "all"],
 )
-def test_short_intervals_begin_with_the_interval(times, crons) -> None:
-    """The page of schedules shows the crons in words and cuts them off: `* * * * *` would be "Every minute"."""
+def test_short_intervals_read_as_the_interval(times, crons) -> None:
+    """Dagster's pages show each cron in words: `* * * * *` would be "Every minute"."""
     tables = [table(number, sync_frequency="5min", sync_time_of_day=each) for number, each in enumerate(times)]
 
     (schedule,) = build_posthog_schedules(Tables(snapshot(tables), include_disabled=True))
@@ -180,6 +180,7 @@ def test_every_thirty_days_is_decided_by_the_tick(moment, is_due) -> None:
     """Cron cannot say it, so the schedule looks every day and asks whether the tick is due."""
     (schedule,) = build_posthog_schedules(Tables(snapshot([table(1, sync_frequency="30day")]), include_disabled=True))
 
+    assert ["11 7 */30 * *", "11 7 2-30 * *"] == schedule.cron_schedule
     assert is_due == (tick_of(schedule, moment) is not None)
 
 
