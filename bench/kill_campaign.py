@@ -121,11 +121,21 @@ class Campaign:
         jobs = [job for name in TABLES for job in self.warehouse.jobs(name)]
         return {job.id for job in jobs if job.status is JobStatus.COMPLETED}
 
-    def reports(self) -> Counter[str]:
-        """How often each sync is in the event log as a materialization."""
-        tables = Tables(self.warehouse.snapshot(), include_disabled=True)
-        records = [r for table in tables for r in self.instance.fetch_materializations(asset_key(table), 5000).records]
-        return Counter(str(record.asset_materialization.metadata["posthog/job_id"].value) for record in records)
+    def reports(self) -> Counter[tuple[str, str]]:
+        """How often the end of each sync is in the event log, by its id and the run's; the sensor's have none.
+
+        That of a sync which a later one has overtaken is a note. A run repeats as its result what the sensor has
+        reported.
+        """
+        keys = [asset_key(table) for table in Tables(self.warehouse.snapshot(), include_disabled=True)]
+        found = [each for key in keys for each in self.instance.fetch_materializations(key, 5000).records]
+        found += [each for key in keys for each in self.instance.fetch_observations(key, 5000).records]
+        events = [(each.asset_materialization or each.asset_observation, each.run_id) for each in found]
+        return Counter((str(event.metadata["posthog/job_id"].value), run) for event, run in events if _is_end(event))
+
+    def reported(self) -> set[str]:
+        """The syncs whose end is in the event log."""
+        return {job for job, _ in self.reports()}
 
     def round(self, victim: str, score: Score) -> None:
         """One kill, and all that it takes until the tables are complete again."""
@@ -172,6 +182,10 @@ class Campaign:
         return {**os.environ, "DAGSTER_HOME": str(self.home), "CAMPAIGN": str(self.home)}
 
 
+def _is_end(event: dg.AssetMaterialization | dg.AssetObservation) -> bool:
+    return isinstance(event, dg.AssetMaterialization) or "posthog/status" in event.metadata
+
+
 def wait_until(predicate: Callable[[], object], *, within_s: float = GIVE_UP_S) -> bool:
     """Ask until the answer is true; whether it was in time."""
     deadline = time.monotonic() + within_s
@@ -203,7 +217,7 @@ def campaign(home: Path, *, seed: int, rows: int) -> Iterator[Campaign]:
         ours.start_daemon()
         undo.callback(ours.kill_daemon)
         # the sensor begins with the newest sync of each table
-        wait_until(lambda: len(ours.reports()) == len(TABLES))
+        wait_until(lambda: len(ours.reported()) == len(TABLES))
         yield ours
 
 
@@ -216,19 +230,19 @@ def measure(home: Path, options: argparse.Namespace) -> bool:
                 ours.round(victim, score)
                 print(f"{victim} {number + 1}/{options.kills}", file=sys.stderr, flush=True)
         everything = ours.completed()
-        wait_until(lambda: everything <= ours.reports().keys(), within_s=120)
+        wait_until(lambda: everything <= ours.reported(), within_s=120)
         reports = ours.reports()
     print_table(HEADS, [_line(victim, score, reports) for victim, score in scores.items()])
     return not any(any((s.lost, s.doubled, s.left_running, *_events(s, reports))) for s in scores.values())
 
 
-def _events(score: Score, reports: Counter[str]) -> tuple[int, int]:
+def _events(score: Score, reports: Counter[tuple[str, str]]) -> tuple[int, int]:
     """How many events are missing, and how many are there twice."""
-    missing = sum(reports[job] == 0 for job in score.jobs)
-    return missing, sum(max(reports[job] - 1, 0) for job in score.jobs)
+    missing = score.jobs - {job for job, _ in reports}
+    return len(missing), sum(count - 1 for (job, _), count in reports.items() if job in score.jobs)
 
 
-def _line(victim: str, score: Score, reports: Counter[str]) -> tuple[object, ...]:
+def _line(victim: str, score: Score, reports: Counter[tuple[str, str]]) -> tuple[object, ...]:
     costs = (score.kills, score.lost, score.doubled, score.left_running, score.taken_up, len(score.jobs))
     return (victim, *costs, *_events(score, reports), f"{score.longest_s:.1f} s")
 
