@@ -30,13 +30,16 @@ WITH_DEV := -e '.[local,dev]'
 # from outside the checkout, so that nothing but what is installed can be imported; other people's warnings are no errors
 PYTEST_OUTSIDE := -m pytest -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) -p no:cacheprovider -W default
 
-.PHONY: run test test-oldest test-newest check format docs images wheel installed oldest-constraints clean
+.PHONY: run test test-thorough test-oldest test-newest check format docs images wheel installed oldest-constraints clean
 
 run: $(VENV)/.local $(HOME_DIR)/dagster/dagster.yaml  ## Start the Dagster UI; its lineage is on http://127.0.0.1:3000/asset-groups
 	DAGSTER_HOME=$(HOME_DIR)/dagster $(BIN)/dagster dev --host 127.0.0.1 --port 3000
 
-test: installed  ## All tests, of the installed wheel
+test: installed  ## The tests, of the installed wheel
 	$(VENV)/tests/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+test-thorough: installed  ## The tests that take too long for each change
+	$(VENV)/tests/bin/pytest -n 2 -m thorough $(PYTEST_ARGS)
 
 test-oldest: wheel  ## Tests with the oldest of everything that pyproject.toml allows
 	$(call environment,oldest,$(OLDEST_PYTHON))

@@ -22,6 +22,7 @@ SEED = 1
 PATIENT = dg.RetryPolicy(max_retries=8)
 
 
+@pytest.mark.thorough
 def test_fifty_tables_over_a_bad_network(embedded_warehouse: EmbeddedWarehouse, instance: dg.DagsterInstance) -> None:
     """A run of fifty tables, a fifth of whose requests go wrong in any way, ends well: one sync and report each."""
     embedded_warehouse.add_source("Stripe", tables={name: [{"id": 1}] for name in TABLES})

@@ -14,6 +14,10 @@ from hostile import hidden_in
 from dw_orchestration.testing import fails
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from _pytest.mark import ParameterSet
+
     from dw_orchestration.testing.warehouse import EmbeddedWarehouse
 
 FAST = ("--poll-min-s", "0.1")
@@ -98,6 +102,12 @@ def ended(dw, command: str, **environment: str) -> subprocess.CompletedProcess[b
     )
 
 
+def some_of(cases: Mapping[str, object], *always: str) -> list[ParameterSet]:
+    """The cases as parameters, of which some are always run."""
+    marks = {name: [] if name in always else [pytest.mark.thorough] for name in cases}
+    return [pytest.param(case, id=name, marks=marks[name]) for name, case in cases.items()]
+
+
 ENCODINGS = {
     "ascii": {"PYTHONIOENCODING": "ascii"},
     "cp1252": {"PYTHONIOENCODING": "cp1252"},
@@ -106,7 +116,7 @@ ENCODINGS = {
 }
 
 
-@pytest.mark.parametrize("environment", ENCODINGS.values(), ids=ENCODINGS)
+@pytest.mark.parametrize("environment", some_of(ENCODINGS, "cp1252", "posix without UTF-8"))
 def test_any_encoding_shows_the_result(dw, stripe, environment) -> None:
     """What the output's encoding lacks is escaped, and the exit status is that of the sync."""
     stripe.add_source("Hubspot", tables={"Größe → 日本": [{"id": 1}], "bad": [{"id": 1}]})
@@ -129,7 +139,7 @@ CLOSED = {
 }
 
 
-@pytest.mark.parametrize("command", CLOSED.values(), ids=CLOSED)
+@pytest.mark.parametrize("command", some_of(CLOSED, "reader that leaves", "neither"))
 def test_an_output_that_is_closed_leaves_the_exit_status(dw, stripe, command) -> None:
     """A sync is followed to its end, and ends the command as it ended itself, although nobody reads about it."""
     stripe.behave("Charge", fails("Stripe is down"))

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -47,6 +49,7 @@ def run_schemathesis(server: Server, folder: Path, *options: str, known: dict[st
 KNOWN = ("--phases", "coverage,fuzzing", "--max-examples", "5")
 
 
+@pytest.mark.thorough
 def test_nothing_undocumented_comes_out(server: Server, invoices: str, tmp_path: Path) -> None:
     """Sent at random, no request causes a server error, or an answer that the document does not describe."""
     begun = {"query": {"kind": "HogQLQuery", "query": "select 1"}, "refresh": "force_async"}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from conftest import Lab
 
 # every example has a table of its own, so sharing the database between them is harmless
-on_a_database = settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+on_a_database = settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 tables = itertools.count()
 
 ids = st.integers(min_value=1, max_value=8)

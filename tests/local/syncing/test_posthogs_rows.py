@@ -150,7 +150,7 @@ def _in_utc(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("sync_type", ["full_refresh", "incremental", "append"])
-@settings(max_examples=8, report_multiple_bugs=False, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, report_multiple_bugs=False, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(declared=st.sampled_from(sorted(CURSORS)), history=st.lists(steps, min_size=4, max_size=16))
 def test_any_history_leaves_what_posthog_leaves(
     lab: Lab, postgres_database: Any, *, sync_type: str, declared: str, history: list[tuple[Any, ...]]

@@ -223,7 +223,9 @@ def test_a_table_dropped_during_its_sync_is_not_half_filled(lab: Lab, big: Any) 
     assert 400_000 == lab.sync("big", **merge).row_count
 
 
-@pytest.mark.parametrize("delay_s", [None, 0.0, 0.2, 0.8, 3.2])
+@pytest.mark.parametrize(
+    "delay_s", [None, 0.2, *(pytest.param(late, marks=pytest.mark.thorough) for late in (0.0, 0.8, 3.2))]
+)
 def test_kill_9_leaves_a_whole_table(
     lab: Lab, big: Any, job_inputs: dict[str, Any], tmp_path: Path, delay_s: float | None
 ) -> None:
