@@ -395,6 +395,7 @@ class _Step:
         self._checks.keep(
             data_as_usual(run.table, job, record=record, syncs=log.syncs, full_refresh=run.is_full_refresh)
         )
+        yield from self._checks.evaluations_of(run.key)
 
     def _warn_of_others(self, run: TableRun, others: Mapping[str, datetime]) -> None:
         """Say once for each project that it shares our asset keys."""

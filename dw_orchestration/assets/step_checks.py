@@ -35,7 +35,7 @@ class StepChecks:
         context.log.addFilter(lambda record: _NOT_YIELDED not in record.getMessage())
 
     def keep(self, *outcomes: CheckOutcome) -> None:
-        """Keep outcomes until the step ends: results come first, so that downstream steps can start."""
+        """Keep outcomes, at most until the step ends."""
         self._outcomes |= {outcome.check_key: outcome for outcome in outcomes}
 
     def note(self, observation: dg.AssetObservation) -> None:
@@ -64,18 +64,21 @@ class StepChecks:
         self._notes.clear()
         self._reasons = dict.fromkeys(self._reasons, why)
 
+    def evaluations_of(self, key: dg.AssetKey, why: str = "") -> Iterator[dg.AssetCheckEvaluation]:
+        """The outcomes of a table's checks, which has its result: at the end, those of a thousand take a minute."""
+        reason = self._reasons.pop(key) or why
+        for check in check_keys(key):
+            last = None if check in self._outcomes else self._log.last_evaluation(check)
+            yield self._evaluation(self._outcomes.get(check) or no_new_sync(check, last=last, why=reason))
+
     def evaluations(self, why: str = "") -> Iterator[dg.AssetCheckEvaluation]:
-        """The outcome of each check; once they are stored, the notes are, too.
+        """The outcome of each other check; once they are stored, the notes are, too.
 
         Args:
             why: Why there is no new sync, where nothing else is known.
         """
-        for key, reason in self._reasons.items():
-            for check in check_keys(key):
-                outcome = self._outcomes.get(check) or no_new_sync(
-                    check, last=self._log.last_evaluation(check), why=reason or why
-                )
-                yield self._evaluation(outcome)
+        for key in list(self._reasons):
+            yield from self.evaluations_of(key, why)
         for note in self._notes:
             self._context.log_event(note)
 

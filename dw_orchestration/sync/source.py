@@ -71,6 +71,7 @@ class SourcePoller:
         self._settings = settings
         self._clock = clock
         self._is_known = False
+        self._answered_at = clock.monotonic()
         self._missing: set[str] = set()
         self._outages_s = 0.0
         self._record: dict[str, Schema] | None = None
@@ -124,7 +125,8 @@ class SourcePoller:
         self._record = None
         yield from self._next_poll() if self._is_known else self._first_poll()
         self.schedule.cost = max(self._reader.cost, 1)
-        self.schedule.plan(self._wanted_pause_s(), now=self._clock.monotonic(), live=len(self.live))
+        # from the answer on: until here, events of the tables that have ended may have been stored for seconds
+        self.schedule.plan(self._wanted_pause_s(), now=self._answered_at, live=len(self.live))
         if self._is_any_missing:
             self.schedule.poll_soon(self._settings.poll_min_s, now=self._clock.monotonic())
 
@@ -287,8 +289,7 @@ class SourcePoller:
     def _request(self, call: Callable[[], T]) -> Generator[SyncEvent, None, T | None]:
         """The answer; or None, after events about why there is none."""
         try:
-            with self._clock.paused():
-                answer = call()
+            answer = self._ask(call)
         except PostHogError as exc:
             if isinstance(exc, NotFoundError) and not isinstance(exc, ProjectNotFoundError):
                 yield from self._lose(self._confirmed_missing(()), error=_deleted)
@@ -300,6 +301,13 @@ class SourcePoller:
                 yield Notice(text=f"The source {self.source_id} is reachable again.")
             return answer
         return None
+
+    def _ask(self, call: Callable[[], T]) -> T:
+        try:
+            with self._clock.paused():
+                return call()
+        finally:
+            self._answered_at = self._clock.monotonic()
 
     def _failed(self, exc: PostHogError) -> Iterator[SyncEvent]:
         now, is_first = self._clock.monotonic(), self.schedule.outage is None

@@ -16,7 +16,7 @@ from dw_orchestration.assets.step import Execute, sync_tables
 from dw_orchestration.posthog.models import SchemaUpdate
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
-from dw_orchestration.testing import billing_limit, fails
+from dw_orchestration.testing import billing_limit, fails, runs_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -126,6 +126,19 @@ def test_a_check_shows_the_materialization_that_it_judges(
         for each in result.get_asset_check_evaluations()
     ]
     assert Counter(2 * list(newest.items())) == Counter(judged)
+
+
+def test_a_table_is_evaluated_while_others_are_synced(stripe: EmbeddedWarehouse, instance: dg.DagsterInstance) -> None:
+    """The checks of a thousand tables take a minute, which the step spends while it waits anyway."""
+    stripe.behave("Refund", runs_for(3))
+    result = run(stripe, instance, CHARGE, REFUND)
+    (refund,) = instance.fetch_materializations(REFUND, limit=1).records
+    evaluated = [
+        record.timestamp
+        for record in instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        if record.dagster_event and record.dagster_event.asset_check_evaluation_data.asset_key == CHARGE
+    ]
+    assert [True, True] == [at < refund.timestamp for at in evaluated]
 
 
 def test_a_failed_sync_is_red_once(stripe: EmbeddedWarehouse, instance: dg.DagsterInstance) -> None:

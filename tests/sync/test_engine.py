@@ -166,6 +166,19 @@ def test_triggers_do_not_starve_polls() -> None:
     assert max(seen) <= 10
 
 
+def test_the_time_that_events_take_is_a_part_of_the_pause() -> None:
+    """While the result of one table is stored, others end: they are seen right afterwards."""
+    world = World()
+    world.add("s", *(Table(f"t{n}", f"t{n}", usual_run=Run(duration_s=10.0 + 4 * n)) for n in range(2)))
+    seen = []
+    for event in play(world).engine.events():
+        if isinstance(event, Ended):
+            seen.append(world.t)
+            world.sleep(8)
+
+    assert seen[1] - seen[0] < 9
+
+
 def test_an_outage_of_one_source_does_not_hold_up_another() -> None:
     """Each source is polled separately, and triggered when it is reachable."""
     world, _ = one_table()
