@@ -73,9 +73,10 @@ REQUESTS_AT_ONCE = 60
 # The longest random part of a pause.
 JITTER = 0.1
 
-TRIGGERS_PER_MIN = float(DEFAULT_REQUESTS_PER_MINUTE)
+# The rest of the client's rate budget is for polls, which would otherwise wait with the triggers whenever it is used up.
+TRIGGERS_PER_MIN = DEFAULT_REQUESTS_PER_MINUTE * 5 / 6
 # So many seconds' worth of triggers may go at once at most. More would only wait within the client for its rate budget.
-TRIGGER_BURST_S = 15.0
+TRIGGER_BURST_S = 18.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -247,8 +247,8 @@ def test_each_source_may_begin_at_once(sources: int, at_once: int) -> None:
         times.append(gate.at)
         gate.passed(gate.at)
 
-    assert [0.0] * at_once == times[:at_once]
-    assert [0.25 * n for n in range(1, 71 - at_once)] == pytest.approx(times[at_once:])
+    assert [0.0] * at_once == pytest.approx(times[:at_once])
+    assert [0.3 * n for n in range(1, 71 - at_once)] == pytest.approx(times[at_once:])
 
 
 def test_late_triggers_are_made_up_for() -> None:
@@ -260,7 +260,7 @@ def test_late_triggers_are_made_up_for() -> None:
         gate.passed(now)
         sent += 1
         now += 3.0 if sent % 20 == 0 else 0.01
-    assert 400 <= sent
+    assert 330 <= sent
 
     now += 1000.0
     times = [now]
@@ -276,4 +276,4 @@ def test_nothing_is_made_up_for_after_a_refusal() -> None:
     gate.close(0.0, pause_s=30.0)
     assert 30.0 == gate.at
     gate.passed(30.0)
-    assert 30.25 == gate.at
+    assert 30.3 == gate.at
