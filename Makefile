@@ -36,7 +36,7 @@ run: $(VENV)/.local $(HOME_DIR)/dagster/dagster.yaml  ## Start the Dagster UI; i
 	DAGSTER_HOME=$(HOME_DIR)/dagster $(BIN)/dagster dev --host 127.0.0.1 --port 3000
 
 test: installed  ## The tests, of the installed wheel
-	$(VENV)/tests/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(VENV)/tests/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-thorough: installed  ## The tests that take too long for each change
 	$(VENV)/tests/bin/pytest -n 2 -m thorough $(PYTEST_ARGS)

@@ -398,15 +398,16 @@ class Tick:
             # a table that a selection left out is known, and none of our business
             self.unknown_tables |= {job.schema_id} - self.tables.left_out_ids
             return True
-        if table_was_disabled_or_deleted(job):
-            return True
         log = logs[job.schema_id]
-        if log.has_report_of(job):
+        if table_was_disabled_or_deleted(job) or log.has_report_of(job):
             return True
         adoptions = log.adoptions_of(job)
         if self._belongs_to_a_run(job, adoptions):
             self._released.leave(asset_key(table))
             return False
+        if adoptions and self.log.of_table(asset_key(table), since=job.created_at).has_report_of(job):
+            # the run has ended since the log was read, and its last event was this one
+            return True
         if self._released.take(job, table, adoptions, log=log, now=self.clock()):
             return False
         events = events_of(

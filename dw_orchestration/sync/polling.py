@@ -73,7 +73,7 @@ REQUESTS_AT_ONCE = 60
 # The longest random part of a pause.
 JITTER = 0.1
 
-# The rest of the client's rate budget is for polls, which would otherwise wait with the triggers whenever it is used up.
+# The rest of the client's rate budget is for polls, which would wait with the triggers whenever it is used up.
 TRIGGERS_PER_MIN = DEFAULT_REQUESTS_PER_MINUTE * 5 / 6
 # So many seconds' worth of triggers may go at once at most. More would only wait within the client for its rate budget.
 TRIGGER_BURST_S = 18.0

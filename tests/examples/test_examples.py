@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 import duckdb
+import pytest
 
 from dw_orchestration import PostHogWarehouseResource
 
@@ -35,6 +36,7 @@ def test_python(examples) -> None:
     assert assets["customers_by_country"]["rows"] > 1
 
 
+@pytest.mark.thorough
 def test_dbt(examples) -> None:
     """A dbt model has the synced tables upstream by the keys in `sources.yml`, and is built of their rows."""
     examples.run("dbt/transform", "dbt", "parse")

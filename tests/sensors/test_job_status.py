@@ -169,6 +169,27 @@ def test_sync_of_a_run_that_said_nothing_is_reported(reports_on, success) -> Non
     assert ["dagster"] == [event.metadata["posthog/triggered_by"].value for event in work.events]
 
 
+def test_sync_of_a_run_that_reports_it_and_ends_during_the_tick_is_left_to_it(reports_on, monkeypatch) -> None:
+    """The tick reads the log, then the run writes its last event and ends, then the tick checks the run."""
+    model = WarehouseModel()
+    reports = reports_on(model)
+    cursor = first_tick(reports)
+    job, run_id = model.start("source0", "s0t0"), reports.new_run()
+    reports.adopt(job, run_id)
+    model.finish(job)
+    look = EventLog.is_over
+
+    def ends(log: EventLog, run_id: str) -> bool:
+        reports.materialize(job, run_id)
+        reports.end_run(run_id, success=True)
+        return look(log, run_id)
+
+    monkeypatch.setattr(EventLog, "is_over", ends)
+    _, work = reports.tick(cursor)
+
+    assert ([], {job.id: 1}) == (work.events, reports.reported())
+
+
 def test_sync_of_a_run_that_fell_silent_is_reported(reports_on) -> None:
     """A worker that was lost leaves its run as started: minutes after the sync's end it is taken to be dead."""
     model = WarehouseModel(tables=2)
