@@ -211,10 +211,11 @@ def _keep_keys_of_nodes(context: dg.AssetExecutionContext) -> None:
     """Let Dagster collect the keys of each node once.
 
     For each output of a step, Dagster 1.13 collects all keys of its node once for each of its assets. With a thousand
-    tables that is a fifth of a second for each table.
+    tables that is a fifth of a second for each table. The steps of one process share the job, and may be many.
     """
     layer = context.job_def.asset_layer
-    object.__setattr__(layer, "get_selected_entity_keys_for_node", cache(layer.get_selected_entity_keys_for_node))
+    if "get_selected_entity_keys_for_node" not in vars(layer):
+        object.__setattr__(layer, "get_selected_entity_keys_for_node", cache(layer.get_selected_entity_keys_for_node))
 
 
 def check_tables(

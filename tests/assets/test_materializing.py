@@ -10,6 +10,8 @@ from dagster._core.definitions.assets.job.asset_layer import AssetLayer
 from storages import ON_EACH_STORAGE
 from warehouse import Shelf, events, execute, log_of
 
+from dw_orchestration.assets import build
+
 if TYPE_CHECKING:
     from dagster._core.definitions.dependency import NodeHandle
 
@@ -108,6 +110,22 @@ def test_keys_are_not_collected_for_each_output(
     monkeypatch.setattr(AssetLayer, "get_selected_entity_keys_for_node", collected)
     assert shelf.materialize(*TABLES, instance=instance).success
     assert {0} == set(materialized)
+
+
+def test_steps_of_one_process_share_the_collected_keys(shelf: Shelf, instance: dg.DagsterInstance) -> None:
+    """Each step would wrap what the one before has kept, deeper than Python can call with a thousand steps."""
+    keep, kept = build._keep_keys_of_nodes, []
+
+    def keep_twice(context: dg.AssetExecutionContext) -> None:
+        for _ in range(2):
+            keep(context)
+            kept.append(context.job_def.asset_layer.get_selected_entity_keys_for_node)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "_keep_keys_of_nodes", keep_twice)
+        assert shelf.materialize("customers", instance=instance).success
+    first, second = kept
+    assert first is second
 
 
 def test_the_check_passes(shelf: Shelf, instance: dg.DagsterInstance) -> None:
