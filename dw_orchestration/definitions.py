@@ -20,14 +20,13 @@ from dagster_duckdb import DuckDBResource
 from dw_orchestration.component import PostHogWarehouseComponent
 from dw_orchestration.posthog.client import checked_project_id
 from dw_orchestration.resources.local import LocalWarehouse
-from dw_orchestration.resources.state import is_reconstruction
+from dw_orchestration.resources.state import home_of, is_reconstruction
 from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.shop_report import revenue_by_day
 from dw_orchestration.tables.errors import SetupError, StateNotRefreshedError
 
 _KEY = "POSTHOG_PERSONAL_API_KEY"
 _BUDGET = "DW_ORCHESTRATION_REQUEST_BUDGET"
-DEFAULT_HOME = ".dw_orchestration"
 # set by `dagster dev` and `dg` for all of their processes
 _IN_DEVELOPMENT = "DAGSTER_IS_DEV_CLI"
 
@@ -68,7 +67,7 @@ def component_for(environment: Mapping[str, str]) -> PostHogWarehouseComponent:
     if project_id:
         checked_project_id(project_id)
         return _project_component(environment)
-    home = _home(environment)
+    home = home_of(environment)
     # nothing is billed here, so the schedules run from the start
     return PostHogWarehouseComponent(
         warehouse=LocalWarehouse(home=str(home)),
@@ -80,7 +79,7 @@ def component_for(environment: Mapping[str, str]) -> PostHogWarehouseComponent:
 
 def _project_component(environment: Mapping[str, str]) -> PostHogWarehouseComponent:
     """The component of a PostHog project, even if some of its settings are missing."""
-    home, project_id = _home(environment), environment.get("POSTHOG_PROJECT_ID", "")
+    home, project_id = home_of(environment), environment.get("POSTHOG_PROJECT_ID", "")
     return PostHogWarehouseComponent(
         warehouse=PostHogWarehouseResource(
             host=environment.get("POSTHOG_HOST") or "https://us.posthog.com",
@@ -92,10 +91,6 @@ def _project_component(environment: Mapping[str, str]) -> PostHogWarehouseCompon
         state_file=home / f"state_{project_id}.json",
         history_database=home / "sync_history.duckdb",
     )
-
-
-def _home(environment: Mapping[str, str]) -> Path:
-    return Path(environment.get("DW_ORCHESTRATION_HOME", DEFAULT_HOME)).absolute()
 
 
 def _shop_report(warehouse: LocalWarehouse) -> dg.Definitions:

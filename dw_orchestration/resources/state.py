@@ -1,6 +1,7 @@
 """The state: code servers fetch it, runs and steps read it; the last good one stays until there is a better one."""
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ KEPT_SHARE = 0.5
 
 _IN_STORAGE = DefsStateConfigArgs.versioned_state_storage().management_type
 _IN_DEVELOPMENT = dg.EnvVar("DAGSTER_IS_DEV_CLI")
-DEFAULT_HOME = ".dw_orchestration"
+_DEFAULT_HOME = ".dw_orchestration"
 # whether definitions were loaded in this process as a run loads them, once for each way
 _LOADS: set[bool] = set()
 # what has been made of the state in one load of definitions
@@ -133,12 +134,13 @@ def load_state(
 
 def _default_file(warehouse: WarehouseResource, name: str) -> Path:
     """Where the state is kept: with the embedded warehouse, or where all processes of this project's folder find it."""
-    home = warehouse.database.parent if isinstance(warehouse, LocalWarehouse) else _home()
+    home = warehouse.database.parent if isinstance(warehouse, LocalWarehouse) else home_of(os.environ)
     return home / f"state_{name}.json"
 
 
-def _home() -> Path:
-    return Path(os.environ.get("DW_ORCHESTRATION_HOME", DEFAULT_HOME)).absolute()
+def home_of(environment: Mapping[str, str]) -> Path:
+    """The folder for the state and the embedded warehouse, where all processes of a project's folder find it."""
+    return Path(environment.get("DW_ORCHESTRATION_HOME", _DEFAULT_HOME)).absolute()
 
 
 def _refresh_or_serve_last(warehouse: WarehouseResource, path: Path, *, allow_shrinking: bool) -> None:
