@@ -12,7 +12,6 @@ The command `dw` reads the same ones.
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
