@@ -14,6 +14,7 @@ from dw_orchestration.assets.config import PostHogSyncConfig
 from dw_orchestration.assets.own import specs_of_own_steps
 from dw_orchestration.assets.spec import PostHogTranslator
 from dw_orchestration.assets.step import Execute, sync_tables
+from dw_orchestration.history.database import refuse_secrets
 from dw_orchestration.operations.jobs import build_maintenance_jobs
 from dw_orchestration.resources.state import (
     code_server_has_tables,
@@ -169,9 +170,6 @@ def check_settings(name: str, history_database: str | Path | None) -> None:
             f"`name: {name}` cannot be part of names in Dagster: use letters, digits and `_`, and no digit first."
         )
     if history_database is not None:
-        # these import DuckDB, which takes each process of a step a tenth of a second
-        from dw_orchestration.history.store import refuse_secrets
-
         refuse_secrets(str(history_database))
 
 

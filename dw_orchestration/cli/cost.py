@@ -1,15 +1,20 @@
 """`dw cost`: the rows that PostHog bills, by table, day or source."""
 
 import re
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dw_orchestration.cli.connection import Connection
+from dw_orchestration.cli.history import history_of_project
 from dw_orchestration.cli.output import session_of
 from dw_orchestration.cli.printing import Fields, Form, Json, Quiet, Wide
 from dw_orchestration.history.costs import By, Costs
-from dw_orchestration.tables.errors import UsageError
+from dw_orchestration.history.database import is_address, refuse_secrets
+from dw_orchestration.tables.errors import SetupError, UsageError
 
 EXAMPLES = ("cost --price-per-million 15", "cost --since 12w --by day")
 _DAYS = {"d": 1, "w": 7, "m": 30, "y": 365}
@@ -33,8 +38,8 @@ def cost(
         str | None,
         typer.Option(
             metavar="DATABASE",
-            help="The sync history, as in history_database of the component. By default the file of the default code"
-            " location.",
+            help="The sync history, as in history_database of the component. By default the one that a defs.yaml of the"
+            " project here names, or that of the default code location.",
             show_default=False,
         ),
     ] = None,
@@ -45,9 +50,34 @@ def cost(
 ) -> int:
     """Show the rows that PostHog bills, from the history of all syncs, and what they cost."""
     session = session_of(ctx, Form(as_json=as_json, quiet=quiet, wide=wide, fields=fields))
-    database = history or str(session.connection.home / "sync_history.duckdb")
-    costs = Costs(database, _span(since), by=by, price_per_million=price_per_million)
-    return session.show(costs.report())
+    database = history or _found(session.connection)
+    report = Costs(database, _span(since), by=by, price_per_million=price_per_million).report()
+    # what was typed is known, and may have a password in it
+    return session.show(report if history else replace(report, summary=f"{report.summary} Read from {database}."))
+
+
+def _found(connection: Connection) -> str:
+    """The history of the project here, or that of the default code location.
+
+    Raises:
+        SetupError: There is none.
+    """
+    if not connection.home_is_asked_for and (database := history_of_project()):
+        refuse_secrets(database)
+        if not is_address(database) and not Path(database).exists():
+            raise SetupError(
+                f"There is no sync history yet: {database} does not exist. The asset `sync_history` writes it:"
+                " materialize the asset, or name another database with --history."
+            )
+        return database
+    file = connection.home / "sync_history.duckdb"
+    if not file.exists():
+        raise SetupError(
+            f"There is no sync history: {file.absolute()} does not exist, and no defs.yaml of a project here names one."
+            " Either set `history_database` on the component and materialize the asset `sync_history`, which writes it,"
+            " or name a database with --history."
+        )
+    return str(file)
 
 
 def _span(text: str) -> timedelta:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from dw_orchestration.tables.errors import SetupError
+
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9_+.-]+:")
 # what DuckDB itself connects to; all others are attached
 _OPENED_BY_DUCKDB = ("md:", "motherduck:")
+_SECRET = re.compile(r"(?i)(password|passwd|pwd|secret|token)\s*=|://[^/\s:@]*:[^/\s@]+@")
 
 
 def is_address(database: str) -> bool:
@@ -21,6 +24,19 @@ def is_address(database: str) -> bool:
 def is_duckdbs(database: str) -> bool:
     """Whether DuckDB's own SQL runs in it, as in a file and in MotherDuck."""
     return not is_address(database) or database.startswith(_OPENED_BY_DUCKDB)
+
+
+def refuse_secrets(database: str) -> None:
+    """Refuse an address with a secret in it: Dagster stores and shows it.
+
+    Raises:
+        SetupError: There is one. The text does not contain it.
+    """
+    if _SECRET.search(database):
+        raise SetupError(
+            "The address of the sync history contains a password or a token, which Dagster would store and show. Leave"
+            " it out, and set it in the environment, where DuckDB reads it: `motherduck_token`, `PGPASSWORD`."
+        )
 
 
 def connected(address: str, config: Mapping[str, Any]) -> "DuckDBPyConnection":

@@ -1,6 +1,5 @@
 """The sync history in DuckDB: one row per job."""
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -22,7 +21,7 @@ from duckdb import (
 )
 
 from dw_orchestration.files import private_files
-from dw_orchestration.history.database import connected, is_address, is_duckdbs
+from dw_orchestration.history.database import connected, is_address, is_duckdbs, refuse_secrets
 from dw_orchestration.history.reading import Known
 from dw_orchestration.history.views import VIEWS
 from dw_orchestration.posthog.jobs import duration_s, is_over
@@ -59,7 +58,6 @@ WAIT_S = 120.0
 _POLL_S = 0.5
 # how often rows are saved that a server's other writer has changed meanwhile
 _TRIES = 5
-_SECRET = re.compile(r"(?i)(password|passwd|pwd|secret|token)\s*=|://[^/\s:@]*:[^/\s@]+@")
 
 _KNOWN = """
     select max(created_at) from sync_history where project = $project and source_id = $source_id
@@ -100,19 +98,6 @@ _INSERT = """
         select job_id from sync_history where job_id in (select job_id from incoming)
     )
 """
-
-
-def refuse_secrets(database: str) -> None:
-    """Refuse an address with a secret in it: Dagster stores and shows it.
-
-    Raises:
-        SetupError: There is one. The text does not contain it.
-    """
-    if _SECRET.search(database):
-        raise SetupError(
-            "The address of the sync history contains a password or a token, which Dagster would store and show. Leave"
-            " it out, and set it in the environment, where DuckDB reads it: `motherduck_token`, `PGPASSWORD`."
-        )
 
 
 class HistoryStore:

@@ -16,7 +16,10 @@ from dw_orchestration.history.costs import Costs
 from tests.history.test_report import DAY, POSTGRES, STRIPE, job
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
+
+    from click.testing import Result
 
     from dw_orchestration.history.store import HistoryStore
 
@@ -121,3 +124,64 @@ def test_the_command_reads_the_file_of_the_code_location(filled: str, tmp_path: 
     Path(filled).rename(home / "sync_history.duckdb")
     result = CliRunner().invoke(app, ["--home", str(home), "cost", "--quiet"])
     assert (0, ["stripe_main.invoices", "postgres.users"]) == (result.exit_code, result.stdout.splitlines())
+
+
+DEFS = """
+type: our_project.OurWarehouse
+attributes:
+  warehouse: {home: here}
+  history_database: "%s"
+---
+type: dagster.TimeWindowPartitionsDefinitionComponent
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs `dw cost` in a folder of a `dg` project whose components have these histories."""
+    root = tmp_path / "our-project"
+
+    def cost(*histories: str, **variables: str) -> Result:
+        (root / "src").mkdir(parents=True, exist_ok=True)
+        for number, database in enumerate(histories):
+            file = root / f"src/our_project/defs/warehouse_{number}/defs.yaml"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(DEFS % database)
+        (root / "pyproject.toml").write_text("[tool.dg]\ndirectory_type = 'project'\n")
+        monkeypatch.chdir(root / "src")
+        return CliRunner().invoke(app, ["cost"], env=variables)
+
+    return cost
+
+
+@pytest.mark.parametrize("written", ["../history.duckdb", "{{ env.HISTORY }}", "{{ project_root }}/../history.duckdb"])
+def test_the_command_reads_the_history_of_the_project(
+    written: str, filled: str, project: Callable[..., Result]
+) -> None:
+    """From each of its folders, with the templates of the file filled in; it states below the rows which one it is."""
+    result = project(written, HISTORY=filled)
+    assert (0, ["stripe_main.invoices", "postgres.users"]) == (
+        result.exit_code,
+        [line.split("\t")[0] for line in result.stdout.splitlines()],
+    )
+    assert re.search(r"Read from \S*history.duckdb.$", result.stderr.strip())
+
+
+def test_histories_of_a_project_that_the_command_cannot_choose_from(
+    filled: str, project: Callable[..., Result]
+) -> None:
+    """Of several, it reads none; an address with a password is neither read nor shown."""
+    several = project("one.duckdb", "two.duckdb")
+    assert (2, True) == (several.exit_code, "src/our_project/defs/warehouse_1/defs.yaml" in several.stderr)
+    secret = project("md:x?motherduck_token=abc", "md:x?motherduck_token=abc")
+    assert (3, False) == (secret.exit_code, "abc" in secret.stderr)
+    unset = project("{{ env.NOT_SET }}", "{{ env.NOT_SET }}")
+    assert (2, True) == (unset.exit_code, "--history" in unset.stderr)
+
+
+def test_without_a_history_the_command_states_what_to_do(project: Callable[..., Result]) -> None:
+    """The project names none, and there is no default code location; or it names one that nothing has written yet."""
+    result = project()
+    assert (3, True) == (result.exit_code, "set `history_database` on the component" in result.stderr)
+    result = project("none_yet.duckdb")
+    assert (3, True) == (result.exit_code, "materialize the asset, or" in result.stderr)
