@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,10 @@ from dw_orchestration.operations.operation import ChangedTablesParams, Operation
 from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.posthog.enums import CancelOutcome, SyncStatus
 from dw_orchestration.posthog.errors import PostHogError, RateLimitedError, ServerError, TransportError
-from dw_orchestration.posthog.jobs import is_over, newest_job_per_table, was_cancelled
-from dw_orchestration.posthog.limits import ABANDONED_AFTER, JOBS_PER_ANSWER
+from dw_orchestration.posthog.jobs import is_over, was_cancelled
+from dw_orchestration.posthog.limits import ABANDONED_AFTER, INSTANT, JOBS_PER_ANSWER
 from dw_orchestration.sync.clock import Clock, SystemClock
+from dw_orchestration.tables.table import by_source, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 COLUMNS = ("table", "result", "job_id", "rows_synced", "note")
 LOOK_EVERY_S = 2.0
 WAIT_S = 60.0
+# of a source, to find those that are running
+JOBS_READ = 1000
 NOTHING = "nothing running"
 NO_ANSWER = "no answer"
 BAD = frozenset({"failed", "still running", NO_ANSWER})
@@ -72,7 +76,7 @@ def cancel_syncs(
 
 
 def running_jobs(client: PostHogWarehouseClient, tables: Sequence[Table]) -> dict[str, Job]:
-    """The newest job of each table if it is running, by schema id, as one page of its source's jobs shows it.
+    """The newest job of each table if it is running, by schema id.
 
     A job that has been running for many days is a leftover that PostHog never ended: it holds nothing up.
 
@@ -80,11 +84,23 @@ def running_jobs(client: PostHogWarehouseClient, tables: Sequence[Table]) -> dic
         PostHogError: PostHog is unreachable.
     """
     newest: dict[str, Job] = {}
-    for source_id in dict.fromkeys(table.source.id for table in tables):
-        newest |= newest_job_per_table(client, source_id)
+    for own in by_source(tables).values():
+        newest |= _newest(client, own)
     now = client.server_time
     ids = {table.id for table in tables}
     return {key: job for key, job in newest.items() if key in ids and not is_over(job) and not _is_leftover(job, now)}
+
+
+def _newest(client: PostHogWarehouseClient, tables: Sequence[Table]) -> dict[str, Job]:
+    """The newest job of the tables of a source: of the newest ones, and of all tables that are said to be running."""
+    newest: dict[str, Job] = {}
+    missing = {table.id for table in tables if table.schema.status is SyncStatus.RUNNING}
+    for count, job in enumerate(islice(client.list_jobs(tables[0].source.id, schemas=names_of(tables)), JOBS_READ), 1):
+        newest.setdefault(job.schema_id, job)
+        missing.discard(job.schema_id)
+        if count >= JOBS_PER_ANSWER and not missing:
+            break
+    return newest
 
 
 def _is_leftover(job: Job, now: datetime | None) -> bool:
@@ -149,8 +165,8 @@ def _wait(
     ended: dict[str, Job] = {}
     deadline = clock.monotonic() + wait_s
     while waiting := [table for key, table in asked.items() if key in running and key not in ended]:
-        for source_id in dict.fromkeys(table.source.id for table in waiting):
-            ended |= _ended(client, source_id, [table for table in waiting if table.source.id == source_id], running)
+        for source_id, own in by_source(waiting).items():
+            ended |= _ended(client, source_id, own, running)
         if len(ended) == len(asked.keys() & running.keys()) or clock.monotonic() >= deadline:
             break
         clock.sleep(LOOK_EVERY_S)
@@ -161,12 +177,17 @@ def _ended(
     client: PostHogWarehouseClient, source_id: str, tables: Sequence[Table], running: Mapping[str, Job]
 ) -> dict[str, Job]:
     wanted = {running[table.id].id for table in tables}
-    try:
-        jobs = list(islice(client.list_jobs(source_id, schemas=[each.schema.name for each in tables]), JOBS_PER_ANSWER))
-    except PostHogError:
-        # the request to cancel was accepted: that must not be lost for want of seeing its end
-        return {}
-    return {job.schema_id: job for job in jobs if job.id in wanted and is_over(job)}
+    after = min(running[table.id].created_at for table in tables) - INSTANT
+    ended: dict[str, Job] = {}
+    # the request to cancel was accepted: that must not be lost for want of seeing its end
+    with suppress(PostHogError):
+        for job in client.list_jobs(source_id, after=after, schemas=names_of(tables)):
+            if job.id in wanted and is_over(job):
+                ended[job.schema_id] = job
+            wanted.discard(job.id)
+            if not wanted:
+                break
+    return ended
 
 
 def _seen(row: Row, ended: Mapping[str, Job], *, wait_s: float) -> Row:

@@ -11,10 +11,11 @@ from pydantic import Field
 from dw_orchestration.operations.operation import Operation, Params, SomeTablesParams
 from dw_orchestration.operations.report import Report, Row, counted
 from dw_orchestration.posthog.jobs import duration_s
+from dw_orchestration.tables.table import by_source, names_of
 from dw_orchestration.tables.tables import Tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from dw_orchestration.operations.project import Project
     from dw_orchestration.posthog.client import PostHogWarehouseClient
@@ -71,12 +72,7 @@ def list_jobs(project: Project, tables: Sequence[str] = (), *, limit: int = 20) 
     """
     live = project.tables()
     chosen = {table.id: table for table in (live.matching(tables) if tables else live)}
-    by_source: dict[str, list[str]] = {}
-    for table in chosen.values():
-        by_source.setdefault(table.source.id, []).append(table.schema.name)
-    streams = [
-        _jobs_of(project.client, source_id, names if tables else (), chosen) for source_id, names in by_source.items()
-    ]
+    streams = [_jobs_of(project.client, own, chosen) for own in by_source(chosen.values()).values()]
     newest = islice(heapq.merge(*streams, key=lambda job: job.created_at, reverse=True), limit)
     rows = [_job_row(chosen[job.schema_id], job) for job in newest]
     return Report(
@@ -84,10 +80,9 @@ def list_jobs(project: Project, tables: Sequence[str] = (), *, limit: int = 20) 
     )
 
 
-def _jobs_of(
-    client: PostHogWarehouseClient, source_id: str, names: Sequence[str], tables: dict[str, Table]
-) -> Iterator[Job]:
-    return (job for job in client.list_jobs(source_id, schemas=names) if job.schema_id in tables)
+def _jobs_of(client: PostHogWarehouseClient, own: Sequence[Table], chosen: Mapping[str, Table]) -> Iterator[Job]:
+    jobs = client.list_jobs(own[0].source.id, schemas=names_of(own))
+    return (job for job in jobs if job.schema_id in chosen)
 
 
 def _source_row(source: NamedSource, record: Source) -> Row:

@@ -187,9 +187,7 @@ def usual_rows(client: PostHogWarehouseClient, tables: Sequence[Table]) -> dict[
     rows: dict[str, list[int]] = {table.id: [] for table in tables}
     for source_id, own in by_source(tables).items():
         missing = {table.id for table in own}
-        # a request for all tables of a source names none: hundreds of names do not fit into its address
-        names = [] if len(own) == len(own[0].source.schemas) else [table.schema.name for table in own]
-        for job in islice(client.list_jobs(source_id, schemas=names), JOBS_READ):
+        for job in islice(client.list_jobs(source_id, schemas=names_of(own)), JOBS_READ):
             if job.schema_id in missing and job.status is JobStatus.COMPLETED and job.rows_synced is not None:
                 rows[job.schema_id].append(job.rows_synced)
                 missing -= {job.schema_id} if len(rows[job.schema_id]) == SYNCS_READ else set()

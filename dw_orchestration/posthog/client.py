@@ -1,5 +1,6 @@
 """The client: every call to the external data API of one PostHog project."""
 
+import heapq
 import logging
 import re
 import time
@@ -36,7 +37,7 @@ from dw_orchestration.posthog.models import (
     WebhookDeleted,
     WebhookInfo,
 )
-from dw_orchestration.posthog.paging import Page, Row, as_parameter, by_offset, newest_first
+from dw_orchestration.posthog.paging import Page, Row, as_parameter, by_offset, names_per_request, newest_first
 from dw_orchestration.posthog.queries import Queries
 from dw_orchestration.posthog.rate_limit import DEFAULT_RATE_LIMITS, RateBudget, RateLimits
 from dw_orchestration.posthog.retries import RetryPolicy
@@ -582,19 +583,17 @@ class PostHogWarehouseClient:
             source_id: The source.
             after: Only jobs created later.
             before: Only jobs created earlier.
-            schemas: Names of tables (not ids); empty for all.
+            schemas: Names of tables (not ids); empty for all. Of many names, some in each request.
 
         Raises:
             UsageError: A time has no time zone.
             NotFoundError: The source is unknown.
         """
-        fetch = partial(self._jobs, source_id, after=after, schemas=schemas)
-        # A server that does not know a filter ignores it, so each filter is applied again here.
-        for job in newest_first(fetch, before=before):
-            if after is not None and job.created_at <= after:
-                return
-            if (not schemas or job.table.name in schemas) and (before is None or job.created_at < before):
-                yield job
+        streams = [
+            self._jobs_of(source_id, after=after, before=before, schemas=names)
+            for names in names_per_request(schemas) or [()]
+        ]
+        yield from heapq.merge(*streams, key=lambda job: job.created_at, reverse=True)
 
     # --- requests ---
 
@@ -622,6 +621,17 @@ class PostHogWarehouseClient:
     def _list(self, page: TypeAdapter[Page[Row]], path: str, *, search: str | None, page_size: int) -> Iterator[Row]:
         params: dict[str, str | int] = {"limit": page_size} | ({"search": search} if search else {})
         return by_offset(lambda offset: self._parse(self._call("GET", path, params={**params, "offset": offset}), page))
+
+    def _jobs_of(
+        self, source_id: str, *, after: datetime | None, before: datetime | None, schemas: Collection[str]
+    ) -> Iterator[Job]:
+        fetch = partial(self._jobs, source_id, after=after, schemas=schemas)
+        # A server that does not know a filter ignores it, so each filter is applied again here.
+        for job in newest_first(fetch, before=before):
+            if after is not None and job.created_at <= after:
+                return
+            if (not schemas or job.table.name in schemas) and (before is None or job.created_at < before):
+                yield job
 
     def _jobs(
         self, source_id: str, before: datetime | None, *, after: datetime | None, schemas: Collection[str]

@@ -18,6 +18,9 @@ PostHog sets no maximum, but the names are part of the address, and common proxi
 8 KB. Fifty names of 100 characters still fit.
 """
 
+LONGEST_NAMES = 6000
+"""Bytes of such names in one address, as they are escaped there: a letter with an accent takes six."""
+
 REQUESTS_PER_MINUTE = 480
 REQUESTS_PER_HOUR = 4800
 """PostHog's rate limits for one API key. PostHog Cloud enforces them; self-hosted servers often do not."""

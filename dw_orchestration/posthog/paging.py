@@ -1,11 +1,12 @@
 """Iterators over lists that come in pages. Lazy: a reader that stops early causes no further request."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
+from urllib.parse import urlencode
 
 from dw_orchestration.posthog.errors import UsageError
-from dw_orchestration.posthog.limits import JOBS_PER_ANSWER
+from dw_orchestration.posthog.limits import JOBS_PER_ANSWER, LONGEST_NAMES, NAMES_PER_REQUEST
 from dw_orchestration.posthog.models import ApiModel, Job, Schema, Source
 from dw_orchestration.posthog.rows import Rows
 
@@ -70,6 +71,20 @@ def newest_first(fetch: Callable[[datetime | None], Rows[Job]], *, before: datet
             # The server does not know `before` and would return the same page without end.
             return
         before = oldest + OVERLAP if fresh else oldest
+
+
+def names_per_request(names: Iterable[str]) -> list[list[str]]:
+    """Names of tables in groups of which each fits into an address, also where its characters are escaped there."""
+    groups: list[list[str]] = []
+    left = 0
+    for name in dict.fromkeys(names):
+        length = len(urlencode({"schemas": name}, errors="replace"))
+        if length > left or len(groups[-1]) == NAMES_PER_REQUEST:
+            groups.append([])
+            left = LONGEST_NAMES
+        groups[-1].append(name)
+        left -= length
+    return groups
 
 
 def as_parameter(moment: datetime) -> str:

@@ -1,6 +1,6 @@
 """One table of a project: an external data schema with its source, its name and its asset key."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -129,3 +129,8 @@ def by_source(tables: Iterable[Table]) -> dict[str, list[Table]]:
     for table in tables:
         grouped.setdefault(table.source.id, []).append(table)
     return grouped
+
+
+def names_of(tables: Sequence[Table]) -> list[str]:
+    """What to filter the jobs of a source by, for these tables of it: nothing if they are all of its tables."""
+    return [] if len(tables) == len(tables[0].source.schemas) else [table.schema.name for table in tables]

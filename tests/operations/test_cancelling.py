@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from datetime import UTC, datetime
 
 import httpx
@@ -43,6 +44,22 @@ def test_running_sync_is_cancelled_and_others_are_left(project, stripe) -> None:
     ]
     assert (False, "1 sync cancelled, of 2 tables.") == (report.failed, report.summary)
     assert "Failed" == stripe.jobs("Customer")[0].status
+
+
+def test_every_running_sync_is_found_and_seen_to_end(embedded_warehouse) -> None:
+    """Also where more run than PostHog lists in one answer."""
+    names = [f"t{number}" for number in range(60)]
+    embedded_warehouse.add_source("Stripe", prefix="acme", tables={name: [{"id": 1}] for name in names})
+    for name in names:
+        embedded_warehouse.behave(name, never_ends())
+        embedded_warehouse.start(name)
+    project = Project(embedded_warehouse.client, "embedded warehouse")
+
+    assert 60 == len(cancel_syncs(project, ["*"], dry_run=True).rows)
+    report = cancel_syncs(project, ["*"])
+
+    assert {"cancelled": 60} == Counter(row["result"] for row in report.rows)
+    assert all(row["job_id"] for row in report.rows)
 
 
 def test_mistyped_table_cancels_nothing(project, stripe) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import islice
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import given
@@ -227,6 +228,20 @@ def test_the_query_of_jobs(client: PostHogWarehouseClient, server: ScriptedServe
     list(client.list_jobs("src1"))
     assert {"after": ["2026-07-01T00:00:00.000000Z"], "schemas": ["b & c", "a"]} == server.received[0].query
     assert {} == server.received[1].query
+
+
+@pytest.mark.parametrize("name", ["{}" + 90 * "n", "{}" + 30 * "ä"])
+def test_the_address_of_a_request_stays_short(
+    client: PostHogWarehouseClient, server: ScriptedServer, name: str
+) -> None:
+    """Names of 300 tables are spread over several requests, whose jobs come in the order of one; each table once."""
+    names = [name.format(n) for n in range(300)]
+    rows = [job_row(n, START + timedelta(minutes=n), name=each) for n, each in enumerate(names)]
+    server.compute = jobs_server(rows)
+    got = client.list_jobs("src1", after=START, before=START + timedelta(minutes=250), schemas=names)
+    assert [f"j{n}" for n in range(249, 0, -1)] == [job.id for job in got]
+    lines = [f"{received.path}?{urlencode(received.query, doseq=True)}" for received in server.received]
+    assert max(map(len, lines)) < 8 * 1024
 
 
 @pytest.mark.parametrize("limit", ["after", "before"])
