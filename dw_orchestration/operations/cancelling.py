@@ -92,7 +92,7 @@ def running_jobs(client: PostHogWarehouseClient, tables: Sequence[Table]) -> dic
 
 
 def _newest(client: PostHogWarehouseClient, tables: Sequence[Table]) -> dict[str, Job]:
-    """The newest job of the tables of a source: of the newest ones, and of all tables that are said to be running."""
+    """The newest job of the tables of a source: of the newest ones, and of all tables whose status is running."""
     newest: dict[str, Job] = {}
     missing = {table.id for table in tables if table.schema.status is SyncStatus.RUNNING}
     for count, job in enumerate(islice(client.list_jobs(tables[0].source.id, schemas=names_of(tables)), JOBS_READ), 1):

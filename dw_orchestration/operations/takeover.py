@@ -25,7 +25,7 @@ from dw_orchestration.posthog.errors import ApiError
 from dw_orchestration.posthog.models import Schema, SchemaUpdate
 from dw_orchestration.tables.cadence import DAY, FREQUENCIES, Cadence, cadence
 from dw_orchestration.tables.classify import SchemaClass, why_not_synced
-from dw_orchestration.tables.table import by_source
+from dw_orchestration.tables.table import by_source, names_of
 from dw_orchestration.tables.takeover import (
     OUT_OF_THE_WAY,
     Settings,

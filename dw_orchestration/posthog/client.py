@@ -591,7 +591,7 @@ class PostHogWarehouseClient:
         """
         streams = [
             self._jobs_of(source_id, after=after, before=before, schemas=names)
-            for names in names_per_request(schemas) or [()]
+            for names in names_per_request(schemas) or [[]]
         ]
         yield from heapq.merge(*streams, key=lambda job: job.created_at, reverse=True)
 
