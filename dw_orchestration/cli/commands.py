@@ -14,7 +14,7 @@ from typer.core import TyperArgument, TyperCommand
 
 from dw_orchestration.cli.completion import COMPLETIONS
 from dw_orchestration.cli.output import Session, session_of
-from dw_orchestration.cli.printing import Fields, Form, Json, Quiet, Wide
+from dw_orchestration.cli.printing import Fields, Form, Jq, Json, Quiet, Wide
 from dw_orchestration.operations.operation import Operation
 from dw_orchestration.tables.errors import UsageError
 
@@ -25,7 +25,12 @@ METAVARS = {str: "TEXT", int: "NUMBER", float: "NUMBER", list: "TEXT"}
 # more tables are asked for
 MOST_UNASKED = 10
 # a wrong field is known once the work is done: only lists, which have no job, have the option
-FORMS: dict[str, tuple[Any, Any]] = {"as_json": (Json, False), "quiet": (Quiet, False), "wide": (Wide, False)}
+FORMS: dict[str, tuple[Any, Any]] = {
+    "as_json": (Json, False),
+    "jq": (Jq, None),
+    "quiet": (Quiet, False),
+    "wide": (Wide, False),
+}
 
 
 class Command(TyperCommand):

@@ -11,7 +11,7 @@ import typer
 from dw_orchestration.cli.connection import Connection
 from dw_orchestration.cli.history import history_of_project
 from dw_orchestration.cli.output import session_of
-from dw_orchestration.cli.printing import Fields, Form, Json, Quiet, Wide
+from dw_orchestration.cli.printing import Fields, Form, Jq, Json, Quiet, Wide
 from dw_orchestration.history.costs import By, Costs
 from dw_orchestration.history.database import is_address, refuse_secrets
 from dw_orchestration.tables.errors import SetupError, UsageError
@@ -44,12 +44,13 @@ def cost(
         ),
     ] = None,
     as_json: Json = False,
+    jq: Jq = None,
     quiet: Quiet = False,
     wide: Wide = False,
     fields: Fields = None,
 ) -> int:
     """Show the rows that PostHog bills, from the history of all syncs, and what they cost."""
-    session = session_of(ctx, Form(as_json=as_json, quiet=quiet, wide=wide, fields=fields))
+    session = session_of(ctx, Form(as_json=as_json, jq=jq, quiet=quiet, wide=wide, fields=fields))
     database = history or _found(session.connection)
     report = Costs(database, _span(since), by=by, price_per_million=price_per_million).report()
     # what was typed is known, and may have a password in it

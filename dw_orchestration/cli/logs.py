@@ -9,7 +9,7 @@ import typer
 from dw_orchestration.cli.commands import plain
 from dw_orchestration.cli.completion import COMPLETIONS
 from dw_orchestration.cli.output import Exit, session_of
-from dw_orchestration.cli.printing import Form, Json
+from dw_orchestration.cli.printing import Form, Jq, Json
 from dw_orchestration.cli.streams import write_lines
 from dw_orchestration.operations.logs import find_job, followed_lines, log_lines, report_of_lines
 from dw_orchestration.operations.operation import TableParams
@@ -43,9 +43,10 @@ def logs(
     limit: Annotated[int, typer.Option(min=1, max=500, metavar="NUMBER", help="How many lines at most.")] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new lines until the sync has ended.")] = False,
     as_json: Json = False,
+    jq: Jq = None,
 ) -> int:
     """Show what PostHog logged during a sync: what it read, how many rows, and why it failed."""
-    session = session_of(ctx, Form(as_json=as_json))
+    session = session_of(ctx, Form(as_json=as_json, jq=jq))
     levels = [_level(each) for each in level or ()]
     if follow and as_json:
         raise UsageError("--follow prints lines as they come, and --json one document at the end: choose one.")

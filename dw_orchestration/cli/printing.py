@@ -11,13 +11,13 @@ import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dw_orchestration.cli.streams import write_lines
 from dw_orchestration.operations.report import as_text, remark
-from dw_orchestration.tables.errors import UsageError
+from dw_orchestration.tables.errors import SetupError, UsageError
 from dw_orchestration.text import visible, visible_lines
 
 if TYPE_CHECKING:
@@ -28,6 +28,15 @@ if TYPE_CHECKING:
     from dw_orchestration.operations.report import Report
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document: summary, failed, error, rows.")]
+Jq = Annotated[
+    str | None,
+    typer.Option(
+        "--jq",
+        metavar="EXPR",
+        help="Filter the document of --json by a jq expression, such as '.rows[].table'.",
+        show_default=False,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print names alone, one a line.")]
 Wide = Annotated[bool, typer.Option("--wide", help="Print all columns and exact times, however wide.")]
 Fields = Annotated[
@@ -52,19 +61,24 @@ NO_LIMIT = 100_000
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """The form that a user has asked for, and the fields, separated by commas."""
+    """The form that a user has asked for, the jq expression for JSON, and the fields, separated by commas."""
 
     as_json: bool = False
+    jq: str | None = None
     quiet: bool = False
     wide: bool = False
     fields: str | None = None
 
     def check(self) -> None:
-        """Refuse two forms at once.
+        """Refuse what cannot be printed, before anything is done.
 
         Raises:
-            UsageError: More than one was asked for.
+            UsageError: More than one form was asked for, or the jq expression is invalid.
         """
+        if self.jq is not None and not self.as_json:
+            raise UsageError("--jq filters what --json prints: give both.")
+        if self.jq is not None:
+            _program(self.jq)
         if sum((self.as_json, self.quiet, self.wide)) > 1:
             raise UsageError("--json, --quiet and --wide are three forms of the output: give one of them.")
 
@@ -81,7 +95,7 @@ def print_report(report: Report, *, form: Form) -> None:
     if form.fields is not None:
         report = _with_fields(report, [name.strip() for name in form.fields.split(",")])
     if form.as_json:
-        _print_json(report.document() | {"error": None, "error_type": None})
+        _print_json(report.document() | {"error": None, "error_type": None}, jq=form.jq)
     elif form.quiet:
         _print_lines(dict.fromkeys(visible(as_text(row.get(report.columns[0]))) for row in report.rows))
     elif report.is_record:
@@ -96,7 +110,7 @@ def print_report(report: Report, *, form: Form) -> None:
 
 def print_error(error: Exception, text: str, *, form: Form) -> None:
     """Print what went wrong; as a document too, for a program that expects one."""
-    if form.as_json:
+    if form.as_json and form.jq is None:
         _print_json({"summary": text, "failed": True, "rows": [], "error": text, "error_type": type(error).__name__})
     write_lines(visible_lines(text), sys.stderr)
 
@@ -132,8 +146,34 @@ def _with_fields(report: Report, names: Sequence[str]) -> Report:
     return replace(report, rows=rows, columns=names, dispensable=())
 
 
-def _print_json(document: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(document) + "\n")
+def _print_json(document: dict[str, object], *, jq: str | None = None) -> None:
+    text = json.dumps(document)
+    if jq is None:
+        sys.stdout.write(text + "\n")
+        return
+    try:
+        results = _program(jq).input_text(text).all()
+    except ValueError as error:
+        raise UsageError(f"--jq {jq!r} does not fit the document: {error}.") from None
+    # as gh prints them
+    _print_lines(
+        "" if each is None else visible(each) if isinstance(each, str) else json.dumps(each) for each in results
+    )
+
+
+def _program(expression: str) -> Any:
+    try:
+        import jq
+    except ImportError:
+        raise SetupError(
+            "--jq needs the package `jq`, which cannot be imported: install it, or leave out --jq."
+        ) from None
+    try:
+        return jq.compile(expression)
+    except ValueError as error:
+        raise UsageError(
+            f"Invalid --jq {expression!r}: {str(error).removeprefix('jq: error: ').splitlines()[0]}."
+        ) from None
 
 
 def _print_lines(lines: Sequence[str] | Iterator[str] | dict[str, None]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from dw_orchestration.cli.output import Exit, Session, session_of
-from dw_orchestration.cli.printing import Form, Json, Wide, fits, print_in_blocks
+from dw_orchestration.cli.printing import Form, Jq, Json, Wide, fits, print_in_blocks
 from dw_orchestration.operations.project import Project
 from dw_orchestration.operations.report import Report, counted
 from dw_orchestration.posthog.errors import TooManyRowsError
@@ -48,10 +48,11 @@ def query(
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a line of names.")] = False,
     as_json: Json = False,
+    jq: Jq = None,
     wide: Wide = False,
 ) -> int:
     """Read synced tables with SQL: HogQL in PostHog, DuckDB's in an embedded warehouse."""
-    session = session_of(ctx, Form(as_json=as_json, wide=wide))
+    session = session_of(ctx, Form(as_json=as_json, jq=jq, wide=wide))
     if as_csv and (as_json or wide):
         raise UsageError("--csv, --json and --wide are three forms of the output: give one of them.")
     values = dict(_value(given) for given in value or ())

@@ -12,7 +12,7 @@ import typer
 from dw_orchestration.cli.commands import DryRun, Yes, ask, plain
 from dw_orchestration.cli.completion import COMPLETIONS
 from dw_orchestration.cli.output import Exit, session_of
-from dw_orchestration.cli.printing import Form, Json, Quiet, Wide
+from dw_orchestration.cli.printing import Form, Jq, Json, Quiet, Wide
 from dw_orchestration.cli.progress import Progress, progress_of
 from dw_orchestration.operations.confirmation import confirmed_tables
 from dw_orchestration.operations.operation import ConfirmedTablesParams
@@ -63,11 +63,12 @@ def sync(
     wait: Annotated[bool, typer.Option(help="Wait until the syncs end, or only start them.")] = _DEFAULTS.wait,
     poll_min_s: Annotated[float, _option("poll_min_s", min=0.1, metavar="SECONDS")] = _DEFAULTS.poll_min_s,
     as_json: Json = False,
+    jq: Jq = None,
     quiet: Quiet = False,
     wide: Wide = False,
 ) -> int:
     """Sync tables now and follow them to their end; Ctrl-C cancels what it has started."""
-    session = session_of(ctx, Form(as_json=as_json, quiet=quiet, wide=wide))
+    session = session_of(ctx, Form(as_json=as_json, jq=jq, quiet=quiet, wide=wide))
     mode = SyncMode.RESYNC if resync else SyncMode.RELOAD
     slowest_s = max(_DEFAULTS.poll_max_s, poll_min_s)
     settings = SyncSettings(

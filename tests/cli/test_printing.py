@@ -126,6 +126,29 @@ def test_fields_by_name(dw) -> None:
     assert "There is no field 'nme'. There are table, id, source, asset_key, " in wrong.err
 
 
+def test_jq(dw) -> None:
+    """As in gh: texts are printed as they are, null as an empty line, all else as JSON, one a line."""
+    ran = dw("tables", "--json", "--jq", ".rows[].table, .rows[0].error, .failed, {a: 1}")
+    assert (0, ["stripe_acme.Charge", "stripe_acme.Customer", "", "false", '{"a": 1}']) == (
+        ran.code,
+        ran.out.splitlines(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--jq", "."], "--jq filters what --json prints"),
+        (["--json", "--jq", ".rows["], "Invalid --jq '.rows[': syntax error"),
+        (["--json", "--jq", ".summary[]"], "does not fit the document: Cannot iterate over string"),
+    ],
+)
+def test_what_jq_refuses(dw, arguments: list[str], error: str) -> None:
+    """It is one sentence of the error output, and nothing is printed for a program to read."""
+    ran = dw("tables", *arguments)
+    assert (2, "", True) == (ran.code, ran.out, error in ran.err)
+
+
 def test_two_forms_are_refused(dw) -> None:
     """One form of output at a time."""
     ran = dw("tables", "--json", "-q")
