@@ -28,9 +28,9 @@ def column_lineage(table: Table, record: Schema) -> dg.TableColumnLineage | None
     """
     synced = [column.name for column in record.table.columns] if record.table else []
     # a table that a translation gave the key of its origin, or no origin, has no lineage
-    if len(synced) > MOST_COLUMNS or not table.upstream_path or table.upstream_path == table.key_path:
+    if len(synced) > MOST_COLUMNS or not table.origin_path or table.origin_path == table.key_path:
         return None
-    origin = dg.AssetKey(list(table.upstream_path))
+    origin = dg.AssetKey(list(table.origin_path))
     known = _origins(synced, [column.name for column in record.available_columns or ()])
     deps = {name: [dg.TableColumnDep(asset_key=origin, column_name=known[name])] for name in synced if name in known}
     return dg.TableColumnLineage(deps_by_column=deps) if deps else None

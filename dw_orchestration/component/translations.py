@@ -18,6 +18,8 @@ _MERGED = ("tags", "metadata")
 
 
 def _as_key(value: object) -> object:
+    if isinstance(value, dg.AssetDep):
+        return value.asset_key
     return dg.AssetKey.from_user_string(str(value)) if isinstance(value, str | int | float) else value
 
 
@@ -51,7 +53,9 @@ class TableAttributes(BaseModel):
     metadata: Mapping[str, Any] | None = Field(default=None, description="Metadata in addition to the table's own.")
     kinds: Sequence[str] | None = Field(default=None, description="The kinds in the UI, in place of PostHog's.")
     deps: Sequence[_Key] | None = Field(
-        default=None, description="The keys of the assets upstream, in place of the table that the rows come from."
+        default=None,
+        description="The keys of the assets upstream, in place of the table that the rows come from"
+        " (`spec.deps`). Of a single one, the lineage of columns leads there.",
     )
     automation_condition: Annotated[dg.AutomationCondition[Any], _OBJECT] | None = Field(
         default=None,

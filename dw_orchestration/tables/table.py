@@ -28,6 +28,8 @@ class Table:
         default_key_path: The parts of its asset key before any translation. Users may name the table by either key.
         upstream_path: The key of the table that the rows come from: `[<namespace>/]<source type>/<prefix or
             host>/<table>`, or what a translation made of it; None if a translation left it out.
+        origin_path: The key of the asset that its columns come from: `upstream_path`, or the only asset that a
+            translation has put in its place.
         group: The source in one word, for groups, ops and schedules: `[<namespace>_]<source type>[_<prefix>]`.
         namespace: Goes before all names in Dagster, so that several projects can be loaded next to each other.
         schedule: When Dagster's schedules sync it; None if it has none.
@@ -45,6 +47,7 @@ class Table:
     key_path: KeyPath
     default_key_path: KeyPath
     upstream_path: KeyPath | None
+    origin_path: KeyPath | None
     group: str
     namespace: str | None = None
     schedule: Rhythm | None = None
@@ -70,6 +73,7 @@ class Table:
         key_path = (*before, *source_path(source.source_type, source.prefix), *own)
         # `posthog` is where the synced tables are: a source of that name must not be upstream of itself
         root = f"{source_type}_source" if source_type == "posthog" else source_type
+        upstream_path = (*before, root, snake(source.upstream), *own)
         own_cadence, before_takeover = _cadence_of(schema), as_before(schema)
         return cls(
             source=source,
@@ -81,7 +85,8 @@ class Table:
             source_name=source_name or slug,
             key_path=key_path,
             default_key_path=key_path,
-            upstream_path=(*before, root, snake(source.upstream), *own),
+            upstream_path=upstream_path,
+            origin_path=upstream_path,
             group="_".join((*before, slug)),
             namespace=namespace,
             project_url=project_url,

@@ -34,11 +34,15 @@ _LEGAL_IDENTIFIER = re.compile(r"[A-Za-z0-9_]+")
 
 
 class HasKey(Protocol):
-    """A translation: `dagster.AssetSpec` is one. This layer reads nothing of it but the key."""
+    """A translation: `dagster.AssetSpec` is one. This layer reads nothing of it but keys."""
 
     @property
     def key(self) -> Any:
         """Has a `path`: the parts of the key."""
+
+    @property
+    def deps(self) -> Any:
+        """What is upstream; each has an `asset_key`."""
 
 
 class Tables(Sequence[Table]):
@@ -276,11 +280,12 @@ class Tables(Sequence[Table]):
         if self._upstream_of is not None:
             upstream = self._upstream_of(table)
             # before the table itself, whose spec depends on it
-            table = _with_paths(table, upstream_path=tuple(upstream.key.path) if upstream else None)
+            path = tuple(upstream.key.path) if upstream else None
+            table = _with_paths(table, upstream_path=path, origin_path=path)
             self._upstream |= {table.id: upstream} if upstream else {}
         if self._spec_of is not None:
             spec = self._specs[table.id] = self._spec_of(table)
-            table = _with_paths(table, key_path=tuple(spec.key.path))
+            table = _with_paths(table, key_path=tuple(spec.key.path), origin_path=_origin_path(table, spec))
         return table
 
 
@@ -288,6 +293,14 @@ def _source_names(sources: Sequence[SourceSnapshot]) -> dict[str, str]:
     slugs = {source.id: source_slug(source.source_type, source.prefix) for source in sources}
     counts = Counter(slugs.values())
     return {source_id: slug if counts[slug] == 1 else source_id for source_id, slug in slugs.items()}
+
+
+def _origin_path(table: Table, spec: HasKey) -> KeyPath | None:
+    """Whose columns the table's own are: of several assets that a translation has put upstream, it is unknown."""
+    paths = [tuple(dep.asset_key.path) for dep in spec.deps]
+    if table.upstream_path in paths:
+        return table.upstream_path
+    return paths[0] if len(paths) == 1 else None
 
 
 def _with_paths(table: Table, **paths: KeyPath | None) -> Table:

@@ -70,6 +70,29 @@ def test_wide_tables_have_no_lineage() -> None:
     assert None is origins([*names, "one_more"], [*names, "one_more"])
 
 
+@pytest.mark.parametrize(
+    ("deps", "origin"),
+    [
+        (["app/orders"], ["app/orders"]),
+        (["app/orders", "app/more"], []),
+        ([], []),
+        (["app/orders", "postgres/shop/orders"], ["postgres/shop/orders"]),
+    ],
+)
+def test_columns_come_from_the_asset_that_a_user_puts_upstream(deps: list[str], origin: list[str]) -> None:
+    """If it is a single one: of several, it is unknown whose columns they are, except for the table at the source."""
+    columns = {
+        "table": {"id": "t", "name": "orders", "columns": [{"name": "id"}]},
+        "available_columns": [{"name": "id"}],
+    }
+    record = Schema.model_validate({"id": "1", "name": "orders", **columns})
+    spec = dg.AssetSpec("orders", deps=[dg.AssetKey.from_user_string(dep) for dep in deps])
+    (table,) = Tables(snapshot_of(source_of(record, prefix="shop")), include_disabled=True, spec_of=lambda _: spec)
+    lineage = column_lineage(table, record)
+    found = [dep.asset_key.to_user_string() for dep in lineage.deps_by_column["id"]] if lineage else []
+    assert origin == found
+
+
 def test_table_is_not_its_own_origin() -> None:
     """A translation may give a table the key that its origin has."""
     assert None is origins(["id"], ["id"], key=ORIGIN)

@@ -388,6 +388,20 @@ def test_templates_make_the_asset() -> None:
     assert dg.AutomationCondition.cron_tick_passed("@daily") == orders.automation_condition
 
 
+def test_assets_upstream_are_chosen_for_some_sources() -> None:
+    """One of the user's own replaces the table at the source, which then is nowhere; other sources keep theirs."""
+    choice = "translation: {deps: \"{{ ['app_db/' ~ path] if source_type == 'Postgres' else spec.deps }}\"}"
+    own = dg.AssetSpec(["app_db", "public", "orders"])
+    defs = dg.Definitions.merge(definitions(choice), dg.Definitions(assets=[own]))
+    graph = defs.resolve_asset_graph()
+    orders, customer = (
+        dg.AssetKey(["posthog", *path.split("/")]) for path in ("postgres/shop/public/orders", "stripe/customer")
+    )
+    assert {own.key} == graph.get(orders).parent_keys
+    assert {dg.AssetKey(["stripe", "stripe", "customer"])} == graph.get(customer).parent_keys
+    assert dg.AssetKey(["postgres", "shop", "public", "orders"]) not in graph.get_all_asset_keys()
+
+
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 def test_the_example_of_an_automation_condition_requests_tables() -> None:
     """The example in the description of `automation_condition` requests each table at the end of a day."""
