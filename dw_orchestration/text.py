@@ -68,7 +68,7 @@ class VisibleError(Exception):
 
 def _fence(text: str, *, least: int) -> str:
     """More backticks than there are in a row in the text."""
-    longest = max(map(len, re.findall("`+", text)), default=0)
+    longest = max(map(len, re.findall("`+", text))) if "`" in text else 0
     return "`" * max(least, longest + 1)
 
 

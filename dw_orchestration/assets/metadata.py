@@ -45,7 +45,7 @@ class _Metadata(BaseModel):
 
     def to_metadata(self) -> dict[str, Any]:
         """As Dagster takes it; what is not known is left out."""
-        return {_key(name): _shown(name, value) for name, value in self if value is not None}
+        return {_key(name): _shown(name, value) for name, value in vars(self).items() if value is not None}
 
 
 class TableMetadata(_Metadata):

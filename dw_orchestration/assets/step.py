@@ -56,7 +56,7 @@ from dw_orchestration.sync.errors import (
     SyncOutcome,
     SyncStalledError,
 )
-from dw_orchestration.sync.events import Adopted, BillingStopped, Ended, Notice, Progress, SyncEvent
+from dw_orchestration.sync.events import Adopted, BillingStopped, CaughtUp, Ended, Notice, Progress, SyncEvent
 from dw_orchestration.sync.settings import TableRequest
 from dw_orchestration.tables.table import Table
 from dw_orchestration.text import in_markdown, visible, visible_lines
@@ -276,10 +276,8 @@ class _Step:
 
     def _report(self, event: SyncEvent) -> Iterator[StepResult]:
         match event:
-            case Adopted() if event.schema_id in self._led:
-                self._record_adoption(self._led[event.schema_id], event)
-            case Ended() if event.schema_id in self._led:
-                self._ahead.done(self._led[event.schema_id].table, is_adopted=event.job is not None and not event.error)
+            case Adopted() | Ended() if event.schema_id in self._led:
+                self._report_ahead(self._led[event.schema_id], event)
             case Adopted():
                 run = self._runs[event.schema_id]
                 self._record_adoption(run, event)
@@ -295,8 +293,16 @@ class _Step:
                 self._held.append(event)
             case Ended():
                 yield from self._end(self._runs[event.schema_id], event)
+            case CaughtUp():
+                yield from self._checks.evaluations_of_complete()
             case BillingStopped():
                 self._context.log.error(str(event.error))
+
+    def _report_ahead(self, run: TableRun, event: Adopted | Ended) -> None:
+        if isinstance(event, Adopted):
+            self._record_adoption(run, event)
+        else:
+            self._ahead.done(run.table, is_adopted=event.job is not None and not event.error)
 
     def _record_adoption(self, run: TableRun, event: Adopted) -> None:
         """Write the job down before the wait for it: a retry finds it, and the sensor leaves it to this run."""
@@ -395,7 +401,7 @@ class _Step:
         self._checks.keep(
             data_as_usual(run.table, job, record=record, syncs=log.syncs, full_refresh=run.is_full_refresh)
         )
-        yield from self._checks.evaluations_of(run.key)
+        self._checks.complete(run.key)
 
     def _warn_of_others(self, run: TableRun, others: Mapping[str, datetime]) -> None:
         """Say once for each project that it shares our asset keys."""

@@ -30,6 +30,7 @@ class StepChecks:
         self._reasons = dict.fromkeys(keys, "")
         self._outcomes: dict[dg.AssetCheckKey, CheckOutcome] = {}
         self._notes: list[dg.AssetObservation] = []
+        self._complete: list[dg.AssetKey] = []
 
         # Dagster logs which outputs of checks were not yielded: two names a table, of what is no mistake
         context.log.addFilter(lambda record: _NOT_YIELDED not in record.getMessage())
@@ -64,8 +65,17 @@ class StepChecks:
         self._notes.clear()
         self._reasons = dict.fromkeys(self._reasons, why)
 
-    def evaluations_of(self, key: dg.AssetKey, why: str = "") -> Iterator[dg.AssetCheckEvaluation]:
-        """The outcomes of a table's checks, which has its result: at the end, those of a thousand take a minute."""
+    def complete(self, key: dg.AssetKey) -> None:
+        """Note that a table has its result."""
+        self._complete.append(key)
+
+    def evaluations_of_complete(self) -> Iterator[dg.AssetCheckEvaluation]:
+        """The outcomes for the tables that have their results: at the end, those of a thousand would take a minute."""
+        complete, self._complete = self._complete, []
+        for key in complete:
+            yield from self._evaluations_of(key)
+
+    def _evaluations_of(self, key: dg.AssetKey, why: str = "") -> Iterator[dg.AssetCheckEvaluation]:
         reason = self._reasons.pop(key) or why
         for check in check_keys(key):
             last = None if check in self._outcomes else self._log.last_evaluation(check)
@@ -78,7 +88,7 @@ class StepChecks:
             why: Why there is no new sync, where nothing else is known.
         """
         for key in list(self._reasons):
-            yield from self.evaluations_of(key, why)
+            yield from self._evaluations_of(key, why)
         for note in self._notes:
             self._context.log_event(note)
 

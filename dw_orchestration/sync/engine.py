@@ -22,7 +22,7 @@ from dw_orchestration.sync.cancel import CANCEL_TIMEOUT_S, Cancellation
 from dw_orchestration.sync.clock import Clock, EngineClock, SystemClock
 from dw_orchestration.sync.decide import Action, Adopt, Hold, Refuse, Trigger, WaitFor
 from dw_orchestration.sync.errors import BillingLimitReachedError
-from dw_orchestration.sync.events import Adopted, BillingStopped, CancelReport, Ended, Notice, SyncEvent
+from dw_orchestration.sync.events import Adopted, BillingStopped, CancelReport, CaughtUp, Ended, Notice, SyncEvent
 from dw_orchestration.sync.polling import TRIGGERS_PER_MIN, TriggerGate
 from dw_orchestration.sync.settings import SyncMode, SyncSettings, TableRequest
 from dw_orchestration.sync.source import SourceListPoller, SourcePoller
@@ -137,7 +137,7 @@ class SyncEngine:
             table = self._next_queued()
             if table is None or poll_at <= self._gate.at:
                 self._clock.sleep_until(poll_at)
-                yield from poller.poll()
+                yield from _with_catch_up(poller.poll())
                 self._last_poll_at = self._clock.monotonic()
             else:
                 self._clock.sleep_until(self._gate.at)
@@ -247,3 +247,13 @@ class SyncEngine:
     def _poll_soon(self, table: TableSync) -> None:
         self._poller_of(table).poll_soon()
         self._list_poller.poll_soon()
+
+
+def _with_catch_up(events: Iterator[SyncEvent]) -> Iterator[SyncEvent]:
+    """The events of one poll, and that they are all, if tables have ended."""
+    has_ended = False
+    for event in events:
+        has_ended |= isinstance(event, Ended)
+        yield event
+    if has_ended:
+        yield CaughtUp()

@@ -61,7 +61,12 @@ class BillingStopped:
     not_triggered: tuple[str, ...]
 
 
-SyncEvent = Adopted | Progress | Ended | Notice | BillingStopped
+@dataclass(frozen=True, kw_only=True)
+class CaughtUp:
+    """All tables whose end one poll has shown are reported. What takes time, and can be done later, holds up none."""
+
+
+SyncEvent = Adopted | Progress | Ended | Notice | BillingStopped | CaughtUp
 
 
 class CancelResult(StrEnum):

@@ -114,11 +114,14 @@ class JobQuery:
         name: The table's name, which the API filters by.
         after: Read no job created at or before this time.
         job_id: The job to read; None to read all new jobs.
+        expected_after: The new job has certainly been created after this time. Older ones are taken from the same
+            answer, and are worth no other request. None if nothing is certain.
     """
 
     name: str
     after: datetime | None
     job_id: str | None
+    expected_after: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,12 +211,16 @@ class JobReader:
 
     def _read(self, queries: Sequence[JobQuery]) -> list[Job]:
         # Jobs come newest first, so the read can stop as soon as each queried job was found. A query for all
-        # new jobs has no job (None), which is never found: then the read continues to its earliest `after`.
+        # new jobs has no job (None), which is never found: then the read continues to its earliest `after`, or to the
+        # end of the answer in which no new job can follow.
         missing = {query.job_id for query in queries}
+        expected_after = _earliest([query.expected_after for query in queries if query.job_id is None])
         jobs: list[Job] = []
-        for job in self._jobs(after=_earliest(queries), names=[query.name for query in queries]):
+        for job in self._jobs(after=_earliest([q.after for q in queries]), names=[query.name for query in queries]):
             jobs.append(job)
             missing.discard(job.id)
+            if len(jobs) % JOBS_PER_ANSWER == 0 and expected_after and job.created_at <= expected_after:
+                missing.discard(None)
             if not missing:
                 break
         return jobs
@@ -244,15 +251,14 @@ def _groups(queries: Sequence[JobQuery]) -> list[list[JobQuery]]:
     One request has one `after` for all of its tables. If a job that runs since yesterday shared a request with tables
     that have just been triggered, each poll would read all that those tables did since yesterday.
     """
-    floor = _earliest([query for query in queries if query.job_id is None])
+    floor = _earliest([query.after for query in queries if query.job_id is None])
     if floor is None:
         return [list(queries)]
     old = [query for query in queries if query.job_id is not None and query.after is not None and query.after < floor]
     return [[query for query in queries if query not in old], old]
 
 
-def _earliest(queries: Sequence[JobQuery]) -> datetime | None:
-    times = [query.after for query in queries]
+def _earliest(times: Sequence[datetime | None]) -> datetime | None:
     return None if None in times else min((time for time in times if time is not None), default=None)
 
 

@@ -67,8 +67,9 @@ LONGEST_SWEEP_S = 15 * MINUTE_S
 # As often is a source read of which no table waits for anything.
 IDLE_S = 2 * MINUTE_S
 
-# How many requests a poller may send before its pace holds: those of the first twenty minutes of a wait.
-REQUESTS_AT_ONCE = 60
+# How many requests a poller may send before its pace holds: those of the first eight minutes of a wait whose end cannot
+# be predicted, and of hours of one whose end can.
+REQUESTS_AT_ONCE = 70
 
 # The longest random part of a pause.
 JITTER = 0.1
@@ -151,14 +152,14 @@ def listed_pause_s(waits: Iterable[Wait], *, settings: SyncSettings) -> float:
 
 
 def floor_s(*, cost: int, settings: SyncSettings) -> float:
-    """The shortest time between two polls of this many requests: `poll_min_s` for one, half as much for each more."""
-    return min(settings.poll_min_s * (1 + cost) / 2, settings.poll_max_s)
+    """The shortest time between two polls of this many requests: `poll_min_s` for one, a quarter for each more."""
+    return min(settings.poll_min_s * (3 + cost) / 4, settings.poll_max_s)
 
 
 class Pace:
     """Keeps a poller that waits for long within its share of the API key's budget, no matter what its tables want.
 
-    It may send `REQUESTS_AT_ONCE`, and then one every `poll_max_s`: 120 in the first hour, and sixty in each later
+    It may send `REQUESTS_AT_ONCE`, and then one every `poll_max_s`: 130 in the first hour, and sixty in each later
     one. Each table that was triggered or has ended makes it one more.
     """
 

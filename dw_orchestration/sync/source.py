@@ -160,7 +160,8 @@ class SourcePoller:
             return
         read, jobs = answer
         now = self.now()
-        for table in read:
+        # each event takes its time to be stored, and assets downstream wait for the results
+        for table in sorted(read, key=lambda table: table.state is not State.FOLLOWING):
             yield from table.take_jobs(jobs.get(table.id, ()), now)
         for table in self.live:
             table.decide_again_if_due(now)

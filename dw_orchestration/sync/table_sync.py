@@ -73,6 +73,10 @@ from dw_orchestration.text import visible
 # The API's `after` is exclusive, and the row itself must be found.
 JUST_BEFORE = timedelta(milliseconds=1)
 
+# So long after the trigger its job is looked for among those created since, then among older ones: PostHog drops the
+# trigger while another job runs, which a wrong record may not have shown.
+JOB_IS_LATE_S = 30.0
+
 # A sync that is started ahead waits this long for `trigger_after`; schedules set that to half a minute.
 LONGEST_HOLD_AHEAD_S = 2 * MINUTE_S
 
@@ -202,7 +206,7 @@ class TriggerAttempt:
 
     def caused(self, job: Job) -> bool:
         """Whether the job began after the trigger was sent."""
-        return self._sent_at is None or job.created_at >= self._sent_at
+        return self.sent_at is None or job.created_at >= self.sent_at
 
     def queue_s(self, job: Job | None) -> float | None:
         """Seconds from the acceptance of the trigger to the job; None if the trigger did not cause it."""
@@ -213,18 +217,18 @@ class TriggerAttempt:
     def _is_new(self, job: Job) -> bool:
         if job.id in self.known or (self.horizon is not None and job.created_at <= self.horizon):
             return False
-        if self._sent_at is None:
+        if self.sent_at is None:
             # The answer was lost, so no time is known to compare with. Unseen before is the best there is.
             return True
         # The job was not seen before the trigger, but PostHog may have started it between our last read and the
         # trigger. A reload is dropped while a job runs, so such a job is the one to follow unless it had already ended
         # when the trigger arrived. A resync cancels the running job instead, so only a job that began later is its own.
         if self.mode is SyncMode.RESYNC:
-            return job.created_at >= self._sent_at
-        return job.finished_at is None or job.finished_at >= self._sent_at
+            return job.created_at >= self.sent_at
+        return job.finished_at is None or job.finished_at >= self.sent_at
 
     @property
-    def _sent_at(self) -> datetime | None:
+    def sent_at(self) -> datetime | None:
         """The earliest time at which PostHog can have received the trigger."""
         if self.accepted_at is None:
             return self.began_at and self.began_at - SERVER_CLOCKS_AGREE
@@ -304,8 +308,10 @@ class TableSync:
         """What the next poll should read of its jobs."""
         if self.job is not None and self.state in {State.FOLLOWING, State.WAITING}:
             return JobQuery(name=self.name, after=self.job.created_at - JUST_BEFORE, job_id=self.job.id)
-        after = self._newest_before and self._newest_before - LATE_ROWS
-        return JobQuery(name=self.name, after=after, job_id=None)
+        after, sent_at = self._newest_before and self._newest_before - LATE_ROWS, None
+        if self.state is State.STARTING and self._attempt and self.read_at - self._since_s < JOB_IS_LATE_S:
+            sent_at = self._attempt.sent_at
+        return JobQuery(name=self.name, after=after, job_id=None, expected_after=sent_at and sent_at - LATE_ROWS)
 
     def wait(self, now: Now) -> Wait:
         """What it waits for, as input to the time of the next poll."""

@@ -9,6 +9,7 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from functools import cache
 from typing import Protocol
 
 from dw_orchestration.posthog.enums import SyncFrequency
@@ -128,20 +129,23 @@ class Cadence:
 
     def describe_interval(self) -> str:
         """The interval alone in words, such as `every 6 hours`."""
-        count, unit, _ = self._in_units()
+        count, unit, _ = _in_units(self.every)
         return f"every {unit}" if count == 1 else f"every {count} {unit}s"
 
     def slug(self) -> str:
         """The interval for names, such as `every_6h`."""
-        count, _, short = self._in_units()
+        count, _, short = _in_units(self.every)
         return f"every_{count}{short}"
 
     def _first_time(self) -> time:
         return (EPOCH + self.offset).time()
 
-    def _in_units(self) -> tuple[int, str, str]:
-        size, unit, short = next(each for each in UNITS if self.every % each[0] == NONE)
-        return self.every // size, unit, short
+
+@cache
+def _in_units(interval: timedelta) -> tuple[int, str, str]:
+    """Cached, because thousands of tables share a handful of intervals."""
+    size, unit, short = next(each for each in UNITS if interval % each[0] == NONE)
+    return interval // size, unit, short
 
 
 def _hours(first: int, *, every: int) -> str:

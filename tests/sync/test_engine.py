@@ -7,7 +7,7 @@ from sync_model import Run, Table, World, lags, one_table, play, problem, world_
 
 from dw_orchestration.posthog.errors import ServerError
 from dw_orchestration.sync.errors import SyncOutcome
-from dw_orchestration.sync.events import Ended
+from dw_orchestration.sync.events import Adopted, Ended
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,32 @@ def test_an_old_job_does_not_make_each_look_read_the_past_of_the_others() -> Non
     assert (0, 1) == (world.triggers["old"], world.triggers["fresh"])
     assert world.t <= 95
     assert 1 == max(world.rows_read[-20:])
+
+
+def test_a_job_that_no_record_shows_is_found_among_old_ones() -> None:
+    """A job that was running before the trigger, which PostHog dropped, though newer jobs fill a page."""
+    world = world_of(40, duration_s=60)
+    table = world.table("0-0")
+    running = world.past(table, ago_s=7100, took_s=None)
+    table.run_id = -1
+    for other in world.sources["source-0"][1:]:
+        world.past(other, ago_s=6000, took_s=60)
+
+    adopted = play(world, start_timeout_s=120).to_end().all(Adopted, "0-0")
+
+    assert [(running.id, False)] == [(event.job.id, event.started) for event in adopted]
+
+
+def test_results_come_before_adoptions() -> None:
+    """Each event takes its time to be stored, and assets downstream wait for the results; checks can wait for both."""
+    world = World()
+    world.add("s", Table("new", "new", usual_run=Run(queue_s=63)), Table("old", "old", usual_run=Run(queue_s=3)))
+
+    events = play(world).to_end().events
+
+    names = [(type(event).__name__, getattr(event, "schema_id", None)) for event in events]
+    first = names.index(("Ended", "old"))
+    assert [("Ended", "old"), ("Adopted", "new"), ("CaughtUp", None)] == names[first : first + 3]
 
 
 def test_a_changed_record_makes_a_table_of_many_be_read() -> None:

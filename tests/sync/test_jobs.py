@@ -3,10 +3,10 @@
 from datetime import timedelta
 from typing import Any
 
-from sync_model import START
+from sync_model import START, Table, World
 
 from dw_orchestration.posthog.models import Job
-from dw_orchestration.sync.jobs import JobHistory
+from dw_orchestration.sync.jobs import JobHistory, JobQuery, JobReader
 
 
 def job(**traits: Any) -> Job:
@@ -33,3 +33,21 @@ def test_the_usual_duration_is_the_median_of_the_completed_jobs() -> None:
     assert 20 == history.usual_s()
     assert 50 == history.usual_s(excluding=job(id="1"))
     assert history.get(None) is None
+
+
+def test_old_jobs_are_worth_no_request_in_a_search_for_new_ones() -> None:
+    """Forty tables that were all synced an hour ago, and again now: their new jobs are in the first answer."""
+    world = World()
+    tables = [Table(f"t{n}", f"table_{n}") for n in range(40)]
+    world.add("s", *tables)
+    for table in tables:
+        world.past(table, ago_s=3600)
+        world.past(table, ago_s=30, took_s=None)
+    long_ago, lately = START - timedelta(hours=2), START - timedelta(minutes=2)
+
+    for expected_after, requests in [(lately, 1), (START - timedelta(hours=1, minutes=1), 2), (None, 2)]:
+        reader = JobReader(world, "s")
+        queries = [JobQuery(name=t.name, after=long_ago, job_id=None, expected_after=expected_after) for t in tables]
+        found = reader.read(queries)
+        assert requests == reader.cost
+        assert 40 == len({job.id for job in found if job.status == "Running"})

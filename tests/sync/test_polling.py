@@ -167,7 +167,7 @@ def test_a_trigger_makes_the_next_poll_come_soon() -> None:
     planned.cost = 9
     planned.plan(30.0, now=200.0)
     planned.poll_soon(2.0, now=201.0)
-    assert 210 == planned.next_at
+    assert 206 == planned.next_at
 
     planned.rest(25.0, now=200.0)
     planned.plan(30.0, now=200.0)
@@ -193,16 +193,16 @@ def test_an_outage_decides_alone_when_to_poll() -> None:
     assert AT_ONCE == planned.next_at
 
 
-@given(st.lists(st.floats(0, 120), min_size=130, max_size=130))
+@given(st.lists(st.floats(0, 120), min_size=140, max_size=140))
 def test_a_long_wait_has_a_pace(wanted: list[float]) -> None:
-    """No matter what its tables want, a poller sends at most 121 requests in an hour in which nothing happens."""
+    """No matter what its tables want, a poller sends at most 131 requests in an hour in which nothing happens."""
     planned, now, sent = schedule(), 0.0, []
     for pause in wanted:
         now = max(now, planned.next_at)
         sent.append(now)
         planned.plan(pause, now=now, live=3)
 
-    assert all(late - early > 3600 for early, late in zip(sent, sent[121:], strict=False))
+    assert all(late - early > 3600 for early, late in zip(sent, sent[131:], strict=False))
 
 
 def test_what_happens_allows_more_requests() -> None:
