@@ -40,12 +40,12 @@ settings.register_profile("thorough", deadline=None, max_examples=2000)
 settings.load_profile("default")
 
 
-@pytest.fixture(autouse=True)
-def _signals_end_processes() -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
     """Restore what SIGINT and SIGTERM do: the processes that a test starts inherit it where a signal is ignored.
 
     A background job of a shell, and a worker of xdist, ignore SIGINT. After a run in this process, Dagster gives
-    SIGTERM the handler that SIGINT had.
+    SIGTERM the handler that SIGINT had. It is no fixture: those of a module, which start processes too, come first.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from dataclasses import dataclass
 from io import BytesIO
@@ -40,8 +41,8 @@ OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-# Dagster's four processes and the shop, on a machine that has other work
-START_S = 180
+# Dagster's four processes and the shop, or a run of several steps, on a machine that has other work
+LONG_S = 240
 OURS = ("DAGSTER_", "DW_ORCHESTRATION_", "POSTHOG_")
 SETTINGS = "telemetry:\n  enabled: false\nnux:\n  enabled: true\n"
 
@@ -53,10 +54,16 @@ class Site:
     address: str
     home: Path
     warehouse: LocalWarehouse
+    wait_until: WaitUntil
 
     def instance(self) -> dg.DagsterInstance:
         """What Dagster has seen."""
         return dg.DagsterInstance.from_config(str(self.home))
+
+    def wait_for_end(self, run_id: str) -> None:
+        """Wait until a run is over."""
+        with self.instance() as instance:
+            self.wait_until(lambda: instance.get_run_by_id(run_id).is_finished or time.sleep(0.5), LONG_S)
 
     def lineage(self, *groups: str) -> str:
         """The page with the lineage, some groups of which are open."""
@@ -102,7 +109,12 @@ def site(tmp_path_factory: pytest.TempPathFactory, wait_until: WaitUntil) -> Ite
     port = _free_port()
     address = f"http://127.0.0.1:{port}"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    command = [str(Path(sys.executable).with_name("dagster")), "dev", "-m", "dw_orchestration.definitions"]
+    command = [
+        str(Path(sys.executable).with_name("dagster")),
+        "dev",
+        "-f",
+        str(Path(__file__).with_name("location.py")),
+    ]
     with (folder / "dev.log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port)],
@@ -112,9 +124,9 @@ def site(tmp_path_factory: pytest.TempPathFactory, wait_until: WaitUntil) -> Ite
             stderr=log,
         )
     try:
-        wait_until(lambda: process.poll() is not None or _answers(address), START_S)
+        wait_until(lambda: process.poll() is not None or _answers(address), LONG_S)
         assert process.poll() is None, (folder / "dev.log").read_text()
-        yield Site(address, home, warehouse)
+        yield Site(address, home, warehouse, wait_until)
     finally:
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         process.terminate()
