@@ -1,4 +1,4 @@
-"""A day in a warehouse that syncs by itself while Dagster's schedules ensure it: three sources, ten tables.
+"""Most of a day in a warehouse that syncs by itself while Dagster's schedules ensure it: three sources, ten tables.
 
 Time passes as it does, and is set forward from tick to tick. Everything else is real: the warehouse with its scheduler
 and its workers, the API, the runs and the sensor.
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 # a Thursday, on which PostHog's weekly syncs begin too
 DAY = datetime(2026, 11, 5, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+# every table is due by then, and those of twelve hours twice
+EVENING = DAY + 15 * HOUR
 # how often, and at what time of the day, PostHog syncs each table; the ticks of that day follow from both
 TABLES = {
     "Postgres": {
@@ -106,16 +108,17 @@ class Day:
         return sorted(jobs, key=lambda job: job.created_at)
 
     def pass_by(self) -> None:
-        """Let the day pass: schedules launch their runs, and every quarter of an hour the sensor looks."""
+        """Let the day pass: schedules launch their runs, and every half an hour the sensor looks."""
         # the state is as old as the day: ticks from before it would start nothing
         schedules = build_posthog_schedules(
             Tables(self.dagster.snapshot.model_copy(update={"taken_at": DAY}), include_disabled=True)
         )
-        moments: dict[datetime, list[dg.ScheduleDefinition]] = {DAY + n * HOUR / 4: [] for n in range(1, 97)}
+        moments: dict[datetime, list[dg.ScheduleDefinition]] = {DAY + n * HOUR / 2: [] for n in range(1, 31)}
+        moments[HANGS_FROM] = []
         for schedule in schedules:
             assert isinstance(schedule.cron_schedule, list)
             for cron in schedule.cron_schedule:
-                for moment in croniter_range(DAY, DAY + timedelta(hours=23, minutes=59), cron):
+                for moment in croniter_range(DAY, EVENING, cron):
                     moments.setdefault(moment, []).append(schedule)
         for moment, due in sorted(moments.items(), key=lambda item: item[0]):
             self.clock.skip_to(moment)
@@ -123,9 +126,9 @@ class Day:
                 self.embedded.services.behaviours.set_table(self.schema_id(KILLED), SyncBehaviour(ends=False))
             for schedule in due:
                 self.tick(schedule, moment)
-            if not moment.minute % 15:
+            if not moment.minute % 30:
                 self.dagster.tick()
-        self.clock.skip_to(DAY + 24 * HOUR)
+        self.clock.skip_to(EVENING)
 
     def tick(self, schedule: dg.ScheduleDefinition, moment: datetime) -> None:
         """What Dagster's daemon does at a schedule's tick."""
@@ -181,7 +184,7 @@ def ticks(table: str) -> list[datetime]:
     """When PostHog is to sync a table on that day."""
     frequency, first = next(tables[table] for tables in TABLES.values() if table in tables)
     start = datetime.combine(DAY, datetime.strptime(first, "%H:%M").time(), tzinfo=UTC)  # noqa: DTZ007  in UTC
-    return [start + n * EVERY[frequency] for n in range(24) if start + n * EVERY[frequency] < DAY + 24 * HOUR]
+    return [start + n * EVERY[frequency] for n in range(24) if start + n * EVERY[frequency] < EVENING]
 
 
 def names() -> list[str]:
