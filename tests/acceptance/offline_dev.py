@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 
 QUERY = b'{"query": "{ assetNodes { assetKey { path } } }"}'
-WITHIN_S = 90.0
+WITHIN_S = 240.0
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
         print(json.dumps(keys(f"http://127.0.0.1:{port}/graphql")))  # noqa: T201
     finally:
         dev.terminate()
-        dev.wait(30)
+        dev.wait(120)
 
 
 def keys(address: str) -> list[str]:
@@ -36,7 +36,7 @@ def keys(address: str) -> list[str]:
     while time.monotonic() < deadline:
         request = urllib.request.Request(address, data=QUERY, headers={"Content-Type": "application/json"})  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  our own server
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  our own server
                 nodes = json.load(answer)["data"]["assetNodes"]
         except OSError:
             nodes = []

@@ -183,7 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(status, content_type, content, retry_after=retry_after)
 
     def _forward(self, body: bytes) -> tuple[int, str, bytes, str | None]:
-        connection = HTTPConnection(urlsplit(self.proxy.endpoint["host"]).netloc, timeout=60)
+        connection = HTTPConnection(urlsplit(self.proxy.endpoint["host"]).netloc, timeout=120)
         headers = {name: value for name, value in self.headers.items() if name.lower() not in {"host", "connection"}}
         connection.request(self.command, self.path, body=body or None, headers=headers)
         answer = connection.getresponse()

@@ -46,7 +46,7 @@ def test_scenario_1_triggered_while_posthogs_own_sync_is_on(
     own = embedded_warehouse.start("Customer")
     with ThreadPoolExecutor() as meanwhile:
         run = meanwhile.submit(dagster.materialize, "Customer")
-        wait_until(lambda: dagster.adoptions("Customer"), 60)
+        wait_until(lambda: dagster.adoptions("Customer"))
         embedded_warehouse.reset()
     assert run.result().success
     assert [(own.id, JobStatus.COMPLETED)] == [(job.id, job.status) for job in embedded_warehouse.jobs("Customer")]
@@ -73,7 +73,7 @@ def test_scenario_2_the_run_worker_is_killed_in_the_midst(
 
     home = embedded_warehouse.resource.home
     killed = start_run_worker(shared_instance, tmp_path, warehouse=home)
-    wait_until(lambda: embedded_warehouse.jobs("Customer"), 60)
+    wait_until(lambda: embedded_warehouse.jobs("Customer"))
     killed.kill()
     killed.wait()
     (run,) = dagster.instance.get_runs()
@@ -81,9 +81,9 @@ def test_scenario_2_the_run_worker_is_killed_in_the_midst(
     dagster.instance.report_run_failed(run)
 
     repeated = start_run_worker(shared_instance, tmp_path, run.run_id, warehouse=home)
-    wait_until(lambda: dagster.adoptions("Customer") - {run.run_id}, 60)
+    wait_until(lambda: dagster.adoptions("Customer") - {run.run_id})
     embedded_warehouse.reset()
-    assert 0 == repeated.wait(60), (tmp_path / "run_worker.log").read_text()
+    assert 0 == repeated.wait(120), (tmp_path / "run_worker.log").read_text()
     (job,) = embedded_warehouse.jobs("Customer")
     assert (JobStatus.COMPLETED, len(ROWS)) == (job.status, job.rows_synced)
     dagster.tick()
@@ -133,7 +133,7 @@ def test_scenario_4_a_job_that_runs_for_ever(
             result = dagster.materialize("Customer", retry_policy=ONCE_MORE, stall_timeout_s=1)
         assert "has shown no progress for 0:00:01, at 0 rows" in failure_of(result)
         assert 0 == retries(result)
-        assert watch.took_s < 30
+        assert watch.took_s < 120
     (stuck,) = embedded_warehouse.jobs("Customer")
     embedded_warehouse.client.cancel_schema(stuck.schema_id)
     embedded_warehouse.reset()
@@ -176,7 +176,7 @@ def test_scenario_6_a_storm_of_429_over_fifty_syncs(
         embedded_warehouse.answer(throttled(2))
         with ThreadPoolExecutor() as meanwhile:
             run = meanwhile.submit(dagster.materialize)
-            wait_until(lambda: proxy.triggers >= 25, 60)
+            wait_until(lambda: proxy.triggers >= 25)
             embedded_warehouse.answer(throttled(3, retry_after_s=2))
         result = run.result()
         # half of what PostHog allows in a minute, though a storm of refusals was in between

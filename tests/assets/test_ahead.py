@@ -350,7 +350,7 @@ def test_termination_cancels_what_was_started_for_steps_that_never_ran(
         project.execute(run, SECOND, execute=partial(sync_tables, steps=steps, on_event=interrupt))
 
     for name in (SECOND, THIRD):
-        wait_until(lambda name=name: is_over(project.warehouse.jobs(name)[0]), 30)
+        wait_until(lambda name=name: is_over(project.warehouse.jobs(name)[0]))
         assert "cancelled" in (project.warehouse.jobs(name)[0].latest_error or "").lower()
 
 
@@ -373,7 +373,7 @@ def test_what_is_started_for_a_step_that_never_runs_is_reported(
     project.execute(run, FIRST)
     left = started_by(run.run_id, project.tables, log=EventLog(project.instance), now=datetime.now(UTC))
     assert {SECOND, THIRD} == {job.name for job in left}
-    wait_until(lambda: all(is_over(project.warehouse.jobs(name)[0]) for name in (SECOND, THIRD)), 60)
+    wait_until(lambda: all(is_over(project.warehouse.jobs(name)[0]) for name in (SECOND, THIRD)))
     cursor = tick(cursor)
     assert [] == project.instance.fetch_materializations(project.key(SECOND), limit=5).records
     project.instance.report_run_failed(run)

@@ -80,7 +80,7 @@ class Site:
 
     def wait_for(self, run_id: str, *names: str) -> dict[str, tuple[str, str]]:
         """Wait until a run has written down which syncs it follows for these tables."""
-        self.deployment.wait_until(lambda: set(names) <= set(self.deployment.adopted(run_id)), 60)
+        self.deployment.wait_until(lambda: set(names) <= set(self.deployment.adopted(run_id)))
         return self.deployment.adopted(run_id)
 
 
@@ -198,7 +198,7 @@ def test_a_step_that_is_evicted_is_taken_up_by_its_retry(site: Site) -> None:
         job_id, _ = site.wait_for(run_id, "orders")["orders"]
         os.kill(site.deployment.process_of(run_id), signal.SIGTERM)
         retried = dg.DagsterEventType.ASSET_OBSERVATION
-        site.deployment.wait_until(lambda: site.deployment.count(run_id, retried) == 2, 60)
+        site.deployment.wait_until(lambda: site.deployment.count(run_id, retried) == 2)
         assert (job_id, "dagster") == site.deployment.adopted(run_id)["orders"]
         assert job_id == getattr(site.shelf.running("orders"), "id", None)
     assert dg.DagsterRunStatus.SUCCESS is site.deployment.end_of(run_id)
@@ -268,7 +268,7 @@ def test_resync_of_a_job_that_is_killed_is_reported_by_the_sensor(site: Site) ->
         run_id = site.launch_resync("customers", "products")
         adopted = site.wait_for(run_id, "customers", "products")
         customers, products = (adopted[name][0] for name in ("customers", "products"))
-        site.shelf.wait_until(lambda: site.reports(products, "products"), 60)
+        site.shelf.wait_until(lambda: site.reports(products, "products"))
         os.kill(site.deployment.process_of(run_id), signal.SIGKILL)
     assert dg.DagsterRunStatus.FAILURE is site.deployment.end_of(run_id)
     site.shelf.settle()
@@ -286,7 +286,7 @@ def test_a_run_that_is_ended_by_force_leaves_no_sync_behind(site: Site) -> None:
         job_id, _ = site.wait_for(run_id, "orders")["orders"]
         os.kill(site.deployment.process_of(run_id), signal.SIGKILL)
         site.deployment.give_up(run_id)
-        site.deployment.wait_until(lambda: site.shelf.running("orders") is None, 60)
+        site.deployment.wait_until(lambda: site.shelf.running("orders") is None)
     cancelled = site.shelf.newest("orders")
     assert (job_id, JobStatus.FAILED) == (cancelled.id, cancelled.status)
     assert "cancelled" in (cancelled.latest_error or "").lower()

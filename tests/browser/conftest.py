@@ -41,8 +41,6 @@ OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-# Dagster's four processes and the shop, or a run of several steps, on a machine that has other work
-LONG_S = 240
 OURS = ("DAGSTER_", "DW_ORCHESTRATION_", "POSTHOG_")
 SETTINGS = "telemetry:\n  enabled: false\nnux:\n  enabled: true\n"
 
@@ -63,7 +61,7 @@ class Site:
     def wait_for_end(self, run_id: str) -> None:
         """Wait until a run is over."""
         with self.instance() as instance:
-            self.wait_until(lambda: instance.get_run_by_id(run_id).is_finished or time.sleep(0.5), LONG_S)
+            self.wait_until(lambda: instance.get_run_by_id(run_id).is_finished or time.sleep(0.5))
 
     def lineage(self, *groups: str) -> str:
         """The page with the lineage, some groups of which are open."""
@@ -124,7 +122,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, wait_until: WaitUntil) -> Ite
             stderr=log,
         )
     try:
-        wait_until(lambda: process.poll() is not None or _answers(address), LONG_S)
+        wait_until(lambda: process.poll() is not None or _answers(address))
         assert process.poll() is None, (folder / "dev.log").read_text()
         yield Site(address, home, warehouse, wait_until)
     finally:
@@ -173,7 +171,7 @@ def _free_port() -> int:
 
 def _answers(address: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{address}/server_info", timeout=10) as response:  # noqa: S310 - ours
+        with urllib.request.urlopen(f"{address}/server_info", timeout=60) as response:  # noqa: S310 - ours
             return bool(response.status == 200)
     except OSError:
         return False

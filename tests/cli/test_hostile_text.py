@@ -77,7 +77,7 @@ def test_bars_on_a_terminal_show_escapes(dw, hostile) -> None:
     while chunk := _read(terminal):
         shown += chunk
     os.close(terminal)
-    assert 1 == process.wait(60)
+    assert 1 == process.wait(120)
     assert rb"Evil\x1b]0;owned" in shown
     assert [False] * 4 == [each.encode() in shown for each in (TITLE, "\x9b", "\u202e", "\x1b[2J")]
 

@@ -40,7 +40,7 @@ def test_interrupted_sync_is_cancelled_and_joined_ones_are_left(dw, stripe, wait
         lines.append(process.stderr.readline())
 
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
 
     rows = {row["table"]: row for row in json.loads(out)["rows"]}
     assert 130 == process.returncode, err

@@ -58,7 +58,7 @@ class Deployment:
     ) -> None:
         self.home = home
         # asking the storage more often would cost more than what is waited for
-        self.wait_until = lambda predicate, timeout_s: wait(lambda: predicate() or time.sleep(0.2), timeout_s)
+        self.wait_until = lambda predicate: wait(lambda: predicate() or time.sleep(0.2))
         (home / "dagster.yaml").write_text(yaml.safe_dump({**SETTINGS, **settings}))
         self._address = f"http://127.0.0.1:{port}/graphql"
         self._location_file = location
@@ -77,15 +77,15 @@ class Deployment:
         """Let Dagster's daemon run next to it, from the first tick of a sensor on."""
         process = self._start("dagster-daemon", "run")
         try:
-            self.wait_until(lambda: self._cursor_of(with_sensor), 60)
+            self.wait_until(lambda: self._cursor_of(with_sensor))
             yield
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(120)
 
     def wait_until_loaded(self) -> None:
         """Wait for the code location."""
-        self._location, self._repository = self.wait_until(self._loaded, 120)
+        self._location, self._repository = self.wait_until(self._loaded)
 
     def launch(self, *keys: dg.AssetKey, config: dict[str, Any] | None = None) -> str:
         """Launch a run of some assets; its id."""
@@ -124,7 +124,7 @@ class Deployment:
 
     def end_of(self, run_id: str) -> dg.DagsterRunStatus:
         """Wait for the end of a run; how it ended."""
-        self.wait_until(lambda: self._run(run_id).status in ENDS, 90)
+        self.wait_until(lambda: self._run(run_id).status in ENDS)
         return self._run(run_id).status
 
     def adopted(self, run_id: str) -> dict[str, tuple[str, str]]:
@@ -171,7 +171,7 @@ class Deployment:
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(self._address, data=body, headers={"Content-Type": "application/json"})  # noqa: S310 - ours
         try:
-            with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 - as above
+            with urllib.request.urlopen(request, timeout=120) as response:  # noqa: S310 - as above
                 answer = json.load(response)
         except urllib.error.HTTPError as refused:
             # a refusal is an answer too
@@ -184,7 +184,7 @@ class Deployment:
         """End the webserver; its code server and run workers end with it."""
         self.instance.dispose()
         self._process.terminate()
-        self._process.wait(30)
+        self._process.wait(120)
 
     def _cursor_of(self, sensor: str) -> str | None:
         states = [state for state in self.instance.all_instigator_state() if state.instigator_name == sensor]
@@ -231,7 +231,7 @@ class _Forward(BaseHTTPRequestHandler):
     def forward(self) -> None:
         self.seen.append(f"{self.command} {self.path}")
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        connection = HTTPConnection(urlsplit(self.target).netloc, timeout=60)
+        connection = HTTPConnection(urlsplit(self.target).netloc, timeout=120)
         headers = {name: value for name, value in self.headers.items() if name.lower() not in {"host", "connection"}}
         connection.request(self.command, self.path, body=body or None, headers=headers)
         answer = connection.getresponse()

@@ -170,7 +170,7 @@ class Shelf:
     def settle(self) -> None:
         """Wait until each of its tables has been synced and nothing is running."""
         enabled = {schema.name for schema in self._source().schemas if schema.should_sync}
-        self.wait_until(lambda: self._is_quiet(enabled), 60)
+        self.wait_until(lambda: self._is_quiet(enabled))
 
     @contextmanager
     def locked(self, *names: str) -> Iterator[None]:

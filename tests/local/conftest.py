@@ -106,7 +106,7 @@ class Servers:
         endpoint = warehouse.start()
         self.undo.callback(warehouse.stop)
         headers = {"Authorization": f"Bearer {endpoint.api_key}"}
-        client = httpx.Client(base_url=endpoint.host, headers=headers, timeout=30, verify=NO_TLS)
+        client = httpx.Client(base_url=endpoint.host, headers=headers, timeout=120, verify=NO_TLS)
         self.undo.callback(client.close)
         server = Server(warehouse=warehouse, home=self.folder / home, client=client, wait_until=self.wait_until)
         self.running.append(server)

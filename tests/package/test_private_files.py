@@ -38,7 +38,7 @@ def test_an_embedded_warehouse_is_its_users_alone(tmp_path, no_umask, wait_until
     warehouse = WarehouseProcess(home, fixtures=tmp_path / "fixtures")
     try:
         source_id = warehouse.add_files("Hubspot", {"contacts": [{"id": 1}]}, should_sync=True)
-        wait_until(lambda: any(job.rows_synced for job in warehouse.client.list_jobs(source_id)), 60)
+        wait_until(lambda: any(job.rows_synced for job in warehouse.client.list_jobs(source_id)))
         warehouse.resource.take_snapshot().write(home / "state_embedded.json")
         with HistoryStore(DuckDBResource(database=str(home / "h.duckdb")), project="p").connection() as connection:
             connection.execute("create table t as select 1")

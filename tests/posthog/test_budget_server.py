@@ -48,7 +48,7 @@ def running_redis(port: int, folder: Path) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(120)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def test_a_bucket_that_is_locked_is_waited_for(postgres_database: Database, mach
         unlock.start()
         budget.take()
         unlock.join()
-    assert 0 < budget.waited_s < 2
+    assert 0 < budget.waited_s < 30
 
 
 def test_a_pooler_may_change_the_connection_between_transactions(

@@ -50,7 +50,7 @@ def daemon(home: Path, warehouse: EmbeddedWarehouse) -> Iterator[None]:
         yield
     finally:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(30)
+        process.wait(120)
 
 
 def reports(instance: dg.DagsterInstance, keys: list[dg.AssetKey]) -> Counter[str]:
@@ -76,15 +76,15 @@ def test_a_daemon_killed_between_the_events_and_the_cursor_reports_each_sync_onc
     keys = [asset_key(asset) for asset in Tables(snapshot, include_disabled=True)]
 
     with daemon(tmp_path, embedded_warehouse):
-        wait_until(lambda: reports(instance, keys[:5]), 60)
+        wait_until(lambda: reports(instance, keys[:5]))
     before = reports(instance, keys)
     assert cursor_of(instance) is None
     assert 0 < len(before) < len(jobs)
 
     with daemon(tmp_path, embedded_warehouse):
-        wait_until(lambda: cursor_of(instance), 60)
+        wait_until(lambda: cursor_of(instance))
         after = reports(instance, keys)
         late = embedded_warehouse.sync(TABLES[0]).id
-        wait_until(lambda: late in reports(instance, keys), 60)
+        wait_until(lambda: late in reports(instance, keys))
     assert dict.fromkeys(jobs, 1) == after
     assert dict.fromkeys({*jobs, late}, 1) == reports(instance, keys)

@@ -104,7 +104,7 @@ def a_run(
             yield str(wait(adopted))
         finally:
             warehouse.client.cancel_schema(warehouse.schema("Charge").id)
-        assert not run.result(30)
+        assert not run.result(120)
 
 
 @pytest.mark.parametrize("instance", ["shared_instance", "postgres_instance"], indirect=True)

@@ -51,4 +51,4 @@ def own_in_another_process(folder: Path, *, kind: str) -> subprocess.Popen[bytes
 def end(owner: subprocess.Popen[bytes], *, by: int) -> None:
     with owner:
         owner.send_signal(by)
-        owner.wait(30)
+        owner.wait(120)
