@@ -148,6 +148,9 @@ def _description(table: Table) -> str:
     parts += [in_markdown(line) for text in texts for line in text.splitlines() if line.strip()]
     if table.schema_class is not SchemaClass.SYNCABLE:
         parts.append(f"Dagster cannot sync this table: {why_not_synced(table.schema, table.schema_class)}")
+    if table.schema_class is SchemaClass.DISABLED_BY_POSTHOG and schema.latest_error:
+        # an asset's page shows no failure where its last materialization is older
+        parts.append(f"The latest error: {in_markdown(schema.latest_error)}")
     return "\n\n".join(parts)
 
 

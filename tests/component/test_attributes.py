@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 import yaml
-from component_snapshots import OFF, project, source, table
+from component_snapshots import GIVEN_UP, OFF, project, source, table
 from dagster.components.resolved.errors import ResolutionException
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
@@ -341,6 +341,13 @@ def test_what_posthog_queries_in_place_is_external() -> None:
     dg.Definitions.validate_loadable(defs)
     graph, stock = defs.resolve_asset_graph(), dg.AssetKey(["posthog", "postgres", "live", "stock"])
     assert (True, False) == (graph.has(stock), stock in graph.materializable_asset_keys)
+
+
+def test_a_table_that_posthog_disabled_has_its_error_in_the_description() -> None:
+    """The page of an asset shows no failure that is newer than its last materialization, but always the description."""
+    snapshot = project(source("Stripe", [table("Charge", **GIVEN_UP)]))
+    (spec,) = (each for each in component().build_defs_from_snapshot(snapshot).resolve_all_asset_specs() if each.deps)
+    assert (spec.description or "").endswith("The latest error: Connection refused")
 
 
 def test_a_selector_for_nothing_warns_and_loads(caplog: pytest.LogCaptureFixture) -> None:
