@@ -1,6 +1,6 @@
 """Schedules that tick when PostHog does: one for all tables of a source that share an interval."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -10,7 +10,7 @@ import dagster as dg
 from dw_orchestration.assets.build import steps_of
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.schedules.overrides import Timetable
-from dw_orchestration.tables.cadence import HOUR, Cadence
+from dw_orchestration.tables.cadence import HOUR, MINUTE, Cadence
 from dw_orchestration.tables.errors import SetupError
 from dw_orchestration.tables.names import unique_names
 from dw_orchestration.tables.scheduling import SchedulingMode
@@ -23,6 +23,7 @@ from dw_orchestration.text import visible
 TICK_TOLERANCE = timedelta(seconds=30)
 # PostHog begins its own syncs at the tick, but may be busy; what has not appeared after so long is started from here
 OWN_SYNC_WITHIN = timedelta(seconds=30)
+FIVE_MINUTES = timedelta(minutes=5)
 # how many tables a warning names
 NAMED_UP_TO = 5
 # A schedule's own job shows its tables in the UI. Dagster resolves each such job against all assets, so beyond so many
@@ -54,12 +55,14 @@ class ScheduledTables:
 
     @property
     def crons(self) -> list[str]:
-        """When to look which of the tables are due: each line reads as the interval in Dagster's UI.
+        """When to look which of the tables are due, in as few words as Dagster's UI can say it.
 
-        So lines of minutes are not merged: those of five tables, every 5 minutes each, would read "every minute".
+        The line of a single cadence reads as its interval, as do the few that there can be of up to 5 minutes: merged,
+        these would read "every minute". Of longer intervals there can be as many as tables, so they are merged.
         """
         crons = [cron for cadence in self.cadences for cron in _crons(cadence)]
-        return crons if self.cadences[0].every < HOUR else _merged(crons)
+        is_short = self.cadences[0].every <= FIVE_MINUTES
+        return crons if is_short or len(self.cadences) == 1 else _merged(crons)
 
     @property
     def timezone(self) -> str:
@@ -264,13 +267,21 @@ def _crons(cadence: Cadence) -> list[str]:
 
 def _merged(crons: Iterable[str]) -> list[str]:
     """The same ticks in fewer lines: those that differ in their minutes alone become one."""
-    minutes: dict[str, set[str]] = {}
+    minutes: dict[str, set[int]] = {}
     for cron in crons:
         minute, rest = cron.split(" ", 1)
-        minutes.setdefault(rest, set()).add(minute)
-    return sorted(
-        f"{','.join(sorted(each, key=lambda minute: (len(minute), minute)))} {rest}" for rest, each in minutes.items()
-    )
+        minutes.setdefault(rest, set()).update(_minutes(minute))
+    return sorted(f"{_listed(each)} {rest}" for rest, each in minutes.items())
+
+
+def _minutes(field: str) -> Iterable[int]:
+    """The minutes of the first field of a cron: `7`, `*/30` or `7-59/30`."""
+    first, _, step = field.replace("*", "0").partition("/")
+    return range(int(first.split("-")[0]), 60, int(step)) if step else [int(first)]
+
+
+def _listed(minutes: Collection[int]) -> str:
+    return "*" if len(minutes) == HOUR // MINUTE else ",".join(map(str, sorted(minutes)))
 
 
 def _counted(tables: Sequence[Table]) -> str:

@@ -158,7 +158,7 @@ def test_schedules_and_sensors_are_listed(site: Site, page: Page, run_id: str, c
         expect(page.get_by_role("link", name=name)).to_be_visible()
     camera.take("schedules")
     page.get_by_role("link", name="postgres_shop_every_5min").click()
-    expect(page.get_by_text("Every 5 minutes, at 5 different times, as PostHog does: 5 tables.")).to_be_visible()
+    expect(page.get_by_text("Every 5 minutes from 00:00 UTC, as PostHog does: 5 tables.")).to_be_visible()
 
 
 def test_maintenance_job_shows_what_it_would_change(site: Site, page: Page, camera: Camera) -> None:

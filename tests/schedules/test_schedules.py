@@ -94,6 +94,30 @@ def test_short_intervals_read_as_the_interval(times, crons) -> None:
     assert crons == schedule.cron_schedule
 
 
+@pytest.mark.parametrize(
+    ("frequency", "offsets", "crons"),
+    [
+        ("30min", [7], ["7-59/30 * * * *"]),
+        ("30min", [0, 7, 12], ["0,7,12,30,37,42 * * * *"]),
+        ("15min", [3, 0], ["0,3,15,18,30,33,45,48 * * * *"]),
+        ("30min", range(30), ["* * * * *"]),
+    ],
+)
+def test_many_times_of_an_interval_below_an_hour_are_one_line(frequency, offsets, crons) -> None:
+    """Thirty texts of a schedule run over the edge of an asset's page; the ticks are PostHog's, and no others."""
+    times = [time(0, minute) for minute in offsets]
+    tables = [table(number, sync_frequency=frequency, sync_time_of_day=each) for number, each in enumerate(times)]
+    chosen = Tables(snapshot(tables), include_disabled=True)
+
+    (schedule,) = build_posthog_schedules(chosen)
+
+    assert crons == schedule.cron_schedule
+    start = datetime(2026, 3, 1, tzinfo=UTC)
+    end = start + timedelta(hours=2)
+    expected = {moment for each in chosen if each.cadence for moment in each.cadence.ticks(start, end)}
+    assert expected == set(_cron_times(schedule, start, end))
+
+
 def test_changed_time_of_day_keeps_the_schedule() -> None:
     """A schedule that a user started keeps running if a colleague changes a table's time of day in PostHog."""
     before = build_posthog_schedules(Tables(snapshot([table(1)]), include_disabled=True))
