@@ -20,7 +20,7 @@ from dw_orchestration.local.syncing.connector import (
     repeated_key_query,
     since_condition,
 )
-from dw_orchestration.local.syncing.duck import open_duckdb
+from dw_orchestration.local.syncing.duck import IN_MEMORY, given_back, open_duckdb
 from dw_orchestration.local.syncing.models import (
     CursorColumn,
     OfferedColumn,
@@ -141,10 +141,12 @@ class FilesConnector:
 
 @contextmanager
 def _duckdb() -> Iterator[duckdb.DuckDBPyConnection]:
-    with open_duckdb(":memory:", memory_limit=_MEMORY_LIMIT) as connection:
+    opened = open_duckdb(IN_MEMORY, memory_limit=_MEMORY_LIMIT)
+    with given_back(opened, memory_limit=_MEMORY_LIMIT) as connection:
         # without it JSON, UUID and wide integers would lose their types on the way through Arrow
         connection.execute("SET arrow_lossless_conversion = true")
         yield connection
+        connection.execute("RESET arrow_lossless_conversion")
 
 
 @contextmanager

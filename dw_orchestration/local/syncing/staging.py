@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from dw_orchestration.local.syncing.cancelling import interrupting
-from dw_orchestration.local.syncing.duck import open_duckdb
+from dw_orchestration.local.syncing.duck import given_back, open_duckdb
 from dw_orchestration.local.syncing.models import SyncCancelled, quoted
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class StagedRows:
                 if failures:
                     raise failures[0] from None
                 raise
+            connection.unregister("arriving")
             for column in stream.columns:
                 if column.is_exact_number:
                     _settle_number(connection, quoted(self.names[column.source_name]))
@@ -91,7 +92,8 @@ class StagedRows:
     def _open(self) -> Iterator[duckdb.DuckDBPyConnection]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.remove()
-        with open_duckdb(str(self.path), memory_limit=self._memory_limit) as connection:
+        opened = open_duckdb(str(self.path), memory_limit=self._memory_limit)
+        with given_back(opened, memory_limit=self._memory_limit) as connection:
             yield connection
 
 

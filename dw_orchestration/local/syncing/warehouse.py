@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from dw_orchestration.local.syncing import bookkeeping
-from dw_orchestration.local.syncing.duck import open_duckdb, open_locked_down
+from dw_orchestration.local.syncing.duck import given_back, open_duckdb, open_locked_down
 from dw_orchestration.local.syncing.models import (
     SourceError,
     SyncCancelled,
@@ -123,7 +123,7 @@ class Warehouse:
         stop = cancelled or threading.Event()
         self._take_turn(stop)
         try:
-            with self._connect(stop) as connection:
+            with given_back(self._connect(stop), memory_limit=self._memory_limit) as connection:
                 bookkeeping.prepare(connection)
                 yield connection
         except _DAMAGE as exc:
