@@ -134,17 +134,6 @@ def test_re_execution_from_asset_failure_takes_what_failed(site: Site) -> None:
     assert {"customers": 1, "products": 3} == site.shelf.counts() - before
 
 
-def test_re_executing_a_resync_does_not_resync_again(site: Site) -> None:
-    """A re-execution has the confirmation of the run that it repeats, which is no new one: nothing is dropped twice."""
-    before = site.shelf.counts()
-    resync = site.launch("products", sync_mode="resync", confirm_resync=["products"])
-    assert dg.DagsterRunStatus.SUCCESS is site.deployment.end_of(resync)
-    again = site.deployment.re_execute(resync, strategy="ALL_STEPS")
-    assert dg.DagsterRunStatus.FAILURE is site.deployment.end_of(again)
-    assert {"products": 1} == site.shelf.counts() - before
-    assert "A retry or re-execution does not resync again" in site.deployment.failure_of(again)
-
-
 def test_termination_cancels_what_the_run_has_started(site: Site) -> None:
     """A user who terminates a run ends the sync that it started; the one that it joined is left to its end."""
     with site.shelf.locked("customers", "orders"):
@@ -278,8 +267,13 @@ def test_resync_of_a_job_that_is_killed_is_reported_by_the_sensor(site: Site) ->
     assert [run_id] == site.reports(products, "products")
 
 
+@pytest.mark.thorough
 def test_a_run_that_is_ended_by_force_leaves_no_sync_behind(site: Site) -> None:
-    """A run is marked as canceled whose process is dead: the sensor cancels the sync that it had started."""
+    """A run is marked as canceled whose process is dead: the sensor cancels the sync that it had started.
+
+    For each change, `test_the_sync_that_the_run_started_is_cancelled` sees this without processes, and
+    `test_a_daemon_killed_between_the_events_and_the_cursor_reports_each_sync_once` that a daemon runs our sensors.
+    """
     # the last test here: a daemon that ends in a tick leaves that open, and runs wait a while for open ticks
     with site.shelf.locked("orders"), site.deployment.daemon(with_sensor="terminated_runs_soon"):
         run_id = site.launch("orders")

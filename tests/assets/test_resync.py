@@ -83,3 +83,14 @@ def test_a_confirmed_resync_brings_everything_again(shelf: Shelf, instance: dg.D
     lines = log_of(result, instance)
     assert told in lines
     assert lines.index(told) < lines.index("ASSET_OBSERVATION")
+
+
+def test_a_re_execution_does_not_resync_again(shelf: Shelf, instance: dg.DagsterInstance) -> None:
+    """A re-execution has the confirmation of the run that it repeats, which is no new one: nothing is dropped twice."""
+    resync: dict[str, object] = {"sync_mode": "resync", "confirm_resync": ["products"]}
+    before = shelf.counts()
+    first = shelf.materialize("products", instance=instance, **resync)
+    assert first.success
+    told = shelf.re_execute(first.run_id, "products", instance=instance, **resync)
+    assert "A retry or re-execution does not resync again" in told
+    assert {"products": 1} == shelf.counts() - before

@@ -202,18 +202,32 @@ class Shelf:
 
     def first_retry(self, name: str, *, instance: dg.DagsterInstance, retry_policy: dg.RetryPolicy) -> StepRetryData:
         """What Dagster notes down when the step of a table is to be tried again; the run is left there."""
-        defs = dg.Definitions(
-            assets=build_posthog_assets(Tables(self.snapshot, include_disabled=True)),
-            jobs=[dg.define_asset_job("one_table", selection=[self.key(name)], op_retry_policy=retry_policy)],
-            resources={DEFAULT_RESOURCE_KEY: self.warehouse.resource},
-        )
-        job = defs.resolve_job_def("one_table")
-        config = {"ops": {self.step: {"config": {"poll_min_s": 0.2}}}, "execution": {"config": {"in_process": {}}}}
-        run = instance.create_run_for_job(job, run_config=config)
-        for event in execute_run_iterator(InMemoryJob(job), run, instance):
+        for event in self._execute(self._job(name, op_retry_policy=retry_policy), instance):
             if event.event_type is dg.DagsterEventType.STEP_UP_FOR_RETRY:
                 return event.step_retry_data
         raise AssertionError("The step is not tried again.")
+
+    def re_execute(self, run_id: str, name: str, *, instance: dg.DagsterInstance, **config: object) -> str:
+        """Execute a run of a table again, with its config; how the step failed."""
+        repeated = self._execute(self._job(name), instance, parent_run_id=run_id, root_run_id=run_id, config=config)
+        (failed,) = (event for event in repeated if event.is_step_failure)
+        return str(failed.step_failure_data.user_failure_data.description)
+
+    def _job(self, name: str, **settings: Any) -> dg.JobDefinition:
+        defs = dg.Definitions(
+            assets=build_posthog_assets(Tables(self.snapshot, include_disabled=True)),
+            jobs=[dg.define_asset_job("one_table", selection=[self.key(name)], **settings)],
+            resources={DEFAULT_RESOURCE_KEY: self.warehouse.resource},
+        )
+        return defs.resolve_job_def("one_table")
+
+    def _execute(
+        self, job: dg.JobDefinition, instance: dg.DagsterInstance, *, config: Any = None, **settings: Any
+    ) -> Iterator[dg.DagsterEvent]:
+        ops = {self.step: {"config": {"poll_min_s": 0.2, **(config or {})}}}
+        run_config = {"ops": ops, "execution": {"config": {"in_process": {}}}}
+        run = instance.create_run_for_job(job, run_config=run_config, **settings)
+        yield from execute_run_iterator(InMemoryJob(job), run, instance)
 
     def break_products(self) -> None:
         """Let every reader of the products fail in the midst of them, as a broken row does."""
