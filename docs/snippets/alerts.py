@@ -37,15 +37,16 @@ slack_on_failed_runs = make_slack_on_run_failure_sensor(
 @dg.sensor(minimum_interval_seconds=60, default_status=RUNNING)
 def slack_on_failed_syncs(context: dg.SensorEvaluationContext, slack: SlackResource) -> None:
     """Reports each table whose sync failed outside of a run. The first tick reports nothing: it marks the beginning."""
-    checks = context.repository_def.asset_graph.asset_check_keys
+    repository = context.repository_def
+    checks = repository.asset_graph.asset_check_keys if repository else ()
     newest = context.instance.event_log_storage.get_latest_asset_check_execution_by_key(
         [key for key in checks if key.name == "sync_succeeded"]
     ).values()
     # what a run has evaluated is reported with the run
-    failed = [each for each in newest if not each.run_id and each.evaluation and not each.evaluation.passed]
-    unreported = [each.evaluation for each in failed if context.cursor and each.id > int(context.cursor)]
-    if unreported:
-        lines = [f"{each.asset_key.to_user_string()}: {each.description}" for each in unreported]
+    unreported = [each for each in newest if not each.run_id and context.cursor and each.id > int(context.cursor)]
+    failed = [each.evaluation for each in unreported if each.evaluation and not each.evaluation.passed]
+    if failed:
+        lines = [f"{each.asset_key.to_user_string()}: {each.description}" for each in failed]
         slack.get_client().chat_postMessage(channel=CHANNEL, text="\n".join(lines))
     context.update_cursor(str(max((each.id for each in newest), default=0)))
 

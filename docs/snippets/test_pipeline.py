@@ -30,7 +30,7 @@ def definitions(warehouse: EmbeddedWarehouse) -> dg.Definitions:
 def materialize(warehouse: EmbeddedWarehouse, **config: object) -> dg.ExecuteInProcessResult:
     defs = definitions(warehouse)
     return dg.materialize(
-        list(defs.assets or ()),
+        [each for each in defs.assets or () if isinstance(each, dg.AssetsDefinition | dg.AssetSpec)],
         resources=defs.resources,
         run_config={"ops": {"sync_stripe": {"config": config}}},
         raise_on_error=False,
