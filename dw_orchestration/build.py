@@ -42,7 +42,7 @@ Asset = dg.AssetsDefinition | dg.AssetSpec
 def build_posthog_definitions(
     warehouse: WarehouseResource,
     *,
-    state: Path | WarehouseSnapshot | None = None,
+    state: str | Path | WarehouseSnapshot | None = None,
     name: str = DEFAULT_RESOURCE_KEY,
     select: Sequence[Selector] = (),
     exclude: Sequence[Selector] = (),

@@ -87,6 +87,16 @@ def test_functions_select_tables() -> None:
     assert [CUSTOMER] == [spec.key for spec in chosen]
 
 
+def test_the_path_of_a_state_may_be_a_text(tmp_path: Path) -> None:
+    """As of a history, in all functions and in the component."""
+    file = tmp_path / "state.json"
+    SHOP.write(file)
+    component = PostHogWarehouseComponent(warehouse=WAREHOUSE, state_file=str(file))  # type: ignore[arg-type]
+    made = [build_posthog_definitions(WAREHOUSE, state=str(file)), component.build_defs_from_file(component.state_file)]
+    assert [True, True] == [CUSTOMER in defs.resolve_asset_graph().get_all_asset_keys() for defs in made]
+    assert CUSTOMER == asset_key_for("acme.Customer", WAREHOUSE, state=str(file))
+
+
 def test_a_translator_decides_about_tables_and_their_upstream() -> None:
     """It gives other keys, leaves the table at the source out, or puts another asset in its place."""
     defs = build_posthog_definitions(WAREHOUSE, state=SHOP, translator=Raw())

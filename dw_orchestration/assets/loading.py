@@ -21,7 +21,7 @@ def load_posthog_asset_specs(
     include_disabled: bool = False,
     translator: PostHogTranslator | None = None,
     name: str = DEFAULT_RESOURCE_KEY,
-    state: Path | WarehouseSnapshot | None = None,
+    state: str | Path | WarehouseSnapshot | None = None,
 ) -> list[dg.AssetSpec]:
     """The specs of a project's tables alone, for assets that something else than this package updates.
 
@@ -62,7 +62,7 @@ def asset_key_for(
     *,
     translator: PostHogTranslator | None = None,
     name: str = DEFAULT_RESOURCE_KEY,
-    state: Path | WarehouseSnapshot | None = None,
+    state: str | Path | WarehouseSnapshot | None = None,
 ) -> dg.AssetKey:
     """The asset key of a table, by any of the names that users type for it.
 
@@ -101,7 +101,7 @@ def load_tables(
     include_disabled: bool = False,
     translator: PostHogTranslator | None = None,
     name: str,
-    state: Path | WarehouseSnapshot | None,
+    state: str | Path | WarehouseSnapshot | None,
 ) -> Tables:
     """The selected tables of the state, translated."""
     # without a translator, no spec is made before it is needed

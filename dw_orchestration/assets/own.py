@@ -31,7 +31,7 @@ def posthog_assets(
     op: Mapping[str, Any] | None = None,
     sync: PostHogSyncConfig | None = None,
     name: str = DEFAULT_RESOURCE_KEY,
-    state: Path | WarehouseSnapshot | None = None,
+    state: str | Path | WarehouseSnapshot | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Make a function the step of some tables, with `yield from posthog_warehouse.sync(context)` in its body.
 

@@ -120,6 +120,8 @@ class PostHogWarehouseComponent(PostHogTranslator, dg.StateBackedComponent, dg.R
             SetupError: The name cannot be a part of names in Dagster, or the history's address contains a secret.
         """
         note_load()
+        # in Python it may be a text
+        self.state_file = Path(self.state_file) if self.state_file else None
         check_settings(self.name, self.history_database)
 
     @property

@@ -97,7 +97,7 @@ def how_to_get(place: str) -> str:
 
 def load_state(
     warehouse: WarehouseResource,
-    state: Path | WarehouseSnapshot | None,
+    state: str | Path | WarehouseSnapshot | None,
     *,
     name: str,
     allow_shrinking: bool = False,
@@ -117,7 +117,7 @@ def load_state(
     """
     if isinstance(state, WarehouseSnapshot):
         return _with_tables(state)
-    made, path = made_in_this_load(), state or _default_file(warehouse, name)
+    made, path = made_in_this_load(), Path(state) if state else _default_file(warehouse, name)
     if path not in made:
         if not is_reconstruction() and (state is None or is_to_be_fetched(path)):
             _refresh_or_serve_last(warehouse, path, allow_shrinking=allow_shrinking)
