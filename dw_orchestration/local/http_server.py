@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -35,6 +37,19 @@ def bind(port: int = 0) -> socket.socket:
     return listener
 
 
+class _Server(uvicorn.Server):
+    """Waits for its end, where uvicorn looks for it ten times a second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ended: Future[None] = Future()
+
+    async def main_loop(self) -> None:
+        # makes the headers of all answers
+        await self.on_tick(0)
+        await asyncio.wrap_future(self.ended)
+
+
 class HttpServer:
     """Serves an application on a bound socket until it is stopped."""
 
@@ -48,7 +63,7 @@ class HttpServer:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=DRAIN_S,
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listener]}, name="http", daemon=True
         )
@@ -59,5 +74,5 @@ class HttpServer:
 
     def stop(self) -> None:
         """Finish the calls that are being answered, for a second at most, and stop."""
-        self._server.should_exit = True
+        self._server.ended.set_result(None)
         self._thread.join()

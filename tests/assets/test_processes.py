@@ -197,8 +197,13 @@ def test_a_step_that_is_evicted_is_taken_up_by_its_retry(site: Site) -> None:
     assert "Interrupted. The syncs keep running" in site.deployment.log_of(run_id)
 
 
+@pytest.mark.thorough
 def test_a_first_step_that_is_killed_leaves_its_syncs_to_the_others(site: Site) -> None:
-    """With processes from a fork server, one at a time: each takes up its own, and the first one's retry too."""
+    """With processes from a fork server, one at a time: each takes up its own, and the first one's retry too.
+
+    For each change, `test_re_execution_takes_up_what_was_started_for_steps_that_never_ran` and its neighbours see this
+    in one process, and `test_a_step_that_is_evicted_is_taken_up_by_its_retry` a step's process that ends.
+    """
     before, names = site.shelf.counts(), ("customers", "orders", "products")
     keys = [dg.AssetKey(["retried", *site.shelf.key(name).path]) for name in names]
     forkserver = {"forkserver": {"preload_modules": ["dagster", "dw_orchestration.component"]}}

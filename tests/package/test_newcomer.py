@@ -49,7 +49,6 @@ def project(user: Environment, home: Path) -> tuple[Path, Mapping[str, str]]:
             continue
         more = INSTALL if words[:2] == ["pip", "install"] else []
         printed[shlex.join(words)] = user.run(*words, *more, cwd=folder, **variables)
-    printed["dg check defs"] = user.run("dg", "check", "defs", cwd=folder, **variables)
     return folder, printed
 
 
