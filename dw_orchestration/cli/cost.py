@@ -51,8 +51,9 @@ def cost(
 ) -> int:
     """Show the rows that PostHog bills, from the history of all syncs, and what they cost."""
     session = session_of(ctx, Form(as_json=as_json, jq=jq, quiet=quiet, wide=wide, fields=fields))
+    span = _span(since)
     database = history or _found(session.connection)
-    report = Costs(database, _span(since), by=by, price_per_million=price_per_million).report()
+    report = Costs(database, span, by=by, price_per_million=price_per_million).report()
     # what was typed is known, and may have a password in it
     return session.show(report if history else replace(report, summary=f"{report.summary} Read from {database}."))
 
@@ -75,8 +76,8 @@ def _found(connection: Connection) -> str:
     if not file.exists():
         raise SetupError(
             f"There is no sync history: {file.absolute()} does not exist, and no defs.yaml of a project here names one."
-            " Either set `history_database` on the component and materialize the asset `sync_history`, which writes it,"
-            " or name a database with --history."
+            " The asset `sync_history` writes it: set `history_database` on your component (the default code location"
+            " has it), and materialize the asset. Or name a database with --history."
         )
     return str(file)
 

@@ -172,7 +172,7 @@ def _program(expression: str) -> Any:
         return jq.compile(expression)
     except ValueError as error:
         raise UsageError(
-            f"Invalid --jq {expression!r}: {str(error).removeprefix('jq: error: ').splitlines()[0]}."
+            f"Invalid --jq {expression!r}: {str(error).removeprefix('jq: error: ').splitlines()[0].rstrip(':')}."
         ) from None
 
 

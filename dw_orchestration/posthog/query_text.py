@@ -60,8 +60,8 @@ def filled(text: str, *, tables: Mapping[str, str], values: Mapping[str, Any]) -
             pieces.append(_placeholder(name, values[name], sent))
         else:
             raise UsageError(
-                f"Nothing fills {{{name}}} in the query: give `values={{{name!r}: ...}}`, or"
-                f" `tables={{{name!r}: ...}}` if it is a table."
+                f"Nothing fills {{{name}}} in the query. Give a table (`tables={{{name!r}: ...}}`, or `--table"
+                f" {name}=TABLE` of the command) or a value (`values={{{name!r}: ...}}`, or `--value {name}=VALUE`)."
             )
         used.add(name or "")
     if unused := (tables.keys() | values.keys()) - used:

@@ -120,7 +120,7 @@ def test_the_command_reads_the_file_of_the_code_location(filled: str, tmp_path: 
     home = Path(filled).parent / "home"
     home.mkdir()
     result = CliRunner().invoke(app, ["--home", str(home), "cost"])
-    assert (3, True) == (result.exit_code, "set `history_database` on the component" in result.stderr)
+    assert (3, True) == (result.exit_code, "set `history_database` on your component" in result.stderr)
     Path(filled).rename(home / "sync_history.duckdb")
     result = CliRunner().invoke(app, ["--home", str(home), "cost", "--quiet"])
     assert (0, ["stripe_main.invoices", "postgres.users"]) == (result.exit_code, result.stdout.splitlines())
@@ -182,6 +182,6 @@ def test_histories_of_a_project_that_the_command_cannot_choose_from(
 def test_without_a_history_the_command_states_what_to_do(project: Callable[..., Result]) -> None:
     """The project names none, and there is no default code location; or it names one that nothing has written yet."""
     result = project()
-    assert (3, True) == (result.exit_code, "set `history_database` on the component" in result.stderr)
+    assert (3, True) == (result.exit_code, "set `history_database` on your component" in result.stderr)
     result = project("none_yet.duckdb")
     assert (3, True) == (result.exit_code, "materialize the asset, or" in result.stderr)
