@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
+from dying_storage import DIES_AFTER
 
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.tables.tables import Tables
@@ -23,33 +24,42 @@ if TYPE_CHECKING:
     from dw_orchestration.testing.warehouse import EmbeddedWarehouse
 
 LOCATION = Path(__file__).with_name("served_sensor.py")
-TABLES = [f"table_{number:02}" for number in range(40)]
+HELPERS = Path(__file__).parents[1] / "helpers"
+SETTINGS = """
+telemetry: {{enabled: false}}
+event_log_storage: {{module: dying_storage, class: DyingStorage, config: {{base_dir: {folder}}}}}
+"""
+STORED = 7
+TABLES = [f"table_{number:02}" for number in range(20)]
 
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """An instance that the daemon shares, in a folder of the test's own."""
-    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    (tmp_path / "dagster.yaml").write_text(SETTINGS.format(folder=tmp_path / "history"))
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         yield instance
 
 
 @contextmanager
-def daemon(home: Path, warehouse: EmbeddedWarehouse) -> Iterator[None]:
+def daemon(home: Path, warehouse: EmbeddedWarehouse, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
     """A daemon that is killed at the end of the block, with the code server that it has started."""
     environment = {
         **os.environ,
         "DAGSTER_HOME": str(home),
         "SNAPSHOT": str(home / "state.json"),
         "WAREHOUSE": warehouse.resource.home,
+        "PYTHONPATH": os.pathsep.join([str(HELPERS), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        **variables,
     }
     command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "-f", str(LOCATION)]
     with (home / "daemon.log").open("ab") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=home, start_new_session=True)
     try:
-        yield
+        yield process
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait(120)
 
 
@@ -75,11 +85,10 @@ def test_a_daemon_killed_between_the_events_and_the_cursor_reports_each_sync_onc
     snapshot.write(tmp_path / "state.json")
     keys = [asset_key(asset) for asset in Tables(snapshot, include_disabled=True)]
 
-    with daemon(tmp_path, embedded_warehouse):
-        wait_until(lambda: reports(instance, keys[:5]))
-    before = reports(instance, keys)
+    with daemon(tmp_path, embedded_warehouse, **{DIES_AFTER: str(STORED)}) as first:
+        wait_until(lambda: first.poll() is not None)
     assert cursor_of(instance) is None
-    assert 0 < len(before) < len(jobs)
+    assert STORED == len(reports(instance, keys))
 
     with daemon(tmp_path, embedded_warehouse):
         wait_until(lambda: cursor_of(instance))
