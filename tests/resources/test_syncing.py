@@ -3,13 +3,14 @@
 import os
 import signal
 import time
-from threading import Thread, Timer
+from threading import Thread
 
 import dagster as dg
 import pytest
 
 from dw_orchestration import WarehouseResource, errors
 from dw_orchestration.testing import EmbeddedWarehouse, fails, never_ends
+from tests.conftest import WaitUntil
 
 ROWS = [{"id": 1}, {"id": 2}]
 
@@ -21,15 +22,19 @@ def acme(embedded_warehouse: EmbeddedWarehouse) -> EmbeddedWarehouse:
     return embedded_warehouse
 
 
-def test_an_op_syncs_tables_and_waits(acme: EmbeddedWarehouse) -> None:
+def test_an_op_syncs_tables_and_waits(acme: EmbeddedWarehouse, wait_until: WaitUntil) -> None:
     """An op has the ended syncs when the call returns; a sync that was running is waited for, and not started twice."""
     acme.behave("Customer", never_ends())
     running = acme.start("Customer")
 
+    def end() -> None:
+        # what starts the one has found the other running
+        wait_until(lambda: acme.jobs("Charge"))
+        acme.reset()
+
     @dg.op
     def refresh(posthog_warehouse: WarehouseResource) -> list[str]:
-        # it ends before the second poll: the first one has found it running
-        Timer(2.5, acme.reset).start()
+        Thread(target=end).start()
         return [job.id for job in posthog_warehouse.sync_and_wait("acme.Customer", "*.charge")]
 
     job = dg.GraphDefinition("job", node_defs=[refresh]).to_job(resource_defs={"posthog_warehouse": acme.resource})
