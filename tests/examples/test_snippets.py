@@ -426,10 +426,13 @@ def test_only_production_starts_syncs(stripe, monkeypatch, deployment) -> None:
 
 
 def test_migration_keeps_the_keys_from_before(stripe) -> None:
-    """The template gives the keys of an ELT integration, and the job of the page syncs such a table."""
-    defs = component("migrate.yaml").build_defs_from_snapshot(stripe.snapshot())
+    """The templates give the keys of an ELT integration: of dagster-fivetran, and of dagster-airbyte."""
+    fivetran, airbyte = (
+        component(name).build_defs_from_snapshot(stripe.snapshot()) for name in ("migrate.yaml", "migrate_airbyte.yaml")
+    )
 
-    assert {"acme/charge", "hubspot/deals"} <= keys(defs)
+    assert {"acme/charge", "hubspot/deals"} <= keys(fivetran)
+    assert {"acmecharge", "deals"} <= keys(airbyte)
 
 
 def test_op_by_hand_and_the_job_that_replaces_it(stripe, monkeypatch) -> None:
