@@ -58,7 +58,7 @@ def without_network() -> list[str]:
 def test_scenario_10_without_network_and_without_a_key(
     embedded_warehouse: EmbeddedWarehouse, without_network: list[str], tmp_path: Path
 ) -> None:
-    """`dagster dev` shows the tables of a committed state, and a user's tests sync into their own warehouse."""
+    """Dagster's UI shows the tables of a committed state, and a user's tests sync into their own warehouse."""
     embedded_warehouse.add_source("Stripe", prefix="acme", tables={"Customer": [{"id": 1}]})
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def test_scenario_10_without_network_and_without_a_key(
         assert 0 == done.returncode, done.stdout + done.stderr
         return done.stdout
 
-    keys = json.loads(run(str(Path(__file__).with_name("offline_dev.py"))).splitlines()[-1])
+    keys = json.loads(run(str(Path(__file__).with_name("offline_ui.py"))).splitlines()[-1])
     assert ["posthog/stripe/acme/customer", "stripe/acme/customer"] == keys
     tests = ROOT / "docs" / "snippets" / "test_stripe.py"
     # with a user's settings, which are none, and a folder of its own: this suite's turn warnings into errors

@@ -1,4 +1,4 @@
-"""`dagster dev` on the project in the current folder: prints the asset keys that its webserver shows, and ends it.
+"""Dagster's UI on the project in the current folder: prints the asset keys that it shows, and ends it.
 
 It runs where there is no network, so what asks the webserver has to be in there with it.
 """
@@ -20,14 +20,14 @@ def main() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("dagster")), "dev", "-m", "project.definitions", "-p", str(port)]
-    log = Path("dev.log").open("wb")  # noqa: SIM115  it ends with this process
-    dev = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": "src"})
+    command = [str(Path(sys.executable).with_name("dagster-webserver")), "-m", "project.definitions", "-p", str(port)]
+    log = Path("ui.log").open("wb")  # noqa: SIM115  it ends with this process
+    ui = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": "src"})
     try:
         print(json.dumps(keys(f"http://127.0.0.1:{port}/graphql")))  # noqa: T201
     finally:
-        dev.terminate()
-        dev.wait(120)
+        ui.terminate()
+        ui.wait(120)
 
 
 def keys(address: str) -> list[str]:
@@ -43,7 +43,7 @@ def keys(address: str) -> list[str]:
         if nodes:
             return sorted("/".join(node["assetKey"]["path"]) for node in nodes)
         time.sleep(0.2)
-    raise SystemExit(Path("dev.log").read_text())
+    raise SystemExit(Path("ui.log").read_text())
 
 
 if __name__ == "__main__":
