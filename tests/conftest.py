@@ -166,10 +166,13 @@ def wait_until() -> WaitUntil:
 
     def ask(predicate: Callable[[], Answer]) -> Answer:
         deadline = time.monotonic() + WITHIN_S
+        pause_s = 0.01
         while not (answer := predicate()):
             if time.monotonic() > deadline:
                 pytest.fail(f"Still not so after {WITHIN_S} s.")
-            time.sleep(0.02)
+            # many ask another process, and would keep it from what is waited for
+            time.sleep(pause_s)
+            pause_s = min(1.3 * pause_s, 0.3)
         return answer
 
     return ask

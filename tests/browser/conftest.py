@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from dataclasses import dataclass
 from io import BytesIO
@@ -61,7 +60,7 @@ class Site:
     def wait_for_end(self, run_id: str) -> None:
         """Wait until a run is over."""
         with self.instance() as instance:
-            self.wait_until(lambda: instance.get_run_by_id(run_id).is_finished or time.sleep(0.5))
+            self.wait_until(lambda: instance.get_run_by_id(run_id).is_finished)
 
     def lineage(self, *groups: str) -> str:
         """The page with the lineage, some groups of which are open."""

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
@@ -57,8 +56,7 @@ class Deployment:
         settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.home = home
-        # asking the storage more often would cost more than what is waited for
-        self.wait_until = lambda predicate: wait(lambda: predicate() or time.sleep(0.2))
+        self.wait_until = wait
         (home / "dagster.yaml").write_text(yaml.safe_dump({**SETTINGS, **settings}))
         self._address = f"http://127.0.0.1:{port}/graphql"
         self._location_file = location
