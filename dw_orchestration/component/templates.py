@@ -18,6 +18,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 T = TypeVar("T")
 _MISSING: Any = object()
+# of pydantic's errors by their type, those whose texts are not for users
+_PLAINLY = {"extra_forbidden": "there is no such setting", "sequence_str": "give a list"}
 
 
 class Variable(str):  # noqa: SLOT000  it has a name
@@ -41,7 +43,8 @@ class _Misspelt(StrictUndefined):
             hint = f"there is no template variable `{name}`"
         elif hint is None:
             known = ", ".join(each for each in dir(obj) if not each.startswith(("_", "model_")))
-            hint = f"a {type(obj).__name__} has no `{name}`{f', but {known}' if known else ''}"
+            kind = type(obj).__name__
+            hint = f"{'an' if kind[0] in 'AEIOU' else 'a'} {kind} has no `{name}`{f', but {known}' if known else ''}"
         super().__init__(hint, name=name, **more)
 
 
@@ -81,9 +84,18 @@ def _as_it_is(_: Context, value: object) -> object:
     return value
 
 
+class _Templates(NativeEnvironment):
+    """Takes what an object does not have as missing: jinja would ask for an item, which Dagster's specs refuse."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, Mapping) or hasattr(obj, attribute):
+            return super().getattr(obj, attribute)
+        return self.undefined(obj=obj, name=attribute)
+
+
 @cache
 def _templates() -> NativeEnvironment:
-    return NativeEnvironment(undefined=_Misspelt, finalize=_as_it_is, keep_trailing_newline=True)
+    return _Templates(undefined=_Misspelt, finalize=_as_it_is, keep_trailing_newline=True)
 
 
 @cache
@@ -177,9 +189,5 @@ def _problems(
             elif isinstance(found, list) and isinstance(part, int):
                 place, found = place.at_path(part), found[part]
         is_shown = shows_values and isinstance(found, str | int | float) and each["type"] != "extra_forbidden"
-        text = (
-            "there is no such setting"
-            if each["type"] == "extra_forbidden"
-            else each["msg"].removeprefix("Value error, ")
-        )
+        text = _PLAINLY.get(each["type"]) or each["msg"].removeprefix("Value error, ")
         yield f"{where(place)}: {text}{f', and not {found!r}' if is_shown else ''}."

@@ -228,6 +228,7 @@ def refused_by_schema(document: str) -> list[str]:
         ("freshness: maybe", "freshness: Input should be a valid boolean", True),
         ("overrides: [{tables: [a]}]", "overrides.0.cron: Field required", True),
         ("translation: {grup_name: a}", "translation.grup_name: there is no such setting", True),
+        ("select: Charge", "select: give a list, and not 'Charge'", True),
         ("schedulling: drive", "schedulling: there is no such attribute", True),
     ],
 )
@@ -281,6 +282,7 @@ def test_no_error_has_a_key(wrong: str, told: str) -> None:
         ("translation: {key: 'raw/{{ schema_name }}'}", "there is no template variable `schema_name`"),
         ("translation: {key: '{{ schema_name }}'}", "there is no template variable `schema_name`"),
         ("translation: {tags: {a: '{{ table.shema.name }}'}}", "a Table has no `shema`, but cadence"),
+        ("translation: {deps: '{{ spec.dep }}'}", "an AssetSpec has no `dep`, but"),
         ("translation: {description: 'of {{ dg.Nothing }}'}", "a DgScope has no `Nothing`"),
         ("translation: '{{ nothing(spec) }}'", "there is no template variable `nothing`"),
         ("translation: {group_name: '{{ prefix | lowr }}'}", "invalid template: No filter named 'lowr'"),
