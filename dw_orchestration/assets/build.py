@@ -97,7 +97,8 @@ def build_posthog_assets(
     config_type = config_type_of(sync_defaults)
     steps = steps_of(tables)
     if execute is sync_tables:
-        execute = partial(sync_tables, steps={step.name: step.tables for step in steps})
+        by_name = {step.name: step.tables for step in steps}
+        execute = partial(sync_tables, steps=by_name, project_tables=len(tables.all))
     settings = {"retry_policy": retry_policy, **op_settings(op or {})}
     # made once: Dagster would make it again for each step that has the type as an annotation
     with_config = {**settings, "config_schema": config_type.to_fields_dict()}

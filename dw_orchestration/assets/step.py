@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import blake2b
+from pathlib import Path
 from typing import NoReturn, Protocol
 
 import dagster as dg
@@ -24,7 +26,7 @@ from dw_orchestration.assets.metadata import (
     failure_metadata,
     result_metadata,
 )
-from dw_orchestration.assets.records import RecordReader
+from dw_orchestration.assets.records import RecordReader, SharedRecords
 from dw_orchestration.assets.resync_guard import check_repeated_resync, check_resync, losses
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.assets.step_checks import StepChecks
@@ -94,6 +96,7 @@ def sync_tables(
     *,
     warehouse: WarehouseResource,
     steps: Steps | None = None,
+    project_tables: int | None = None,
     on_event: Callable[[SyncEvent], None] = lambda _: None,
 ) -> Iterator[StepResult]:
     """Sync tables and yield the result of each as it ends.
@@ -105,6 +108,7 @@ def sync_tables(
         warehouse: Their warehouse.
         steps: The tables of each step of the project. The first step of a run starts the syncs of all of them. Without
             them, this step starts its own.
+        project_tables: How many tables the project has. If they are few, its steps share a list of them.
         on_event: Called with each event of the engine.
 
     Raises:
@@ -118,7 +122,16 @@ def sync_tables(
             if config.sync_mode == "resync":
                 for loss in losses(client, tables):
                     context.log.warning(loss)
-            step = _Step(context, config, tables, client, log=log, checks=checks, steps=steps or {})
+            step = _Step(
+                context,
+                config,
+                tables,
+                client,
+                log=log,
+                checks=checks,
+                steps=steps or {},
+                project_tables=project_tables,
+            )
             yield from step.run(on_event)
     except Exception as error:
         yield from checks.evaluations(str(error))
@@ -169,6 +182,7 @@ class _Step:
         log: EventLog,
         checks: StepChecks,
         steps: Steps,
+        project_tables: int | None,
     ) -> None:
         self._context = context
         self._config = config
@@ -178,14 +192,22 @@ class _Step:
         keys = context.op_execution_context.op_def.required_resource_keys
         self._ticks = OpenTicks(context.instance, context.run, resource_keys=keys)
         self._held: list[Ended] = []
-        self._records = RecordReader(client, tables)
         self._ahead = Ahead(context, config, steps, log=self._log)
+        self._records = RecordReader(client, tables, shared=self._shared_records(tables, project_tables))
         self._runs = {table.id: TableRun(table, asset_key(table)) for table in tables}
         self._led: dict[str, TableRun] = {}
         self._recorded: Mapping[dg.AssetKey, Adoption] = {}
         self._others: set[str] = set()
         self._logs_fetched = 0
-        self._batch = SyncEngine(client, self._requests(), settings=config.settings(), clock=SystemClock())
+        requests = self._requests()
+        began = {
+            table_id: self._recorded[run.key].began_at
+            for table_id, run in self._runs.items()
+            if run.key in self._recorded
+        }
+        self._batch = SyncEngine(
+            client, requests, settings=config.settings(), sources=self._records.known(began), clock=SystemClock()
+        )
 
     def run(self, on_event: Callable[[SyncEvent], None]) -> Iterator[StepResult]:
         try:
@@ -201,6 +223,18 @@ class _Step:
             raise
         if any(run.error for run in self._runs.values()):
             self._fail()
+
+    def _shared_records(self, tables: Sequence[Table], project_tables: int | None) -> SharedRecords | None:
+        """What the steps of the run on this machine read together."""
+        if project_tables is None or not tables:
+            return None
+        of_project = blake2b(tables[0].project.encode(), digest_size=8).hexdigest()
+        return SharedRecords(
+            self._client,
+            Path(self._context.instance.storage_directory()) / "posthog_records" / f"{of_project}.json",
+            tables=project_tables,
+            sources=len({table.source.id for table in self._ahead.tables or tables}),
+        )
 
     def _requests(self) -> list[TableRequest]:
         led = [TableRun(table, asset_key(table)) for table in self._ahead.lead()]

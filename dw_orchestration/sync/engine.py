@@ -1,7 +1,7 @@
 """The loop of the engine: polls sources and triggers tables, whichever is due first, until every table has ended."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import assert_never
 
@@ -16,7 +16,7 @@ from dw_orchestration.posthog.errors import (
     UnexpectedAnswerError,
     UnreachableError,
 )
-from dw_orchestration.posthog.models import Schema
+from dw_orchestration.posthog.models import Schema, Source
 from dw_orchestration.sync import errors
 from dw_orchestration.sync.cancel import CANCEL_TIMEOUT_S, Cancellation
 from dw_orchestration.sync.clock import Clock, EngineClock, SystemClock
@@ -36,6 +36,7 @@ class SyncEngine:
         api: The client.
         requests: The tables.
         settings: How to sync them.
+        sources: Sources that have just been read, by their id. They are not read again to begin with.
         clock: The machine's clock, or a test's.
         chance: Returns a random number between 0 and 1, which makes each pause between two polls a little longer.
         triggers_per_min: How many tables it triggers in a minute, after one of each source.
@@ -55,6 +56,7 @@ class SyncEngine:
         requests: Sequence[TableRequest],
         *,
         settings: SyncSettings | None = None,
+        sources: Mapping[str, Source] | None = None,
         clock: Clock | None = None,
         chance: Callable[[], float] = random.random,
         triggers_per_min: float = TRIGGERS_PER_MIN,
@@ -77,7 +79,15 @@ class SyncEngine:
         )
         self._last_poll_at = self._clock.monotonic()
         self._pollers = {
-            source_id: SourcePoller(api, source_id, tables, settings=self._settings, clock=self._clock, chance=chance)
+            source_id: SourcePoller(
+                api,
+                source_id,
+                tables,
+                source=(sources or {}).get(source_id),
+                settings=self._settings,
+                clock=self._clock,
+                chance=chance,
+            )
             for source_id, tables in by_source.items()
         }
         self._list_poller = SourceListPoller(

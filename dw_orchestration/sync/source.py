@@ -59,6 +59,7 @@ class SourcePoller:
         source_id: str,
         tables: Sequence[TableSync],
         *,
+        source: Source | None,
         settings: SyncSettings,
         clock: EngineClock,
         chance: Callable[[], float],
@@ -67,6 +68,7 @@ class SourcePoller:
         self.tables = tuple(tables)
         self.schedule = PollSchedule(at=clock.monotonic(), settings=settings, chance=chance)
         self._api = api
+        self._source = source
         self._reader = JobReader(api, source_id)
         self._settings = settings
         self._clock = clock
@@ -175,7 +177,7 @@ class SourcePoller:
             return InitialRead(source=self._listed, jobs=(), horizon=None, is_unread=True)
         return self._reader.initial(
             {table.id for table in self.live},
-            source=self._listed,
+            source=self._listed or self._source,
             since=settings.accept_jobs_since,
             after=self._clock.server() - timedelta(seconds=settings.abandoned_after_s),
             resumed={t.id: t.request.resume_job_id for t in self.live if t.request.resume_job_id is not None},

@@ -14,6 +14,7 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.events import AssetObservationData
 from dagster._core.execution.api import create_execution_plan, execute_plan
 from dagster._core.execution.plan.objects import StepFailureData
+from deployment import counted
 from hypothesis import given
 from hypothesis import strategies as st
 from warehouse import events, failure_of
@@ -25,6 +26,7 @@ from dw_orchestration.assets.event_log import EventLog
 from dw_orchestration.assets.metadata import adoption_metadata
 from dw_orchestration.assets.spec import asset_key
 from dw_orchestration.posthog.jobs import is_over
+from dw_orchestration.resources.warehouse import PostHogWarehouseResource
 from dw_orchestration.sensors import build_job_status_sensor
 from dw_orchestration.tables.tables import DEFAULT_RESOURCE_KEY, Tables
 from dw_orchestration.testing import billing_limit, fails, runs_for
@@ -32,6 +34,7 @@ from dw_orchestration.testing import billing_limit, fails, runs_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from dw_orchestration.resources.warehouse import WarehouseResource
     from dw_orchestration.sync.events import SyncEvent
     from dw_orchestration.tables.table import Table
     from dw_orchestration.testing.warehouse import EmbeddedWarehouse
@@ -70,10 +73,11 @@ class Project:
         *,
         others: tuple[dg.AssetsDefinition, ...] = (),
         config: Mapping[str, Any] | None = None,
+        warehouse: WarehouseResource | None = None,
         **settings: Any,
     ) -> dg.ExecuteInProcessResult:
         """Materialize everything; a failure is in the result."""
-        job = self.job(*others, **settings)
+        job = self.job(*others, warehouse=warehouse, **settings)
         run_config = {"ops": {**self.config, **(config or {})}}
         return job.execute_in_process(instance=self.instance, run_config=run_config, raise_on_error=False)
 
@@ -101,11 +105,13 @@ class Project:
         found = self.instance.all_logs(run.run_id, of_type=KIND.ASSET_OBSERVATION)
         return [name_of(entry.dagster_event) for entry in found if entry.dagster_event]
 
-    def job(self, *others: dg.AssetsDefinition, **settings: Any) -> dg.JobDefinition:
+    def job(
+        self, *others: dg.AssetsDefinition, warehouse: WarehouseResource | None = None, **settings: Any
+    ) -> dg.JobDefinition:
         """The job of all assets."""
         defs = dg.Definitions(
             assets=[*build_posthog_assets(self.tables, **settings), *others],
-            resources={DEFAULT_RESOURCE_KEY: self.warehouse.resource},
+            resources={DEFAULT_RESOURCE_KEY: warehouse or self.warehouse.resource},
             executor=dg.in_process_executor,
         )
         return defs.resolve_implicit_global_asset_job_def()
@@ -159,6 +165,31 @@ def test_all_syncs_of_a_run_start_at_once(project: Project) -> None:
     materializations = events(result, KIND.ASSET_MATERIALIZATION)
     by = {event.materialization.metadata["posthog/triggered_by"].value for event in materializations}
     assert {"dagster"} == by
+
+
+def test_later_steps_share_one_list_of_the_tables(
+    embedded_warehouse: EmbeddedWarehouse, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that comes after its sync has ended asks for its job alone; its result has the columns."""
+    project = Project(embedded_warehouse, instance)
+    endpoint = embedded_warehouse.resource.ensure_running()
+    monkeypatch.setenv("POSTHOG_TEST_KEY", endpoint["api_key"])
+    with counted(endpoint["host"]) as (host, seen):
+        key = dg.EnvVar("POSTHOG_TEST_KEY")
+        warehouse = PostHogWarehouseResource(host=host, project_id=endpoint["project_id"], api_key=key)
+        result = project.run(warehouse=warehouse)
+
+    assert result.success
+    asked = Counter(request.partition("?")[0] for request in seen)
+    sources = "/api/projects/1/external_data_sources"
+    # the first step reads each before it starts its sync
+    assert [1, 1] == [asked[f"GET {sources}/{project.table(name).source.id}/"] for name in (SECOND, THIRD)]
+    assert 1 <= asked["GET /api/projects/1/external_data_schemas/"] <= 2
+    for event in events(result, KIND.ASSET_MATERIALIZATION):
+        (schema,) = [
+            v.schema for v in event.materialization.metadata.values() if isinstance(v, dg.TableSchemaMetadataValue)
+        ]
+        assert "id" in [column.name for column in schema.columns]
 
 
 def test_a_table_that_fails_costs_its_own_source_alone(project: Project) -> None:
