@@ -172,6 +172,8 @@ def test_later_steps_share_one_list_of_the_tables(
 ) -> None:
     """A step that comes after its sync has ended asks for its job alone; its result has the columns."""
     project = Project(embedded_warehouse, instance)
+    # when the first step lists the tables, the syncs of the others have ended
+    embedded_warehouse.behave(FIRST, runs_for(3))
     endpoint = embedded_warehouse.resource.ensure_running()
     monkeypatch.setenv("POSTHOG_TEST_KEY", endpoint["api_key"])
     with counted(endpoint["host"]) as (host, seen):
