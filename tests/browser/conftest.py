@@ -41,6 +41,8 @@ OPTIONS = [
     "--disable-sync",
 ]
 OURS = ("DAGSTER_", "DW_ORCHESTRATION_", "POSTHOG_")
+# the name that `make run` has for it
+WORKSPACE = "load_from: [{{python_file: {{relative_path: '{file}', location_name: dw_orchestration}}}}]"
 SETTINGS = "telemetry:\n  enabled: false\nnux:\n  enabled: true\n"
 
 
@@ -103,15 +105,11 @@ def site(tmp_path_factory: pytest.TempPathFactory, wait_until: WaitUntil) -> Ite
     home, warehouse = folder / "dagster", LocalWarehouse(home=str(folder / "warehouse"))
     home.mkdir()
     (home / "dagster.yaml").write_text(SETTINGS)
+    (folder / "workspace.yaml").write_text(WORKSPACE.format(file=Path(__file__).with_name("location.py")))
     port = _free_port()
     address = f"http://127.0.0.1:{port}"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    command = [
-        str(Path(sys.executable).with_name("dagster")),
-        "dev",
-        "-f",
-        str(Path(__file__).with_name("location.py")),
-    ]
+    command = [str(Path(sys.executable).with_name("dagster")), "dev", "-w", "workspace.yaml"]
     with (folder / "dev.log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port)],
