@@ -1,5 +1,6 @@
 """Definitions in Python: what one call makes of a project, and what users add to it."""
 
+import gc
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,6 +70,27 @@ def test_one_call_makes_what_the_component_makes(tmp_path: Path) -> None:
 
     assert names(component.build_defs_from_snapshot(SHOP)) == names(defs)
     assert {"eu", "eu_sync_history"} == set(defs.resources or {})
+
+
+@pytest.mark.parametrize("was_enabled", [True, False])
+def test_python_looks_for_no_garbage_in_the_meantime(was_enabled: bool) -> None:
+    """It is as before afterwards, also after an error."""
+    seen = []
+
+    class Watching(PostHogTranslator):
+        def get_asset_spec(self, table: Table) -> dg.AssetSpec:
+            seen.append(gc.isenabled())
+            return super().get_asset_spec(table).replace_attributes(key="same")
+
+    before = gc.isenabled()
+    (gc.enable if was_enabled else gc.disable)()
+    try:
+        with pytest.raises(errors.SetupError, match="same asset key"):
+            build_posthog_definitions(WAREHOUSE, state=SHOP, translator=Watching())
+        assert was_enabled == gc.isenabled()
+    finally:
+        (gc.enable if before else gc.disable)()
+    assert {False} == set(seen)
 
 
 def test_a_name_is_a_legal_key_of_a_resource() -> None:

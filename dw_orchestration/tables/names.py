@@ -17,8 +17,8 @@ _SHORT_ID_LENGTH = 8
 KeyPath = tuple[str, ...]
 
 
-# the words of a source come up again with each of its tables
-@lru_cache
+# the words of a source come up again with each of its tables, and the names of tables in each source of a type
+@lru_cache(maxsize=10_000)
 def snake(name: str) -> str:
     """A lower-snake-case name that Dagster takes as a part of a key, a group or an op.
 
