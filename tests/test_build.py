@@ -73,7 +73,7 @@ def test_one_call_makes_what_the_component_makes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("was_enabled", [True, False])
-def test_python_looks_for_no_garbage_in_the_meantime(was_enabled: bool) -> None:
+def test_python_looks_for_no_garbage_in_the_meantime(*, was_enabled: bool) -> None:
     """It is as before afterwards, also after an error."""
     seen = []
 
