@@ -1,6 +1,5 @@
 """The schemas' records after a sync, read with as few requests as give fresh answers."""
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from dw_orchestration.files import private_files
+from dw_orchestration.files import replace_file
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.errors import PostHogError
 from dw_orchestration.posthog.limits import ROWS_PER_PAGE
@@ -81,12 +80,9 @@ class SharedRecords:
         self._records, self._read_at = {record.id: record for record in records}, at
 
     def _share(self) -> None:
-        unfinished = self._file.with_name(f"{self._file.name}.{os.getpid()}.unfinished")
         # a folder that cannot be written costs requests, and no sync
-        with suppress(OSError), private_files():
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_bytes(_RECORDS.dump_json(tuple(self._records.values()), exclude_defaults=True))
-            unfinished.replace(self._file)
+        with suppress(OSError):
+            replace_file(self._file, _RECORDS.dump_json(tuple(self._records.values()), exclude_defaults=True))
 
 
 class RecordReader:

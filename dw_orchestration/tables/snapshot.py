@@ -6,16 +6,14 @@ source's connection settings.
 """
 
 import json
-import os
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from dw_orchestration.files import as_private_as
+from dw_orchestration.files import replace_file
 from dw_orchestration.posthog.api import WarehouseApi
 from dw_orchestration.posthog.enums import AccessMethod
 from dw_orchestration.posthog.models import Schema, Source
@@ -147,16 +145,10 @@ class WarehouseSnapshot(_Frozen):
             SnapshotError: The file cannot be written; the last one is as it was.
         """
         document = {"version": self.version, **self.model_dump(mode="json", exclude_defaults=True)}
-        # named after the process, because two code servers of one home may refresh at the same time
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+        text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with as_private_as(path.parent):
-                unfinished.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            unfinished.replace(path)
+            replace_file(path, text.encode())
         except OSError as error:
-            with suppress(OSError):
-                unfinished.unlink()
             raise SnapshotError(
                 f"The state file {path} cannot be written ({error.strerror}). Make the folder {path.parent} writable,"
                 f" or {_ANOTHER_FOLDER}"
